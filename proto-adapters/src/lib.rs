@@ -1,0 +1,1 @@
+//! Codecs without I/O for the wires PHP services speak: Yar, msgpack, JSON.

@@ -1,0 +1,1 @@
+//! Remora: a sidecar for PHP hosts.
