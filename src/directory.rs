@@ -1,0 +1,261 @@
+//! The view calls read: one entry per service, each replaced whole.
+//!
+//! One task, the registry's, writes; workers read through a map of their own and
+//! look here only when the generation moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::{Duration, Instant, SystemTime};
+
+use moka::sync::Cache;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::balance::Pool;
+use crate::model::{Api, Policy, Service};
+use crate::names::{ApiName, ServiceName};
+use crate::peer::Peer;
+
+/// Most entries, absent ones included; what falls out is loaded again when called.
+const MAX_ENTRIES: u64 = 100_000;
+/// How long a service that isn't there is remembered as such.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
+/// Loads that may wait for the registry at once.
+const MAX_WANTS: usize = 4096;
+
+/// A service somebody called that is not in the view yet.
+#[derive(Debug)]
+pub struct Want {
+    /// Its name.
+    pub service: ServiceName,
+    /// Told when [`Directory::publish`] was done, or why it can't be.
+    pub loaded: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+/// Why the view can't say whether a service exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+/// What the view holds for one name.
+#[derive(Debug, Clone)]
+enum Slot {
+    Known(Arc<Entry>),
+    Absent,
+}
+
+/// One service, resolved for calls: nothing below it is looked up by name again but the API.
+#[derive(Debug)]
+pub struct Entry {
+    /// The service's name.
+    pub name: ServiceName,
+    /// As the registry says.
+    pub service: Service,
+    /// When this version came into force.
+    pub since: SystemTime,
+    /// The service's policy over the configuration's defaults.
+    pub policy: Policy,
+    /// Calls in flight to the service from this sidecar; survives updates.
+    pub in_flight: Arc<AtomicU32>,
+    routes: ahash::HashMap<ApiName, Arc<Route>>,
+    any: Option<Arc<Route>>,
+    used: AtomicBool,
+}
+
+/// One API, resolved.
+#[derive(Debug)]
+pub struct Route {
+    /// The name in the registry, perhaps `*`.
+    pub name: ApiName,
+    /// As the registry says.
+    pub api: Api,
+    /// The API's policy over the service's.
+    pub policy: Policy,
+    /// Who serves it.
+    pub pool: Arc<Pool>,
+}
+
+/// The view.
+pub struct Directory {
+    slots: Cache<ServiceName, Slot>,
+    generation: AtomicU64,
+    wants: mpsc::Sender<Want>,
+    defaults: Policy,
+}
+
+/// One worker's own map of entries.
+#[derive(Default)]
+pub struct View {
+    generation: u64,
+    entries: ahash::HashMap<ServiceName, Arc<Entry>>,
+}
+
+impl Directory {
+    /// An empty view and the stream of what it wants loaded.
+    pub fn new(defaults: Policy) -> (Arc<Self>, mpsc::Receiver<Want>) {
+        let (wants, wanted) = mpsc::channel(MAX_WANTS);
+        let slots = Cache::builder().max_capacity(MAX_ENTRIES).expire_after(AbsentExpires).build();
+        (Arc::new(Self { slots, generation: AtomicU64::new(1), wants, defaults }), wanted)
+    }
+
+    /// Replaces what is known of `name`; `None`: it isn't in the registry.
+    pub fn publish(&self, name: &ServiceName, service: Option<Service>) {
+        let slot = match service {
+            Some(service) => {
+                let before = match self.slots.get(name) {
+                    Some(Slot::Known(entry)) => Some(entry),
+                    Some(Slot::Absent) | None => None,
+                };
+                Slot::Known(Arc::new(Entry::new(name.clone(), service, before.as_deref(), &self.defaults)))
+            }
+            None => Slot::Absent,
+        };
+        self.slots.insert(name.clone(), slot);
+        self.generation.fetch_add(1, Release);
+    }
+
+    /// Drops what is known of `name`.
+    pub fn forget(&self, name: &ServiceName) {
+        self.slots.invalidate(name);
+        self.generation.fetch_add(1, Release);
+    }
+
+    /// Whether `name` was called since this was last asked.
+    pub fn take_used(&self, name: &ServiceName) -> bool {
+        match self.slots.get(name) {
+            Some(Slot::Known(entry)) => entry.used.swap(false, Relaxed),
+            Some(Slot::Absent) | None => false,
+        }
+    }
+
+    /// Every service in the view, by name.
+    pub fn list(&self) -> BTreeMap<ServiceName, Arc<Entry>> {
+        let known = |(name, slot): (Arc<ServiceName>, Slot)| match slot {
+            Slot::Known(entry) => Some(((*name).clone(), entry)),
+            Slot::Absent => None,
+        };
+        self.slots.iter().filter_map(known).collect()
+    }
+
+    /// What the view holds for `name`, loading it first where it holds nothing; `None`: not in the registry.
+    pub async fn load(
+        &self,
+        name: &ServiceName,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Entry>>, Unavailable> {
+        if let Some(slot) = self.slots.get(name) {
+            return Ok(slot.known());
+        }
+        let (loaded, done) = oneshot::channel();
+        let want = Want { service: name.clone(), loaded };
+        self.wants
+            .try_send(want)
+            .map_err(|_| Unavailable("too many services are being loaded at once".into()))?;
+        match tokio::time::timeout_at(deadline.into(), done).await {
+            Ok(Ok(outcome)) => outcome?,
+            Ok(Err(_)) => return Err(Unavailable("the sidecar is stopping".into())),
+            Err(_) => return Err(Unavailable("the registry did not answer in time".into())),
+        }
+        Ok(self.slots.get(name).and_then(Slot::known))
+    }
+}
+
+impl Slot {
+    fn known(self) -> Option<Arc<Entry>> {
+        match self {
+            Slot::Known(entry) => Some(entry),
+            Slot::Absent => None,
+        }
+    }
+}
+
+impl View {
+    /// The entry of `name` if this worker has it and it is current.
+    pub fn get(&mut self, directory: &Directory, name: &str) -> Option<Arc<Entry>> {
+        let current = directory.generation.load(Acquire);
+        if self.generation != current {
+            self.entries.clear();
+            self.generation = current;
+        }
+        let entry = self.entries.get(name)?;
+        entry.touch();
+        Some(entry.clone())
+    }
+
+    /// Keeps an entry that was loaded for as long as no other comes into force.
+    pub fn keep(&mut self, directory: &Directory, entry: &Arc<Entry>) {
+        entry.touch();
+        // an entry loaded before the last change may already be out of date: then it is not kept
+        if self.generation == directory.generation.load(Acquire) {
+            self.entries.insert(entry.name.clone(), entry.clone());
+        }
+    }
+}
+
+impl Entry {
+    fn new(name: ServiceName, service: Service, before: Option<&Entry>, defaults: &Policy) -> Self {
+        let policy = service.policy.over(defaults);
+        let mut known = before.map(Entry::peers).unwrap_or_default();
+        let shared = Arc::new(Pool::new(&service.providers, policy.balance, &mut known));
+        let mut routes = ahash::HashMap::default();
+        for (api_name, api) in &service.apis {
+            let api_policy = api.policy.over(&policy);
+            let pool = match &api.providers {
+                None if api_policy.balance == policy.balance => shared.clone(),
+                own => {
+                    let providers = own.as_ref().unwrap_or(&service.providers);
+                    Arc::new(Pool::new(providers, api_policy.balance, &mut known))
+                }
+            };
+            let route = Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool };
+            routes.insert(api_name.clone(), Arc::new(route));
+        }
+        let any = routes.remove("*");
+        let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
+        let since = SystemTime::now();
+        Self { name, service, since, policy, in_flight, routes, any, used: AtomicBool::new(false) }
+    }
+
+    /// The API called `name`, or the one that takes every name.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.get(name).or(self.any.as_ref())
+    }
+
+    /// Every API, the one that takes every name included.
+    pub fn all_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values().chain(&self.any)
+    }
+
+    /// Peers by address, of all its APIs.
+    pub fn peers(&self) -> BTreeMap<String, Arc<Peer>> {
+        let routes = self.all_routes().flat_map(|route| route.pool.peers());
+        routes.map(|peer| (peer.address.as_str().to_owned(), peer.clone())).collect()
+    }
+
+    fn touch(&self) {
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+    }
+}
+
+/// Known services never expire (that would look like deletion), absent ones soon do.
+struct AbsentExpires;
+
+impl moka::Expiry<ServiceName, Slot> for AbsentExpires {
+    fn expire_after_create(&self, _: &ServiceName, slot: &Slot, _: Instant) -> Option<Duration> {
+        matches!(slot, Slot::Absent).then_some(ABSENT_FOR)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &ServiceName,
+        slot: &Slot,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        matches!(slot, Slot::Absent).then_some(ABSENT_FOR)
+    }
+}

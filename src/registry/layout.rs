@@ -1,0 +1,1 @@
+//! Znode paths and payloads ↔ model, `flat` and `tree`.
