@@ -18,6 +18,7 @@ use crate::balance::Pool;
 use crate::model::{Api, Policy, Service};
 use crate::names::{ApiName, ServiceName};
 use crate::peer::Peer;
+use crate::telemetry::{ApiInstruments, Telemetry};
 
 /// Most entries, absent ones included; what falls out is loaded again when called.
 const MAX_ENTRIES: u64 = 100_000;
@@ -57,6 +58,8 @@ pub struct Entry {
     pub since: SystemTime,
     /// The service's policy over the configuration's defaults.
     pub policy: Policy,
+    /// The largest body any of its APIs takes, in bytes.
+    pub max_body: u64,
     /// Calls in flight to the service from this sidecar; survives updates.
     pub in_flight: Arc<AtomicU32>,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
@@ -75,6 +78,8 @@ pub struct Route {
     pub policy: Policy,
     /// Who serves it.
     pub pool: Arc<Pool>,
+    /// Its metrics, bound to its labels.
+    pub instruments: ApiInstruments,
 }
 
 /// The view.
@@ -83,6 +88,7 @@ pub struct Directory {
     generation: AtomicU64,
     wants: mpsc::Sender<Want>,
     defaults: Policy,
+    telemetry: Telemetry,
 }
 
 /// One worker's own map of entries.
@@ -94,10 +100,10 @@ pub struct View {
 
 impl Directory {
     /// An empty view and the stream of what it wants loaded.
-    pub fn new(defaults: Policy) -> (Arc<Self>, mpsc::Receiver<Want>) {
+    pub fn new(defaults: Policy, telemetry: Telemetry) -> (Arc<Self>, mpsc::Receiver<Want>) {
         let (wants, wanted) = mpsc::channel(MAX_WANTS);
         let slots = Cache::builder().max_capacity(MAX_ENTRIES).expire_after(AbsentExpires).build();
-        (Arc::new(Self { slots, generation: AtomicU64::new(1), wants, defaults }), wanted)
+        (Arc::new(Self { slots, generation: AtomicU64::new(1), wants, defaults, telemetry }), wanted)
     }
 
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
@@ -108,7 +114,7 @@ impl Directory {
                     Some(Slot::Known(entry)) => Some(entry),
                     Some(Slot::Absent) | None => None,
                 };
-                Slot::Known(Arc::new(Entry::new(name.clone(), service, before.as_deref(), &self.defaults)))
+                Slot::Known(Arc::new(self.entry(name.clone(), service, before.as_deref())))
             }
             None => Slot::Absent,
         };
@@ -160,6 +166,32 @@ impl Directory {
         }
         Ok(self.slots.get(name).and_then(Slot::known))
     }
+
+    fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
+        let policy = service.policy.over(&self.defaults);
+        let mut known = before.map(Entry::peers).unwrap_or_default();
+        let shared = Arc::new(Pool::new(&service.providers, policy.balance, &mut known));
+        let mut routes = ahash::HashMap::default();
+        for (api_name, api) in &service.apis {
+            let api_policy = api.policy.over(&policy);
+            let pool = match &api.providers {
+                None if api_policy.balance == policy.balance => shared.clone(),
+                own => {
+                    let providers = own.as_ref().unwrap_or(&service.providers);
+                    Arc::new(Pool::new(providers, api_policy.balance, &mut known))
+                }
+            };
+            let instruments = self.telemetry.bind(name.as_str(), api_name.as_str());
+            let route = Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool, instruments };
+            routes.insert(api_name.clone(), Arc::new(route));
+        }
+        let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
+        let max_body = max_body.max(policy.max_body);
+        let any = routes.remove("*");
+        let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
+        let since = SystemTime::now();
+        Entry { name, service, since, policy, max_body, in_flight, routes, any, used: AtomicBool::new(false) }
+    }
 }
 
 impl Slot {
@@ -195,29 +227,6 @@ impl View {
 }
 
 impl Entry {
-    fn new(name: ServiceName, service: Service, before: Option<&Entry>, defaults: &Policy) -> Self {
-        let policy = service.policy.over(defaults);
-        let mut known = before.map(Entry::peers).unwrap_or_default();
-        let shared = Arc::new(Pool::new(&service.providers, policy.balance, &mut known));
-        let mut routes = ahash::HashMap::default();
-        for (api_name, api) in &service.apis {
-            let api_policy = api.policy.over(&policy);
-            let pool = match &api.providers {
-                None if api_policy.balance == policy.balance => shared.clone(),
-                own => {
-                    let providers = own.as_ref().unwrap_or(&service.providers);
-                    Arc::new(Pool::new(providers, api_policy.balance, &mut known))
-                }
-            };
-            let route = Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool };
-            routes.insert(api_name.clone(), Arc::new(route));
-        }
-        let any = routes.remove("*");
-        let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
-        let since = SystemTime::now();
-        Self { name, service, since, policy, in_flight, routes, any, used: AtomicBool::new(false) }
-    }
-
     /// The API called `name`, or the one that takes every name.
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.routes.get(name).or(self.any.as_ref())

@@ -3,8 +3,12 @@
 pub mod balance;
 pub mod config;
 pub mod directory;
+pub mod error;
+pub mod gateway;
 pub mod model;
 pub mod names;
 pub mod peer;
 pub mod registry;
+pub mod telemetry;
 pub mod units;
+pub mod upstream;

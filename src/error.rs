@@ -1,0 +1,274 @@
+//! Why a call was not carried, and the one table that says how each reason is shown.
+
+use std::fmt;
+
+use proto_adapters::yar::{Code, Exception};
+
+/// Why a call was not carried; its Display is the `detail` the caller reads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallError {
+    /// The bytes are not what they are announced as.
+    MalformedRequest(String),
+    /// The caller wants a tunnel.
+    NoTunnel,
+    /// The view does not know the service and the registry can't be asked.
+    RegistryUnavailable {
+        /// As the caller named it.
+        service: String,
+        /// What the registry side says.
+        reason: String,
+    },
+    /// The service is not in the registry; why, where its name already rules it out.
+    NoService(String),
+    /// The service's state is not `on`.
+    ServiceOff(String),
+    /// The service wants a key and this one opens nothing.
+    UnknownKey {
+        /// The service.
+        service: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The service has no such API.
+    NoApi {
+        /// The service.
+        service: String,
+        /// As the caller named it.
+        api: String,
+    },
+    /// The API's state is not `on`.
+    ApiOff {
+        /// The service.
+        service: String,
+        /// The API.
+        api: String,
+    },
+    /// The caller may not call this API.
+    Forbidden {
+        /// Who called.
+        caller: String,
+        /// What it may not call, `service/api`.
+        api: String,
+    },
+    /// Nobody serves it.
+    NoProvider {
+        /// The service.
+        service: String,
+        /// Providers registered, none of them usable.
+        known: usize,
+    },
+    /// Too many calls in flight.
+    Overloaded {
+        /// The service.
+        service: String,
+        /// Its `concurrency`.
+        limit: u32,
+    },
+    /// The request body is over its limit, in bytes.
+    TooLarge(u64),
+    /// No provider was reached.
+    ConnectFailed {
+        /// Providers tried.
+        tried: usize,
+        /// What the last one did.
+        reason: String,
+    },
+    /// The provider ended before its answer did.
+    Cut,
+    /// The provider's bytes are not what its encoding says.
+    BadAnswer(String),
+    /// A value of the caller's has no form on the provider's side.
+    UnadaptableCall(String),
+    /// A value of the provider's has no form on the caller's side.
+    UnadaptableAnswer(String),
+    /// A JSON provider answered 4xx or 5xx to a Yar caller.
+    ProviderError {
+        /// Its status.
+        status: u16,
+        /// The beginning of its body.
+        body: String,
+    },
+    /// A Yar provider threw.
+    ProviderException(Exception),
+    /// Out of time, after that many milliseconds.
+    Deadline(u64),
+}
+
+/// How a [`CallError`] is shown and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// `urn:remora:<kind>`, and the label in metrics and log.
+    pub kind: &'static str,
+    /// One line on the kind.
+    pub title: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// `code` of the exception a Yar caller sees.
+    pub code: i64,
+    /// Error type of the `Proxy-Status` header (RFC 9209).
+    pub proxy_status: &'static str,
+}
+
+impl CallError {
+    /// The table.
+    pub fn verdict(&self) -> Verdict {
+        let (kind, status, code, proxy_status, title) = match self {
+            Self::MalformedRequest(_) => {
+                ("malformed-request", 400, 10400, "http_request_error", "The request can't be read")
+            }
+            Self::NoTunnel => {
+                ("malformed-request", 405, 10400, "http_request_denied", "Tunnels are not offered")
+            }
+            Self::RegistryUnavailable { .. } => {
+                ("registry-unavailable", 503, 10510, "destination_unavailable", "The registry can't be asked")
+            }
+            Self::NoService(_) => ("no-service", 404, 10404, "destination_not_found", "No such service"),
+            Self::ServiceOff(_) => {
+                ("service-off", 503, 10503, "destination_unavailable", "The service is switched off")
+            }
+            Self::UnknownKey { .. } => {
+                ("unknown-key", 401, 10401, "http_request_denied", "The key is missing or wrong")
+            }
+            Self::NoApi { .. } => ("no-api", 404, 10405, "destination_not_found", "No such api"),
+            Self::ApiOff { .. } => {
+                ("api-off", 503, 10511, "destination_unavailable", "The api is switched off")
+            }
+            Self::Forbidden { .. } => {
+                ("forbidden", 403, 10403, "http_request_denied", "The caller may not call this api")
+            }
+            Self::NoProvider { .. } => {
+                ("no-provider", 503, 10504, "destination_unavailable", "No provider takes calls")
+            }
+            Self::Overloaded { .. } => {
+                ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")
+            }
+            Self::TooLarge(_) => ("too-large", 413, 10413, "http_request_error", "The body is too large"),
+            Self::ConnectFailed { .. } => {
+                ("connect-failed", 502, 10502, "connection_refused", "No provider was reached")
+            }
+            Self::Cut => {
+                ("cut", 502, 10507, "connection_terminated", "The provider ended before its answer did")
+            }
+            Self::BadAnswer(_) => {
+                ("bad-answer", 502, 10508, "http_protocol_error", "The provider's answer can't be read")
+            }
+            Self::UnadaptableCall(_) => {
+                ("unadaptable", 422, 10422, "http_request_error", "A value can't be carried over")
+            }
+            Self::UnadaptableAnswer(_) => {
+                ("unadaptable", 502, 10422, "http_protocol_error", "A value can't be carried over")
+            }
+            Self::ProviderError { status, .. } => {
+                ("provider-error", *status, i64::from(*status), "", "The provider answered an error")
+            }
+            Self::ProviderException(_) => ("provider-exception", 500, 10500, "", "The provider threw an exception"),
+            Self::Deadline(_) => ("deadline", 504, 10509, "http_response_timeout", "Out of time"),
+        };
+        Verdict { kind, title, status, code, proxy_status }
+    }
+
+    /// What a Yar caller gets thrown.
+    pub fn exception(&self) -> Exception {
+        if let Self::ProviderException(thrown) = self {
+            return thrown.clone();
+        }
+        let verdict = self.verdict();
+        Exception {
+            message: self.to_string(),
+            code: Code::Int(verdict.code),
+            file: String::new(),
+            line: 0,
+            class: format!("Remora\\{}", pascal(verdict.kind)),
+        }
+    }
+}
+
+/// `no-service` → `NoService`.
+fn pascal(kind: &str) -> String {
+    let upper = |word: &str| word.get(..1).unwrap_or("").to_uppercase() + word.get(1..).unwrap_or("");
+    kind.split('-').map(upper).collect()
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MalformedRequest(reason)
+            | Self::NoService(reason)
+            | Self::BadAnswer(reason)
+            | Self::UnadaptableCall(reason)
+            | Self::UnadaptableAnswer(reason) => f.write_str(reason),
+            Self::NoTunnel => f.write_str("CONNECT is not offered; send the call itself, http://{service}/{api}"),
+            Self::RegistryUnavailable { service, reason } => {
+                write!(f, "service \"{service}\" is not in the view yet, and {reason}; the next call tries again")
+            }
+            Self::ServiceOff(service) => {
+                write!(f, "service \"{service}\" is switched off in the registry (`state`)")
+            }
+            Self::UnknownKey { service, reason } => {
+                write!(f, "service \"{service}\" wants a key: {reason}")
+            }
+            Self::NoApi { service, api } if api.is_empty() => {
+                write!(f, "no api is named; call /{service}/{{api}}")
+            }
+            Self::NoApi { service, api } => {
+                write!(f, "service \"{service}\" has no api \"{api}\" in the registry")
+            }
+            Self::ApiOff { service, api } => {
+                write!(f, "api \"{api}\" of service \"{service}\" is switched off in the registry (`state`)")
+            }
+            Self::Forbidden { caller, api } => {
+                write!(f, "caller \"{caller}\" may not call {api}; its `apis` in the registry do not list it")
+            }
+            Self::NoProvider { service, known: 0 } => {
+                write!(f, "no provider of service \"{service}\" is registered")
+            }
+            Self::NoProvider { service, known } => {
+                write!(f, "none of the {known} providers of service \"{service}\" is `on` with a weight above 0")
+            }
+            Self::Overloaded { service, limit } => {
+                write!(f, "{limit} calls to service \"{service}\" are in flight from this host, its `concurrency`")
+            }
+            Self::TooLarge(limit) => {
+                let limit = crate::units::show_size(*limit);
+                write!(f, "the body is over {limit}, the `max_body` of this api")
+            }
+            Self::ConnectFailed { tried, reason } => {
+                write!(f, "{tried} of its providers tried, none reached: {reason}")
+            }
+            Self::Cut => f.write_str("the provider closed the connection before its answer was complete"),
+            Self::ProviderError { status, body } if body.is_empty() => {
+                write!(f, "the provider answered {status}")
+            }
+            Self::ProviderError { status, body } => write!(f, "the provider answered {status}: {body}"),
+            Self::ProviderException(thrown) => write!(f, "{}: {}", thrown.class, thrown.message),
+            Self::Deadline(ms) => write!(f, "no answer within {ms}ms, the time this call had"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_yar_caller_sees_kind_code_and_message() {
+        let thrown = CallError::NoApi { service: "user".into(), api: "gett".into() }.exception();
+        assert_eq!(thrown.class, "Remora\\NoApi");
+        assert_eq!(thrown.code, Code::Int(10405));
+        assert_eq!(thrown.message, "service \"user\" has no api \"gett\" in the registry");
+    }
+
+    #[test]
+    fn a_providers_own_exception_keeps_class_message_and_code() {
+        let own = Exception {
+            message: "no such user".into(),
+            code: Code::Str("HY000".into()),
+            file: "/app/User.php".into(),
+            line: 7,
+            class: "App\\NotFound".into(),
+        };
+        assert_eq!(CallError::ProviderException(own.clone()).exception(), own);
+    }
+}

@@ -1,0 +1,400 @@
+//! A call in the provider's form, and its answer in the caller's.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, Uri};
+use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
+use proto_adapters::{Fault, Options, Wire, adapt};
+
+use super::attempt::broken_body;
+use super::call::{Body, Message, Read};
+use super::millis;
+use super::route::Plan;
+use crate::error::CallError;
+use crate::model::Encoding;
+use crate::peer::Peer;
+use crate::upstream::{Answered, Payload};
+
+/// Largest answer that is gathered to be adapted, in bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+/// Bytes of a provider's error that are shown to the caller.
+const SHOWN: usize = 200;
+
+const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer in the caller's form.
+#[derive(Debug)]
+pub enum Answer {
+    /// As the provider gave it, its body streamed.
+    Http(Response<Payload>),
+    /// The result of a Yar provider, as JSON.
+    Json(Bytes),
+    /// A whole Yar message.
+    Yar(Vec<u8>),
+}
+
+/// What was sent, as far as the answer depends on it.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// To a JSON provider; `yar`: the caller speaks Yar.
+    Json { yar: Option<(Packager, u32)> },
+    /// To a Yar provider, with this id; `caller`: the caller's own packager and id, where it speaks Yar.
+    Yar { packager: Packager, id: u32, caller: Option<(Packager, u32)> },
+}
+
+/// The request in the form of the API's encoding; only its peer is open yet.
+pub(super) async fn request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), CallError> {
+    let packager = match plan.route.api.encoding {
+        Encoding::Json => return json_request(plan, call),
+        Encoding::YarMsgpack => Packager::Msgpack,
+        Encoding::YarJson => Packager::Json,
+        Encoding::YarPhp => {
+            let reason = "encoding yar-php is not spoken yet; the api needs yar-msgpack or yar-json";
+            return Err(CallError::UnadaptableCall(reason.into()));
+        }
+    };
+    yar_request(plan, call, packager).await
+}
+
+/// Names the peer in the request, and what is left of a deadline the caller set.
+pub(super) fn address(request: &mut Request<Payload>, plan: &Plan, peer: &Peer) {
+    let headers = request.headers_mut();
+    if let Ok(host) = HeaderValue::from_str(peer.address.as_str()) {
+        headers.insert(header::HOST, host);
+    }
+    if headers.contains_key("x-deadline-ms") {
+        let left = millis(std::time::Instant::now(), plan.deadline);
+        headers.insert("x-deadline-ms", HeaderValue::from(left));
+    }
+}
+
+fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), CallError> {
+    let Read { head, body, target, .. } = call;
+    let method = plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok);
+    let query = head.uri.query();
+    let mut headers = head.headers;
+    end_to_end(&mut headers);
+    let (message, payload, method) = match body {
+        Body::Http { peeked, rest } => {
+            let payload = Payload::request(peeked, rest, plan.route.policy.max_body);
+            if hyper::body::Body::size_hint(&payload).lower() > plan.route.policy.max_body {
+                return Err(CallError::TooLarge(plan.route.policy.max_body));
+            }
+            (None, payload, method.unwrap_or(head.method))
+        }
+        Body::Yar(message) => (Some(message), Payload::full(""), method.unwrap_or(Method::POST)),
+    };
+    let Some(message) = message else {
+        let uri = uri(plan, &target.rest, query)?;
+        let mut request = Request::new(payload);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+        return Ok((request, Sent::Json { yar: None }));
+    };
+    let request = yar_to_json(plan, &message, method, headers)?;
+    let yar = Some((message.header.packager, message.header.id));
+    Ok((request, Sent::Json { yar }))
+}
+
+fn yar_to_json(
+    plan: &Plan,
+    message: &Message,
+    method: Method,
+    mut headers: HeaderMap,
+) -> Result<Request<Payload>, CallError> {
+    let (wire, options) = (spoken(message.header.packager)?, options(plan));
+    without_body_headers(&mut headers);
+    let (uri, payload) = if method == Method::GET || method == Method::HEAD {
+        let names = &plan.route.api.params;
+        let query = adapt::params_to_query(wire, message.params(), names).map_err(callers)?;
+        (uri(plan, &plan.api, Some(&query))?, Payload::full(""))
+    } else {
+        let body = adapt::params_to_body(wire, message.params(), options).map_err(callers)?;
+        headers.insert(header::CONTENT_TYPE, JSON_BODY);
+        (uri(plan, &plan.api, None)?, Payload::full(body))
+    };
+    headers.insert(header::ACCEPT, JSON_BODY);
+    let mut request = Request::new(payload);
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
+    Ok(request)
+}
+
+async fn yar_request(
+    plan: &Plan,
+    call: Read,
+    packager: Packager,
+) -> Result<(Request<Payload>, Sent), CallError> {
+    let Read { head, body, .. } = call;
+    let (message, id, caller) = match body {
+        Body::Yar(message) => {
+            let (own, id) = (message.header.packager, message.header.id);
+            check_size(plan, message.payload.len())?;
+            (yar_to_yar(plan, &message, packager)?, id, Some((own, id)))
+        }
+        Body::Http { peeked, rest } => {
+            let limit = plan.route.policy.max_body;
+            let body = Payload::request(peeked, rest, limit).collect(limit).await;
+            let body = body.map_err(|broken| broken_body(broken, limit))?;
+            let id = fastrand::u32(..);
+            let params = http_params(plan, head.uri.query(), &body, packager)?;
+            let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
+            let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
+            (encoded.map_err(callers)?.into(), id, None)
+        }
+    };
+    let mut headers = head.headers;
+    end_to_end(&mut headers);
+    without_body_headers(&mut headers);
+    headers.insert(header::CONTENT_TYPE, YAR_BODY);
+    let mut request = Request::new(Payload::full(message));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
+    *request.headers_mut() = headers;
+    Ok((request, Sent::Yar { packager, id, caller }))
+}
+
+fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
+    let limit = plan.route.policy.max_body;
+    if bytes as u64 > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
+}
+
+fn http_params(
+    plan: &Plan,
+    query: Option<&str>,
+    body: &[u8],
+    to: Packager,
+) -> Result<Vec<u8>, CallError> {
+    let (wire, names) = (spoken(to)?, &plan.route.api.params);
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return adapt::query_to_params(query.unwrap_or(""), wire, names, options(plan)).map_err(callers);
+    }
+    adapt::body_to_params(body, wire, names, options(plan)).map_err(callers)
+}
+
+/// The payload as it is where both sides pack alike; what would crash a PHP worker as `p` is mended or refused.
+fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, CallError> {
+    let from = message.header.packager;
+    let provider = message.header.provider.clone();
+    let sound = adapt::are_params(spoken(from)?, message.params()).map_err(callers)?;
+    if from == to && sound {
+        let header = Header { provider, token: Vec::new(), ..message.header.clone() };
+        let mut whole = Vec::with_capacity(HEAD + message.payload.len());
+        whole.extend_from_slice(&header.encode(message.payload.len()));
+        whole.extend_from_slice(&message.payload);
+        return Ok(whole.into());
+    }
+    let params = if sound {
+        adapt::transcode(spoken(from)?, spoken(to)?, message.params(), "$.p", options(plan))
+            .map_err(callers)?
+    } else {
+        // absent, null and empty all mean: no parameters
+        adapt::body_to_params(b"", spoken(to)?, &[], options(plan)).map_err(callers)?
+    };
+    let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
+    Ok(encoded.map_err(callers)?.into())
+}
+
+/// The answer in the caller's form.
+pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Result<Answer, CallError> {
+    if sent.passes() {
+        let (mut head, body) = answered.into_parts();
+        end_to_end(&mut head.headers);
+        head.version = hyper::Version::HTTP_11;
+        return Ok(Answer::Http(Response::from_parts(head, body)));
+    }
+    let status = answered.status().as_u16();
+    let body = answered.into_body().collect(MAX_ANSWER).await.map_err(|broken| match broken {
+        crate::upstream::body::Broken::TooLarge => {
+            CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
+        }
+        other => broken_body(other, MAX_ANSWER),
+    })?;
+    match sent {
+        Sent::Yar { packager: _, id, caller } => yar_answer(plan, status, &body, *id, *caller),
+        Sent::Json { yar: Some((packager, id)) } => json_answer(plan, status, &body, *packager, *id),
+        Sent::Json { yar: None } => Ok(Answer::Json(body)),
+    }
+}
+
+fn json_answer(
+    plan: &Plan,
+    status: u16,
+    body: &Bytes,
+    packager: Packager,
+    id: u32,
+) -> Result<Answer, CallError> {
+    match status {
+        200..300 => {}
+        400.. => return Err(CallError::ProviderError { status, body: shown(body) }),
+        _ => {
+            let reason = format!("the provider answered HTTP {status}, which is no result and no error");
+            return Err(CallError::BadAnswer(reason));
+        }
+    }
+    let value: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { body };
+    let result = adapt::transcode(Wire::Json, spoken(packager)?, value, "$", options(plan));
+    Ok(Answer::Yar(yar::encode_result(packager, id, &result.map_err(providers)?, None)))
+}
+
+fn yar_answer(
+    plan: &Plan,
+    status: u16,
+    body: &Bytes,
+    id: u32,
+    caller: Option<(Packager, u32)>,
+) -> Result<Answer, CallError> {
+    if !yar::is_yar(body) {
+        let reason = format!("the provider answered HTTP {status} without a Yar message: \"{}\"", shown(body));
+        return Err(CallError::BadAnswer(reason));
+    }
+    let header = Header::parse(body).map_err(providers)?;
+    let payload = body.get(HEAD..).unwrap_or_default();
+    let from = spoken(header.packager).map_err(|_| {
+        CallError::BadAnswer("the provider answered in the PHP packager, which is not spoken yet".into())
+    })?;
+    let read = yar::Response::read(header.packager, payload).map_err(providers)?;
+    if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
+        return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
+    }
+    let part = |range: &Option<std::ops::Range<usize>>| range.clone().and_then(|range| payload.get(range));
+    if read.status != 0 {
+        let thrown = Exception::read(header.packager, read.status, part(&read.error));
+        return match caller {
+            Some((packager, id)) if packager == header.packager && carries_error(&thrown) => {
+                Ok(Answer::Yar(readdressed(&header, id, payload.get(..read.end).unwrap_or(payload))))
+            }
+            _ => Err(CallError::ProviderException(thrown)),
+        };
+    }
+    match caller {
+        Some((packager, id)) if packager == header.packager => {
+            Ok(Answer::Yar(readdressed(&header, id, payload.get(..read.end).unwrap_or(payload))))
+        }
+        Some((packager, id)) => {
+            let to = spoken(packager)?;
+            let carried = |value: Option<&[u8]>, root| {
+                value.map(|value| adapt::transcode(from, to, value, root, options(plan))).transpose()
+            };
+            let output = carried(part(&read.output), "$.o").map_err(providers)?;
+            let result = carried(part(&read.result), "$.r").map_err(providers)?;
+            let result = result.unwrap_or_else(|| null(to));
+            Ok(Answer::Yar(yar::encode_result(packager, id, &result, output.as_deref())))
+        }
+        None => {
+            let value = part(&read.result);
+            let json = value.map(|value| adapt::transcode(from, Wire::Json, value, "$", options(plan)));
+            Ok(Answer::Json(json.transpose().map_err(providers)?.unwrap_or_else(|| null(Wire::Json)).into()))
+        }
+    }
+}
+
+/// Old clients crash on a failure without a readable `e`: only one that has it passes as it is.
+fn carries_error(thrown: &Exception) -> bool {
+    !thrown.message.starts_with("unknown error, status")
+}
+
+fn readdressed(header: &Header, id: u32, payload: &[u8]) -> Vec<u8> {
+    let header = Header { id, token: Vec::new(), ..header.clone() };
+    [&header.encode(payload.len())[..], payload].concat()
+}
+
+fn null(wire: Wire) -> Vec<u8> {
+    match wire {
+        Wire::Json => b"null".to_vec(),
+        Wire::Msgpack => vec![0xc0],
+    }
+}
+
+fn spoken(packager: Packager) -> Result<Wire, CallError> {
+    packager.wire().ok_or_else(|| CallError::MalformedRequest("the PHP packager is not spoken yet".into()))
+}
+
+fn options(plan: &Plan) -> Options {
+    Options { empty: plan.route.policy.empty, bytes: plan.route.policy.bytes }
+}
+
+fn callers(fault: Fault) -> CallError {
+    match fault {
+        Fault::Malformed { .. } => CallError::MalformedRequest(fault.to_string()),
+        Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),
+    }
+}
+
+fn providers(fault: Fault) -> CallError {
+    match fault {
+        Fault::Malformed { .. } => CallError::BadAnswer(format!("the provider's answer: {fault}")),
+        Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
+    }
+}
+
+fn bad_path(plan: &Plan) -> CallError {
+    CallError::MalformedRequest(format!("path \"{}\" of the api is no URL path", plan.route.api.path))
+}
+
+/// The provider's path: the API's own, for `*` with what the caller wrote behind the service, and the query.
+fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
+    let base = plan.route.api.path.as_str();
+    let mut path = base.to_owned();
+    if plan.route.name.as_str() == "*" {
+        path.truncate(base.trim_end_matches('/').len());
+        path.push('/');
+        path.push_str(rest);
+    }
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        // writing to a string can't fail
+        let _ = write!(path, "{joint}{query}");
+    }
+    Uri::try_from(path).map_err(|_| bad_path(plan))
+}
+
+/// Removes what holds for one connection only, what was meant for this sidecar, and keys.
+fn end_to_end(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for name in named.iter().filter(|name| **name != header::CONTENT_LENGTH && **name != header::HOST) {
+        headers.remove(name);
+    }
+    for name in ONE_HOP {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+const ONE_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+    "http2-settings",
+    "x-api-key",
+];
+
+/// Removes what described the caller's body.
+fn without_body_headers(headers: &mut HeaderMap) {
+    for name in ["content-length", "content-type", "content-encoding", "accept", "accept-encoding", "hostname", "trailer"] {
+        headers.remove(name);
+    }
+}
+
+/// The beginning of a provider's bytes, fit for a message.
+fn shown(body: &[u8]) -> String {
+    let start = body.get(..SHOWN).unwrap_or(body);
+    let text = String::from_utf8_lossy(start);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}

@@ -1,0 +1,96 @@
+//! Who calls, and whether they may.
+
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::call::Read;
+use super::{Record, Worker};
+use crate::directory::{Entry, Route};
+use crate::error::CallError;
+use crate::model::{Access, Grant, Key, State};
+
+/// Who calls, as far as the service wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    name: Option<String>,
+}
+
+/// Takes identity and key from the call, or the host's own where it has neither; checks the key if the service wants one.
+pub(super) fn identify(
+    worker: &Worker,
+    entry: &Entry,
+    call: &Read,
+    record: &mut Record,
+) -> Result<Caller, CallError> {
+    record.knows_service();
+    if entry.service.state != State::On {
+        return Err(CallError::ServiceOff(entry.name.to_string()));
+    }
+    let named = call.header("x-caller").or_else(|| call.yar_field(|header| &header.provider));
+    let given = call.header("x-api-key").or_else(|| call.yar_field(|header| &header.token));
+    let (name, key) = match (named, given, &worker.host_caller) {
+        (None, None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
+        _ => (named, given),
+    };
+    record.caller = name.map(|name| name.chars().take(128).collect());
+    if entry.service.access == Access::Key {
+        let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
+        check_key(entry, name, key, SystemTime::now()).map_err(refused)?;
+    }
+    Ok(Caller { name: name.map(str::to_owned) })
+}
+
+fn check_key(entry: &Entry, name: Option<&str>, key: Option<&str>, now: SystemTime) -> Result<(), String> {
+    let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
+    let key = key.ok_or_else(|| format!("caller \"{name}\" sent none by X-Api-Key (Yar: token)"))?;
+    let grant = entry.service.callers.get(name);
+    // an unknown caller takes as long as a wrong key, and reads the same
+    let opens = grant.is_some_and(|grant| opens(&grant.keys, key, now));
+    if opens { Ok(()) } else { Err(format!("this one does not open it for caller \"{name}\"")) }
+}
+
+fn opens(keys: &[Key], given: &str, now: SystemTime) -> bool {
+    let given = Sha256::digest(given.as_bytes());
+    let same = |key: &Key| key.sha256.iter().zip(given.iter()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0;
+    let live = |key: &Key| key.expires.is_none_or(|expires| now < expires);
+    // every key is compared, whichever one fits
+    keys.iter().fold(false, |found, key| found | (same(key) & live(key)))
+}
+
+/// Whether the caller may call this API.
+pub(super) fn permit(entry: &Entry, caller: &Caller, route: &Route, api: &str) -> Result<(), CallError> {
+    if entry.service.access == Access::Open {
+        return Ok(());
+    }
+    let name = caller.name.as_deref().unwrap_or("");
+    let allowed = |grant: &Grant| grant.state == State::On && grant.apis.iter().any(|p| covers(p, api, route));
+    match entry.service.callers.get(name) {
+        Some(grant) if allowed(grant) => Ok(()),
+        _ => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
+    }
+}
+
+/// `*` at the end of a pattern stands for any rest; an API named `*` is covered by its own name too.
+fn covers(pattern: &str, api: &str, route: &Route) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => api.starts_with(start),
+        None => pattern == api || pattern == route.name.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_key_opens_until_it_expires_and_two_may_live() {
+        let key = |text: &str, expires| Key { sha256: Sha256::digest(text).into(), expires };
+        let now = SystemTime::now();
+        let keys = [key("old", Some(now + Duration::from_secs(1))), key("new", None)];
+        assert!(opens(&keys, "old", now) && opens(&keys, "new", now));
+        assert!(!opens(&keys, "old", now + Duration::from_secs(1)));
+        assert!(!opens(&keys, "", now) && !opens(&[], "old", now));
+    }
+}

@@ -1,0 +1,94 @@
+//! Attempts: a peer, one try, perhaps another peer, all under the deadline.
+
+use std::sync::Arc;
+
+use hyper::Request;
+
+use super::adapt::{self, Answer, Sent};
+use super::call::Read;
+use super::route::Plan;
+use super::{Record, Worker};
+use crate::error::CallError;
+use crate::peer::Peer;
+use crate::upstream::body::Broken;
+use crate::upstream::http::Patience;
+use crate::upstream::{Answered, Failure, Payload};
+
+/// Carries the call to a provider and its answer back, in the time the plan gives.
+pub(super) async fn attempt_all(
+    worker: &Worker,
+    plan: Plan,
+    call: Read,
+    record: &mut Record,
+) -> Result<Answer, CallError> {
+    let until = tokio::time::Instant::from_std(plan.deadline);
+    let in_time = async {
+        let (request, sent) = adapt::request(&plan, call).await?;
+        let answered = attempt(worker, &plan, request, record).await?;
+        adapt::answer(&plan, &sent, answered).await
+    };
+    match tokio::time::timeout_at(until, in_time).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            if let Some(peer) = record.tried.last() {
+                peer.record(false);
+            }
+            Err(CallError::Deadline(plan.patience_ms))
+        }
+    }
+}
+
+/// Tries peers until one is reached; the one that is reached decides.
+async fn attempt(
+    worker: &Worker,
+    plan: &Plan,
+    mut request: Request<Payload>,
+    record: &mut Record,
+) -> Result<Answered, CallError> {
+    let policy = &plan.route.policy;
+    let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout };
+    let mut last = None;
+    while record.tried.len() <= usize::from(policy.retries) {
+        let Some(peer) = plan.route.pool.pick(&record.tried) else { break };
+        record.tried.push(peer.clone());
+        record.in_flight = Some(peer.enter());
+        adapt::address(&mut request, plan, peer);
+        let sent = worker.upstream.send(&peer.address, request, patience).await;
+        match sent {
+            Err(Failure::Unreached { reason, request: unsent }) => {
+                peer.record(false);
+                last = Some(reason);
+                request = *unsent;
+            }
+            decided => return judge(plan, peer, decided),
+        }
+    }
+    let (tried, reason) = (record.tried.len(), last.unwrap_or_default());
+    Err(CallError::ConnectFailed { tried, reason })
+}
+
+fn judge(plan: &Plan, peer: &Arc<Peer>, decided: Result<Answered, Failure>) -> Result<Answered, CallError> {
+    peer.record(decided.as_ref().is_ok_and(|answer| !answer.status().is_server_error()));
+    decided.map_err(|failure| match failure {
+        Failure::Body(broken) => broken_body(broken, plan.route.policy.max_body),
+        Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),
+        Failure::Cut | Failure::Unreached { .. } => CallError::Cut,
+    })
+}
+
+/// What a body that ended early means for the call.
+pub(super) fn broken_body(broken: Broken, limit: u64) -> CallError {
+    match broken {
+        Broken::TooLarge => CallError::TooLarge(limit),
+        Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
+        Broken::Provider | Broken::Idle => CallError::Cut,
+    }
+}
+
+impl Sent {
+    /// Whether an answer passes as it is.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self, Sent::Json { yar: None })
+    }
+}

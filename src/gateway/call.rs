@@ -1,0 +1,217 @@
+//! A call as the doors hand it in, and as it is once it was read.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use hyper::HeaderMap;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use proto_adapters::yar::{self, HEAD, Header, Packager};
+
+use super::Record;
+use crate::error::CallError;
+use crate::upstream::Payload;
+
+/// What the URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The service, not yet checked.
+    pub service: String,
+    /// The API; empty where the URL names none.
+    pub api: String,
+    /// All behind the service, without the slash before it: `api`, or `api/more/of/it`.
+    pub rest: String,
+}
+
+/// A call as it came in, its body still on the wire.
+#[derive(Debug)]
+pub struct Call {
+    /// What the URL names.
+    pub target: Target,
+    /// Method, URL, headers.
+    pub head: Parts,
+    /// The frames of the body that were read to tell Yar from HTTP.
+    pub peeked: VecDeque<Bytes>,
+    /// The body.
+    pub body: Incoming,
+    /// When its head was read.
+    pub started: Instant,
+}
+
+/// How a caller is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// By HTTP status and JSON.
+    Http,
+    /// By a Yar message over HTTP 200.
+    Yar {
+        /// The caller's own.
+        packager: Packager,
+        /// The caller's own; 0 where it can't be read.
+        id: u32,
+    },
+}
+
+/// A call once it was read: for Yar, the whole message.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub target: Target,
+    pub head: Parts,
+    pub started: Instant,
+    pub body: Body,
+}
+
+/// What a caller sent.
+#[derive(Debug)]
+pub(super) enum Body {
+    Http { peeked: VecDeque<Bytes>, rest: Incoming },
+    Yar(Message),
+}
+
+/// A Yar request.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub header: Header,
+    pub payload: Bytes,
+    pub request: yar::Request,
+}
+
+impl Call {
+    /// Whether its body is a Yar message.
+    pub fn is_yar(&self) -> bool {
+        match self.peeked.front() {
+            Some(first) if first.len() >= 10 => yar::is_yar(first),
+            Some(_) => yar::is_yar(&self.peeked.iter().flatten().copied().take(10).collect::<Vec<_>>()),
+            None => false,
+        }
+    }
+
+    /// The time the caller says it has left.
+    pub(super) fn asked_patience(&self) -> Option<Duration> {
+        asked_patience(&self.head.headers)
+    }
+
+    /// Reads a Yar message whole, at most `limit` bytes; leaves an HTTP body on the wire.
+    pub(super) async fn read(
+        self,
+        limit: u64,
+        patience: Duration,
+        voice: &mut Voice,
+        record: &mut Record,
+    ) -> Result<Read, CallError> {
+        let yar = self.is_yar();
+        let Self { mut target, head, peeked, body, started } = self;
+        if !yar {
+            return Ok(Read { target, head, started, body: Body::Http { peeked, rest: body } });
+        }
+        *voice = Voice::Yar { packager: Packager::Json, id: 0 };
+        let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
+        let begun = peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
+        hear(&begun, voice);
+        let gathered = gather(peeked, body, limit, started + patience).await;
+        let message = match gathered {
+            Ok(bytes) => parse(bytes, voice)?,
+            Err(error) => return Err(error),
+        };
+        target.api = merge_api(&target, &message.request.method)?;
+        record.api.clone_from(&target.api);
+        Ok(Read { target, head, started, body: Body::Yar(message) })
+    }
+}
+
+fn asked_patience(headers: &HeaderMap) -> Option<Duration> {
+    let left = headers.get("x-deadline-ms")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_millis(left))
+}
+
+/// Takes from the head of a message how its sender wants to be answered.
+fn hear(head: &[u8], voice: &mut Voice) {
+    let id = head.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id));
+    let packager = Header::parse(head).map_or(Packager::Json, |header| header.packager);
+    *voice = Voice::Yar { packager, id };
+}
+
+async fn gather(
+    peeked: VecDeque<Bytes>,
+    body: Incoming,
+    limit: u64,
+    deadline: Instant,
+) -> Result<Bytes, CallError> {
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let payload = Payload::request(peeked, body, limit);
+    match tokio::time::timeout(patience, payload.collect(limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(broken)) => Err(super::attempt::broken_body(broken, limit)),
+        Err(_) => Err(CallError::MalformedRequest(format!(
+            "the request's body did not arrive within {}ms",
+            patience.as_millis()
+        ))),
+    }
+}
+
+fn parse(mut bytes: Bytes, voice: &mut Voice) -> Result<Message, CallError> {
+    let malformed = |fault: proto_adapters::Fault| CallError::MalformedRequest(fault.to_string());
+    hear(&bytes, voice);
+    let header = Header::parse(&bytes).map_err(malformed)?;
+    let payload = bytes.split_off(HEAD.min(bytes.len()));
+    if header.packager == Packager::Php {
+        let reason = "the PHP packager is not spoken yet; set YAR_OPT_PACKAGER (yar.packager) to MSGPACK or JSON";
+        return Err(CallError::MalformedRequest(reason.into()));
+    }
+    let request = yar::Request::read(header.packager, &payload).map_err(malformed)?;
+    Ok(Message { header, payload, request })
+}
+
+/// The message says the API; a URL that names one too must agree.
+fn merge_api(target: &Target, method: &str) -> Result<String, CallError> {
+    if target.rest.is_empty() || target.rest == method {
+        return Ok(method.to_owned());
+    }
+    Err(CallError::MalformedRequest(format!(
+        "the URL names api \"{}\" and the Yar message \"{method}\"; call /{} alone",
+        target.rest.chars().take(128).collect::<String>(),
+        target.service
+    )))
+}
+
+impl Message {
+    /// The value of `p`; empty where it is absent or null.
+    pub(super) fn params(&self) -> &[u8] {
+        self.payload.get(self.request.params.clone()).unwrap_or_default()
+    }
+}
+
+impl Read {
+    /// A field of the Yar header that says who calls; empty and PHP's own default say nothing.
+    pub(super) fn yar_field(&self, field: impl Fn(&Header) -> &[u8]) -> Option<&str> {
+        let Body::Yar(message) = &self.body else { return None };
+        let text = std::str::from_utf8(field(&message.header)).ok()?;
+        (!text.is_empty() && text != "Yar TCP Client").then_some(text)
+    }
+
+    /// A header as text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// The time the caller says it has left.
+    pub(super) fn asked_patience(&self) -> Option<Duration> {
+        asked_patience(&self.head.headers)
+    }
+}
+
+/// Reads frames until ten bytes are there or the body ends; they are what tells Yar from HTTP.
+pub async fn peek(body: &mut Incoming) -> Result<VecDeque<Bytes>, hyper::Error> {
+    use hyper::body::Body as _;
+    let mut peeked = VecDeque::new();
+    let mut seen = BytesMut::new();
+    while seen.len() < 10 {
+        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
+        let Some(frame) = next.transpose()? else { break };
+        let Ok(data) = frame.into_data() else { break };
+        seen.extend_from_slice(data.get(..10).unwrap_or(&data));
+        peeked.push_back(data);
+    }
+    Ok(peeked)
+}

@@ -1,0 +1,128 @@
+//! The call, top to bottom: find the service, admit the caller, route, attempt, answer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Caller;
+use crate::directory::{Directory, Entry, Unavailable, View};
+use crate::error::CallError;
+use crate::model::Policy;
+use crate::names::ServiceName;
+use crate::telemetry::{Repeats, Telemetry};
+use crate::upstream::Upstream;
+
+mod adapt;
+mod admit;
+mod attempt;
+mod call;
+mod record;
+mod route;
+
+pub use adapt::Answer;
+pub use call::{Call, Target, Voice};
+pub use record::{Ending, Record};
+
+/// What a worker needs to carry calls; each worker has its own.
+#[derive(Debug)]
+pub struct Worker {
+    /// The view all workers share.
+    pub directory: Arc<Directory>,
+    /// Instruments all workers share.
+    pub telemetry: Telemetry,
+    /// This worker's connections to peers.
+    pub upstream: Arc<Upstream>,
+    /// Who the PHP on this host is.
+    pub host_caller: Option<Caller>,
+    /// Rules where no service is known yet.
+    pub defaults: Policy,
+    /// Errors this worker has just logged.
+    pub repeats: Repeats,
+    view: Mutex<View>,
+}
+
+/// How a call went; the record is written when the answer has left, or is dropped.
+#[derive(Debug)]
+pub struct Handled {
+    /// How the caller wants to be answered.
+    pub voice: Voice,
+    /// The answer or why there is none.
+    pub result: Result<Answer, CallError>,
+    /// What is counted and logged.
+    pub record: Record,
+}
+
+/// Carries one call.
+pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
+    let mut record = Record::new(worker.clone(), &call);
+    let mut voice = Voice::Http;
+    let result = carry(worker, call, &mut voice, &mut record).await;
+    record.decided(&voice, result.as_ref().err());
+    Handled { voice, result, record }
+}
+
+async fn carry(
+    worker: &Worker,
+    call: Call,
+    voice: &mut Voice,
+    record: &mut Record,
+) -> Result<Answer, CallError> {
+    let found = worker.find(&call).await;
+    let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
+    let call = call.read(limit, worker.defaults.timeout, voice, record).await?;
+    let entry = found?;
+    let caller = admit::identify(worker, &entry, &call, record)?;
+    let plan = route::plan(&entry, &caller, &call, record)?;
+    record.enter(&entry, &plan)?;
+    attempt::attempt_all(worker, plan, call, record).await
+}
+
+impl Worker {
+    /// A worker without connections yet.
+    pub fn new(
+        directory: Arc<Directory>,
+        telemetry: Telemetry,
+        host_caller: Option<Caller>,
+        defaults: Policy,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            directory,
+            telemetry,
+            upstream: Upstream::new(),
+            host_caller,
+            defaults,
+            repeats: Repeats::default(),
+            view: Mutex::default(),
+        })
+    }
+
+    async fn find(&self, call: &Call) -> Result<Arc<Entry>, CallError> {
+        let named = call.target.service.as_str();
+        if let Some(entry) = self.view().get(&self.directory, named) {
+            return Ok(entry);
+        }
+        let name = ServiceName::new(named).map_err(|bad| CallError::NoService(bad.to_string()))?;
+        let patience = call.asked_patience().unwrap_or(Duration::MAX).min(self.defaults.timeout);
+        match self.directory.load(&name, call.started + patience).await {
+            Ok(Some(entry)) => {
+                self.view().keep(&self.directory, &entry);
+                Ok(entry)
+            }
+            Ok(None) => {
+                let reason = format!("service \"{name}\" is not in the registry");
+                Err(CallError::NoService(reason))
+            }
+            Err(Unavailable(reason)) => {
+                Err(CallError::RegistryUnavailable { service: named.to_owned(), reason })
+            }
+        }
+    }
+
+    fn view(&self) -> std::sync::MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whole milliseconds from `since` until `until`.
+fn millis(since: Instant, until: Instant) -> u64 {
+    until.saturating_duration_since(since).as_millis() as u64
+}

@@ -1,0 +1,159 @@
+//! What is counted and logged of one call, and its places in the limits; all of it ends by `Drop`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Instant;
+
+use super::route::Plan;
+use super::{Call, Voice, Worker};
+use crate::directory::{Entry, Route};
+use crate::error::CallError;
+use crate::peer::{InFlight, Peer};
+use crate::telemetry::Line;
+
+/// How an answer's way to the caller ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It arrived whole.
+    Whole,
+    /// The caller went away before it had all of it.
+    CallerGone,
+    /// The provider broke off.
+    Broken,
+}
+
+/// One call's record: written once, when dropped.
+#[derive(Debug)]
+pub struct Record {
+    worker: Arc<Worker>,
+    started: Instant,
+    service: String,
+    /// The API as called.
+    pub(super) api: String,
+    /// Who called, if known.
+    pub(super) caller: Option<String>,
+    /// Peers tried, the last one answered or failed last.
+    pub(super) tried: Vec<Arc<Peer>>,
+    /// The place at the peer.
+    pub(super) in_flight: Option<InFlight>,
+    wire: &'static str,
+    place: Option<Place>,
+    route: Option<Arc<Route>>,
+    known_service: bool,
+    status: u16,
+    outcome: &'static str,
+    detail: Option<String>,
+    bytes: u64,
+}
+
+/// A place among a service's calls in flight.
+#[derive(Debug)]
+struct Place(Arc<AtomicU32>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Record {
+    pub(super) fn new(worker: Arc<Worker>, call: &Call) -> Self {
+        Self {
+            worker,
+            started: call.started,
+            service: call.target.service.chars().take(128).collect(),
+            api: call.target.api.chars().take(128).collect(),
+            caller: None,
+            tried: Vec::new(),
+            in_flight: None,
+            wire: "http",
+            place: None,
+            route: None,
+            known_service: false,
+            status: 0,
+            outcome: "caller-gone",
+            detail: None,
+            bytes: 0,
+        }
+    }
+
+    /// The service is in the registry.
+    pub(super) fn knows_service(&mut self) {
+        self.known_service = true;
+    }
+
+    /// Takes a place among the service's calls in flight.
+    pub(super) fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
+        self.route = Some(plan.route.clone());
+        let limit = plan.route.policy.concurrency;
+        let before = entry.in_flight.fetch_add(1, Relaxed);
+        self.place = Some(Place(entry.in_flight.clone()));
+        if before >= limit {
+            return Err(CallError::Overloaded { service: entry.name.to_string(), limit });
+        }
+        Ok(())
+    }
+
+    /// How the call was decided, before its answer leaves.
+    pub(super) fn decided(&mut self, voice: &Voice, error: Option<&CallError>) {
+        (self.wire, self.status) = match voice {
+            Voice::Http => ("http", error.map_or(200, |e| e.verdict().status)),
+            Voice::Yar { .. } => ("yar", 200),
+        };
+        self.outcome = error.map_or("ok", |e| e.verdict().kind);
+        self.detail = error.map(ToString::to_string);
+    }
+
+    /// The HTTP status of an answer that passes through.
+    pub fn passes(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Counts bytes of the answer's body.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// How the answer's way ended; without it the caller is taken for gone.
+    pub fn ended(&mut self, ending: Ending) {
+        self.outcome = match ending {
+            Ending::Whole => return,
+            Ending::CallerGone => "caller-gone",
+            Ending::Broken => "cut",
+        };
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
+        let telemetry = &self.worker.telemetry;
+        match &self.route {
+            Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
+            // names the registry doesn't know would make labels without end
+            known => {
+                let service = if self.known_service { self.service.as_str() } else { "" };
+                let api = known.as_ref().map_or("", |route| route.name.as_str());
+                telemetry.bad(service, api, self.outcome, took);
+            }
+        }
+        if self.tried.len() > 1 {
+            telemetry.retried(&self.service, self.tried.len() as u64 - 1);
+        }
+        let line = Line {
+            caller: self.caller.as_deref(),
+            service: &self.service,
+            api: &self.api,
+            wire: self.wire,
+            provider: self.tried.last().map(|peer| peer.address.as_str()),
+            status: self.status,
+            outcome: self.outcome,
+            detail: self.detail.as_deref(),
+            attempts: self.tried.len(),
+            took,
+            bytes: self.bytes,
+        };
+        line.write(&self.worker.repeats, now);
+    }
+}

@@ -1,0 +1,233 @@
+//! Instruments and the access line: what is counted and said about each call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
+
+/// Upper bounds of the duration histogram, in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Lines a repeated error may write per second, per worker.
+const SAME_ERROR_LINES: u32 = 5;
+/// Distinct repeated errors that are told apart, per worker.
+const SAME_ERRORS: usize = 1024;
+
+/// The instruments; cheap to clone.
+#[derive(Clone)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    // dropping the provider would stop collection
+    _provider: SdkMeterProvider,
+    calls: Counter<u64>,
+    duration: Histogram<f64>,
+    attempts: Counter<u64>,
+}
+
+/// Instruments of one API, bound to its labels when the view's entry is built.
+#[derive(Debug)]
+pub struct ApiInstruments {
+    calls: BoundCounter<u64>,
+    duration: BoundHistogram<f64>,
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telemetry")
+    }
+}
+
+/// What is said of one call when it is over.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// Who called, if known.
+    pub caller: Option<&'a str>,
+    /// The service as called.
+    pub service: &'a str,
+    /// The API as called.
+    pub api: &'a str,
+    /// `http` or `yar`, how the caller spoke.
+    pub wire: &'static str,
+    /// The provider that answered.
+    pub provider: Option<&'a str>,
+    /// The HTTP status the caller got.
+    pub status: u16,
+    /// `ok` or the kind of the error.
+    pub outcome: &'static str,
+    /// What went wrong.
+    pub detail: Option<&'a str>,
+    /// Providers tried.
+    pub attempts: usize,
+    /// From the call's head to the end of the answer.
+    pub took: Duration,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+}
+
+/// Keeps a repeated error from filling the log.
+#[derive(Debug, Default)]
+pub struct Repeats(Mutex<HashMap<(String, &'static str), Repeat>>);
+
+#[derive(Debug)]
+struct Repeat {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Telemetry {
+    /// Instruments that `/metrics` shows.
+    pub fn new() -> Result<Self, String> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_scope_info()
+            .without_target_info()
+            .build()
+            .map_err(|e| e.to_string())?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("remora");
+        let calls = meter
+            .u64_counter("remora.calls")
+            .with_description("Calls by service, api and outcome (ok or the kind of the error)")
+            .build();
+        let duration = meter
+            .f64_histogram("remora.call.duration")
+            .with_unit("s")
+            .with_description("From a call's head to the end of its answer")
+            .with_boundaries(SECONDS.to_vec())
+            .build();
+        let attempts = meter
+            .u64_counter("remora.attempts")
+            .with_description("Attempts at providers beyond a call's first")
+            .build();
+        let inner = Inner { registry, _provider: provider, calls, duration, attempts };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Instruments of one API.
+    pub fn bind(&self, service: &str, api: &str) -> ApiInstruments {
+        let labels = [KeyValue::new("service", service.to_owned()), KeyValue::new("api", api.to_owned())];
+        let [service, api] = labels.clone();
+        ApiInstruments {
+            calls: self.inner.calls.bind(&[service, api, KeyValue::new("outcome", "ok")]),
+            duration: self.inner.duration.bind(&labels),
+        }
+    }
+
+    /// Counts a call that ended well.
+    pub fn good(&self, api: &ApiInstruments, took: Duration) {
+        api.calls.add(1);
+        api.duration.record(took.as_secs_f64());
+    }
+
+    /// Counts a call that failed; `service` and `api` are empty where the registry doesn't know them.
+    pub fn bad(&self, service: &str, api: &str, outcome: &'static str, took: Duration) {
+        let labels = [KeyValue::new("service", service.to_owned()), KeyValue::new("api", api.to_owned())];
+        self.inner.duration.record(took.as_secs_f64(), &labels);
+        let [service, api] = labels;
+        self.inner.calls.add(1, &[service, api, KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Counts attempts beyond a call's first.
+    pub fn retried(&self, service: &str, further: u64) {
+        self.inner.attempts.add(further, &[KeyValue::new("service", service.to_owned())]);
+    }
+
+    /// Prometheus text of everything counted.
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics can't be written");
+        }
+        text
+    }
+}
+
+impl Line<'_> {
+    /// Writes the line.
+    pub fn write(&self, repeats: &Repeats, now: Instant) {
+        let took_ms = self.took.as_micros() as f64 / 1000.0;
+        let Self { caller, service, api, wire, provider, status, outcome, detail, attempts, bytes, .. } = *self;
+        if outcome == "ok" {
+            tracing::info!(
+                target: "call", service, api, caller, wire, provider, status, outcome, attempts, took_ms, bytes
+            );
+        } else if let Some(left_out) = repeats.admit(service, outcome, now) {
+            tracing::warn!(
+                target: "call",
+                service, api, caller, wire, provider, status, outcome, detail, attempts, took_ms, bytes, left_out
+            );
+        }
+    }
+}
+
+impl Repeats {
+    /// Whether a line on this error may be written, and how many were left out since the last.
+    fn admit(&self, service: &str, outcome: &'static str, now: Instant) -> Option<u64> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SAME_ERRORS {
+            seen.retain(|_, repeat| now.duration_since(repeat.since) < Duration::from_secs(1));
+        }
+        // names nobody registered are one and the same error
+        let service = if seen.len() >= SAME_ERRORS { "" } else { service };
+        let repeat = seen
+            .entry((service.to_owned(), outcome))
+            .or_insert_with(|| Repeat { since: now, lines: 0, left_out: 0 });
+        if now.duration_since(repeat.since) >= Duration::from_secs(1) {
+            (repeat.since, repeat.lines) = (now, 0);
+        }
+        if repeat.lines >= SAME_ERROR_LINES {
+            repeat.left_out += 1;
+            return None;
+        }
+        repeat.lines += 1;
+        Some(std::mem::take(&mut repeat.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let telemetry = Telemetry::new().unwrap();
+        let get = telemetry.bind("user", "get");
+        telemetry.good(&get, Duration::from_millis(3));
+        telemetry.bad("user", "get", "cut", Duration::from_millis(3));
+        let text = telemetry.prometheus();
+        for line in [
+            "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 1",
+            "remora_calls_total{api=\"get\",outcome=\"cut\",service=\"user\"} 1",
+            "remora_call_duration_seconds_count{api=\"get\",service=\"user\"} 2",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_error_writes_a_few_lines_a_second_and_says_how_many_it_left_out() {
+        let (repeats, start) = (Repeats::default(), Instant::now());
+        let written = (0..100).filter(|_| repeats.admit("user", "cut", start).is_some()).count();
+        assert_eq!(written, 5);
+        assert_eq!(repeats.admit("user", "deadline", start), Some(0));
+        assert_eq!(repeats.admit("user", "cut", start + Duration::from_secs(1)), Some(95));
+    }
+
+    #[test]
+    fn errors_on_a_million_names_cost_bounded_memory() {
+        let (repeats, start) = (Repeats::default(), Instant::now());
+        for n in 0..1_000_000 {
+            repeats.admit(&n.to_string(), "no-service", start);
+        }
+        assert!(repeats.0.lock().unwrap().len() <= SAME_ERRORS + 1);
+    }
+}

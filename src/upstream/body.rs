@@ -1,0 +1,296 @@
+//! Bodies on their way through: counted, bounded, never gathered unless they are small.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::http::Lease;
+
+/// A streamed request body up to this size, in bytes, can be sent again.
+const REPLAY: usize = 64 << 10;
+
+/// A body in either direction.
+#[derive(Debug)]
+pub struct Payload(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Full(Bytes),
+    Request(Box<RequestStream>),
+    Answer(Box<AnswerStream>),
+}
+
+/// Why a body ended early; whoever writes it on aborts its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The caller sent more than allowed.
+    TooLarge,
+    /// The caller went away or broke HTTP.
+    Caller,
+    /// The provider went away or broke HTTP.
+    Provider,
+    /// The provider was silent for the idle timeout.
+    Idle,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request body is over its limit",
+            Self::Caller => "the caller's body ended early",
+            Self::Provider => "the provider's answer ended early",
+            Self::Idle => "the provider stopped in the middle of its answer",
+        })
+    }
+}
+
+impl std::error::Error for Broken {}
+
+#[derive(Debug)]
+struct RequestStream {
+    peeked: VecDeque<Bytes>,
+    body: Incoming,
+    left: u64,
+    progress: Arc<Progress>,
+}
+
+/// What became of a streamed request body, seen from outside of the connection that sends it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    too_large: AtomicBool,
+    caller_broke: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    frames: Vec<Bytes>,
+    bytes: usize,
+    whole: bool,
+    too_much: bool,
+}
+
+#[derive(Debug)]
+struct AnswerStream {
+    body: Incoming,
+    idle: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    lease: Option<Lease>,
+}
+
+impl Payload {
+    /// All of it at once.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Full(bytes.into()))
+    }
+
+    /// A caller's body, at most `limit` bytes of it; `peeked` was read already.
+    pub fn request(peeked: VecDeque<Bytes>, body: Incoming, limit: u64) -> Self {
+        if peeked.is_empty() && body.is_end_stream() {
+            return Self::full(Bytes::new());
+        }
+        let progress = Arc::default();
+        Self(Kind::Request(Box::new(RequestStream { peeked, body, left: limit, progress })))
+    }
+
+    /// A provider's body, given up when it is silent for `idle`; the connection goes back when it ends well.
+    pub(super) fn answer(body: Incoming, idle: Duration, lease: Lease) -> Self {
+        let mut lease = Some(lease);
+        if body.is_end_stream() {
+            lease.take().map(Lease::give_back);
+        }
+        Self(Kind::Answer(Box::new(AnswerStream { body, idle, silence: None, lease })))
+    }
+
+    /// What becomes of it, where it is a caller's stream.
+    pub fn progress(&self) -> Option<Arc<Progress>> {
+        match &self.0 {
+            Kind::Request(stream) => Some(stream.progress.clone()),
+            Kind::Full(_) | Kind::Answer(_) => None,
+        }
+    }
+
+    /// A second copy, where all of it is at hand.
+    pub fn copy(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Full(bytes) => Some(Self::full(bytes.clone())),
+            Kind::Request(_) | Kind::Answer(_) => None,
+        }
+    }
+
+    /// Gathers it; fails when it is over `limit` bytes or breaks.
+    pub async fn collect(mut self, limit: u64) -> Result<Bytes, Broken> {
+        if let Kind::Full(bytes) = self.0 {
+            return Ok(bytes);
+        }
+        if self.size_hint().lower() > limit {
+            return Err(Broken::TooLarge);
+        }
+        let mut first = Bytes::new();
+        let mut gathered = Vec::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if first.is_empty() && gathered.is_empty() {
+                first = data;
+                continue;
+            }
+            if gathered.is_empty() {
+                gathered.extend_from_slice(&std::mem::take(&mut first));
+            }
+            gathered.extend_from_slice(&data);
+            if gathered.len() as u64 > limit {
+                return Err(Broken::TooLarge);
+            }
+        }
+        match gathered.is_empty() {
+            true if first.len() as u64 > limit => Err(Broken::TooLarge),
+            true => Ok(first),
+            false => Ok(gathered.into()),
+        }
+    }
+}
+
+impl Progress {
+    /// Why the caller's side of the body failed, if it did.
+    pub fn trouble(&self) -> Option<Broken> {
+        if self.too_large.load(Relaxed) {
+            return Some(Broken::TooLarge);
+        }
+        self.caller_broke.load(Relaxed).then_some(Broken::Caller)
+    }
+
+    /// The whole body, if all of it was read and is small enough to have been kept.
+    pub fn replay(&self) -> Option<Payload> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = seen.whole && !seen.too_much;
+        keep.then(|| Payload::full(seen.frames.concat()))
+    }
+
+    fn keep(&self, data: &Bytes) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.bytes += data.len();
+        if seen.bytes > REPLAY {
+            seen.too_much = true;
+            seen.frames = Vec::new();
+        } else {
+            seen.frames.push(data.clone());
+        }
+    }
+
+    fn end(&self, with_trailers: bool) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.whole = true;
+        seen.too_much |= with_trailers;
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.get_mut().0 {
+            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Request(stream) => stream.poll_frame(cx),
+            Kind::Answer(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Request(stream) => stream.peeked.is_empty() && stream.body.is_end_stream(),
+            Kind::Answer(stream) => stream.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Answer(stream) => stream.body.size_hint(),
+            Kind::Request(stream) => {
+                let peeked: u64 = stream.peeked.iter().map(|frame| frame.len() as u64).sum();
+                let rest = stream.body.size_hint();
+                match rest.exact() {
+                    Some(rest) => SizeHint::with_exact(rest + peeked),
+                    None => rest,
+                }
+            }
+        }
+    }
+}
+
+impl RequestStream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = match self.peeked.pop_front() {
+            Some(data) => Frame::data(data),
+            None => match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) => {
+                    self.progress.caller_broke.store(true, Relaxed);
+                    return Poll::Ready(Some(Err(Broken::Caller)));
+                }
+                None => {
+                    self.progress.end(false);
+                    return Poll::Ready(None);
+                }
+            },
+        };
+        let Some(data) = frame.data_ref() else {
+            self.progress.end(true);
+            return Poll::Ready(Some(Ok(frame)));
+        };
+        let Some(left) = self.left.checked_sub(data.len() as u64) else {
+            self.progress.too_large.store(true, Relaxed);
+            return Poll::Ready(Some(Err(Broken::TooLarge)));
+        };
+        self.left = left;
+        self.progress.keep(data);
+        if self.peeked.is_empty() && self.body.is_end_stream() {
+            // the reader may see the end without asking again
+            self.progress.end(false);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl AnswerStream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            return self.poll_silence(cx);
+        };
+        self.silence = None;
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                if self.body.is_end_stream() {
+                    self.lease.take().map(Lease::give_back);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(_)) => Some(Err(Broken::Provider)),
+            None => {
+                self.lease.take().map(Lease::give_back);
+                None
+            }
+        })
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let until = Instant::now() + self.idle;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        ready!(silence.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Broken::Idle)))
+    }
+}

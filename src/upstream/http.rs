@@ -1,0 +1,334 @@
+//! Connections to peers: hyper's HTTP/1, one pool per worker, last used first.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response, Uri, header::HeaderMap};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::body::{Broken, Payload, Progress};
+use crate::names::Address;
+
+/// Idle connections kept per peer and worker.
+const MAX_IDLE: usize = 64;
+/// Below what servers commonly close idle connections after (nginx 75 s, php-fpm behind it less).
+const IDLE: Duration = Duration::from_secs(15);
+
+/// The peers' connections of one worker.
+#[derive(Debug)]
+pub struct Upstream {
+    idle: Mutex<ahash::HashMap<Address, Vec<Idle>>>,
+    connections: Mutex<JoinSet<()>>,
+    myself: Weak<Upstream>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Connection {
+    send: SendRequest<Payload>,
+    /// Bytes received on it so far.
+    received: Arc<AtomicU64>,
+}
+
+/// A connection while an answer is read from it; dropped before the answer's end, it closes.
+#[derive(Debug)]
+pub(super) struct Lease {
+    connection: Connection,
+    peer: Address,
+    upstream: Weak<Upstream>,
+}
+
+/// An answer's head, its body still to be read.
+pub type Answered = Response<Payload>;
+
+/// How an attempt failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nothing of the request reached the peer; it can go to another.
+    Unreached {
+        /// What happened, without addresses.
+        reason: String,
+        /// The request as it was.
+        request: Box<Request<Payload>>,
+    },
+    /// The peer ended before its answer did.
+    Cut,
+    /// What the peer sent is not HTTP.
+    NotHttp,
+    /// The caller's own body failed.
+    Body(Broken),
+}
+
+/// What a request can be made of again.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: CopyBody,
+}
+
+enum CopyBody {
+    Whole(Payload),
+    Stream(Arc<Progress>),
+}
+
+/// How long one attempt may take in its parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To connect.
+    pub connect: Duration,
+    /// Between bytes after the answer's head.
+    pub idle: Duration,
+}
+
+impl Upstream {
+    /// No connections yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new_cyclic(|myself| Self {
+            idle: Mutex::default(),
+            connections: Mutex::default(),
+            myself: myself.clone(),
+        })
+    }
+
+    /// Sends `request` to `peer` and waits for the answer's head, however long that takes.
+    ///
+    /// A kept connection that turns out to be closed before it answered a byte is replaced by a new one, once.
+    pub async fn send(
+        &self,
+        peer: &Address,
+        mut request: Request<Payload>,
+        patience: Patience,
+    ) -> Result<Answered, Failure> {
+        while let Some(connection) = self.take_idle(peer) {
+            let copy = Copy::of(&request);
+            match self.exchange(peer, connection, request, patience.idle).await {
+                Err(Lost { request: Some(unsent), .. }) => request = *unsent,
+                Err(lost) if lost.silent && lost.failure().is_none() => match copy.again() {
+                    Some(again) => {
+                        request = again;
+                        break;
+                    }
+                    None => return Err(Failure::Cut),
+                },
+                Err(lost) => return Err(lost.failure().unwrap_or(Failure::Cut)),
+                Ok(answered) => return Ok(answered),
+            }
+        }
+        let connection = match self.connect(peer, patience.connect).await {
+            Ok(connection) => connection,
+            Err(reason) => return Err(Failure::Unreached { reason, request: Box::new(request) }),
+        };
+        match self.exchange(peer, connection, request, patience.idle).await {
+            Ok(answered) => Ok(answered),
+            Err(Lost { request: Some(request), .. }) => {
+                Err(Failure::Unreached { reason: "the connection closed at once".into(), request })
+            }
+            Err(lost) => Err(lost.failure().unwrap_or(Failure::Cut)),
+        }
+    }
+
+    /// Closes connections that were idle for too long; call it every few seconds.
+    pub fn sweep(&self, now: Instant) {
+        let mut idle = lock(&self.idle);
+        idle.retain(|_, kept| {
+            kept.retain(|one| !one.connection.send.is_closed() && now.duration_since(one.since) < IDLE);
+            !kept.is_empty()
+        });
+        drop(idle);
+        let mut connections = lock(&self.connections);
+        while connections.try_join_next().is_some() {}
+    }
+
+    async fn exchange(
+        &self,
+        peer: &Address,
+        mut connection: Connection,
+        request: Request<Payload>,
+        idle: Duration,
+    ) -> Result<Answered, Lost> {
+        let progress = request.body().progress();
+        let received = connection.received.load(Relaxed);
+        match connection.send.try_send_request(request).await {
+            Ok(answer) => {
+                let lease = Lease { connection, peer: peer.clone(), upstream: self.myself.clone() };
+                Ok(answer.map(|body: Incoming| Payload::answer(body, idle, lease)))
+            }
+            Err(mut error) => {
+                let request = error.take_message().map(Box::new);
+                let not_http = error.error().is_parse();
+                let silent = connection.received.load(Relaxed) == received;
+                Err(Lost { request, silent, not_http, trouble: progress.and_then(|p| p.trouble()) })
+            }
+        }
+    }
+
+    async fn connect(&self, peer: &Address, patience: Duration) -> Result<Connection, String> {
+        let stream = match tokio::time::timeout(patience, TcpStream::connect(peer.as_str())).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(plain(&error)),
+            Err(_) => return Err(format!("no connection within {}ms", patience.as_millis())),
+        };
+        // a refused option costs latency, not the call
+        let _ = stream.set_nodelay(true);
+        let received = Arc::new(AtomicU64::new(0));
+        let io = TokioIo::new(Metered { stream, received: received.clone() });
+        let (send, driver) = http1::Builder::new()
+            .max_headers(256)
+            .handshake(io)
+            .await
+            .map_err(|_| "the connection closed at once".to_owned())?;
+        lock(&self.connections).spawn(async {
+            // how it ended is told to whoever waits for an answer on it
+            let _ = driver.await;
+        });
+        Ok(Connection { send, received })
+    }
+
+    fn take_idle(&self, peer: &Address) -> Option<Connection> {
+        let mut idle = lock(&self.idle);
+        let kept = idle.get_mut(peer)?;
+        while let Some(one) = kept.pop() {
+            if one.connection.send.is_ready() && one.since.elapsed() < IDLE {
+                return Some(one.connection);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, peer: Address, connection: Connection) {
+        if connection.send.is_closed() {
+            return;
+        }
+        let mut idle = lock(&self.idle);
+        let kept = idle.entry(peer).or_default();
+        if kept.len() >= MAX_IDLE {
+            kept.remove(0);
+        }
+        kept.push(Idle { connection, since: Instant::now() });
+    }
+}
+
+impl Lease {
+    /// The answer was read to its end: the connection can carry another.
+    pub(super) fn give_back(self) {
+        if let Some(upstream) = self.upstream.upgrade() {
+            upstream.keep(self.peer, self.connection);
+        }
+    }
+}
+
+/// A request that got no answer.
+struct Lost {
+    /// The request, where nothing of it was sent.
+    request: Option<Box<Request<Payload>>>,
+    /// Not one byte came back.
+    silent: bool,
+    not_http: bool,
+    trouble: Option<Broken>,
+}
+
+impl Lost {
+    /// A failure that is nobody's but the caller's or the peer's own; `None` where the connection just ended.
+    fn failure(&self) -> Option<Failure> {
+        match self.trouble {
+            Some(broken) => Some(Failure::Body(broken)),
+            None => self.not_http.then_some(Failure::NotHttp),
+        }
+    }
+}
+
+impl Copy {
+    fn of(request: &Request<Payload>) -> Self {
+        let body = match (request.body().copy(), request.body().progress()) {
+            (Some(whole), _) => CopyBody::Whole(whole),
+            (None, Some(progress)) => CopyBody::Stream(progress),
+            (None, None) => CopyBody::Whole(Payload::full("")),
+        };
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, headers: request.headers().clone(), body }
+    }
+
+    fn again(self) -> Option<Request<Payload>> {
+        let body = match self.body {
+            CopyBody::Whole(payload) => payload,
+            CopyBody::Stream(progress) => progress.replay()?,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        Some(request)
+    }
+}
+
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A stream that counts what it receives: a connection that answered a byte was not just stale.
+struct Metered {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.received.fetch_add((buffer.filled().len() - before) as u64, Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
