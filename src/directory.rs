@@ -83,6 +83,7 @@ pub struct Route {
 }
 
 /// The view.
+#[derive(Debug)]
 pub struct Directory {
     slots: Cache<ServiceName, Slot>,
     generation: AtomicU64,
@@ -92,7 +93,7 @@ pub struct Directory {
 }
 
 /// One worker's own map of entries.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct View {
     generation: u64,
     entries: ahash::HashMap<ServiceName, Arc<Entry>>,
@@ -182,7 +183,8 @@ impl Directory {
                 }
             };
             let instruments = self.telemetry.bind(name.as_str(), api_name.as_str());
-            let route = Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool, instruments };
+            let route =
+                Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool, instruments };
             routes.insert(api_name.clone(), Arc::new(route));
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);

@@ -161,7 +161,9 @@ impl CallError {
             Self::ProviderError { status, .. } => {
                 ("provider-error", *status, i64::from(*status), "", "The provider answered an error")
             }
-            Self::ProviderException(_) => ("provider-exception", 500, 10500, "", "The provider threw an exception"),
+            Self::ProviderException(_) => {
+                ("provider-exception", 500, 10500, "", "The provider threw an exception")
+            }
             Self::Deadline(_) => ("deadline", 504, 10509, "http_response_timeout", "Out of time"),
         };
         Verdict { kind, title, status, code, proxy_status }
@@ -197,9 +199,14 @@ impl fmt::Display for CallError {
             | Self::BadAnswer(reason)
             | Self::UnadaptableCall(reason)
             | Self::UnadaptableAnswer(reason) => f.write_str(reason),
-            Self::NoTunnel => f.write_str("CONNECT is not offered; send the call itself, http://{service}/{api}"),
+            Self::NoTunnel => {
+                f.write_str("CONNECT is not offered; send the call itself, http://{service}/{api}")
+            }
             Self::RegistryUnavailable { service, reason } => {
-                write!(f, "service \"{service}\" is not in the view yet, and {reason}; the next call tries again")
+                write!(
+                    f,
+                    "service \"{service}\" is not in the view yet, and {reason}; the next call tries again"
+                )
             }
             Self::ServiceOff(service) => {
                 write!(f, "service \"{service}\" is switched off in the registry (`state`)")
@@ -223,10 +230,16 @@ impl fmt::Display for CallError {
                 write!(f, "no provider of service \"{service}\" is registered")
             }
             Self::NoProvider { service, known } => {
-                write!(f, "none of the {known} providers of service \"{service}\" is `on` with a weight above 0")
+                write!(
+                    f,
+                    "none of the {known} providers of service \"{service}\" is `on` with a weight above 0"
+                )
             }
             Self::Overloaded { service, limit } => {
-                write!(f, "{limit} calls to service \"{service}\" are in flight from this host, its `concurrency`")
+                write!(
+                    f,
+                    "{limit} calls to service \"{service}\" are in flight from this host, its `concurrency`"
+                )
             }
             Self::TooLarge(limit) => {
                 let limit = crate::units::show_size(*limit);

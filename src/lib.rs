@@ -5,6 +5,7 @@ pub mod config;
 pub mod directory;
 pub mod error;
 pub mod gateway;
+pub mod listen;
 pub mod model;
 pub mod names;
 pub mod peer;

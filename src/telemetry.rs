@@ -10,7 +10,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 /// Upper bounds of the duration histogram, in seconds.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0];
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0];
 /// Lines a repeated error may write per second, per worker.
 const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
@@ -88,7 +89,7 @@ impl Telemetry {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            .without_scope_info()
+            .scope_info_enabled(false)
             .without_target_info()
             .build()
             .map_err(|e| e.to_string())?;
@@ -155,7 +156,8 @@ impl Line<'_> {
     /// Writes the line.
     pub fn write(&self, repeats: &Repeats, now: Instant) {
         let took_ms = self.took.as_micros() as f64 / 1000.0;
-        let Self { caller, service, api, wire, provider, status, outcome, detail, attempts, bytes, .. } = *self;
+        let Self { caller, service, api, wire, provider, status, outcome, detail, attempts, bytes, .. } =
+            *self;
         if outcome == "ok" {
             tracing::info!(
                 target: "call", service, api, caller, wire, provider, status, outcome, attempts, took_ms, bytes
@@ -178,9 +180,11 @@ impl Repeats {
         }
         // names nobody registered are one and the same error
         let service = if seen.len() >= SAME_ERRORS { "" } else { service };
-        let repeat = seen
-            .entry((service.to_owned(), outcome))
-            .or_insert_with(|| Repeat { since: now, lines: 0, left_out: 0 });
+        let repeat = seen.entry((service.to_owned(), outcome)).or_insert_with(|| Repeat {
+            since: now,
+            lines: 0,
+            left_out: 0,
+        });
         if now.duration_since(repeat.since) >= Duration::from_secs(1) {
             (repeat.since, repeat.lines) = (now, 0);
         }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
+use proto_adapters::codec::Reader;
+use proto_adapters::event::Event;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
@@ -160,12 +162,7 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
     if bytes as u64 > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
 }
 
-fn http_params(
-    plan: &Plan,
-    query: Option<&str>,
-    body: &[u8],
-    to: Packager,
-) -> Result<Vec<u8>, CallError> {
+fn http_params(plan: &Plan, query: Option<&str>, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
     let (wire, names) = (spoken(to)?, &plan.route.api.params);
     if body.iter().all(u8::is_ascii_whitespace) {
         return adapt::query_to_params(query.unwrap_or(""), wire, names, options(plan)).map_err(callers);
@@ -177,7 +174,7 @@ fn http_params(
 fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, CallError> {
     let from = message.header.packager;
     let provider = message.header.provider.clone();
-    let sound = adapt::are_params(spoken(from)?, message.params()).map_err(callers)?;
+    let sound = are_params(spoken(from)?, message.params())?;
     if from == to && sound {
         let header = Header { provider, token: Vec::new(), ..message.header.clone() };
         let mut whole = Vec::with_capacity(HEAD + message.payload.len());
@@ -194,6 +191,23 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
     };
     let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
     Ok(encoded.map_err(callers)?.into())
+}
+
+/// Whether `p` can go to a PHP worker; `false`: there are none.
+fn are_params(wire: Wire, p: &[u8]) -> Result<bool, CallError> {
+    if p.is_empty() {
+        return Ok(false);
+    }
+    let mut reader = Reader::new(wire, p);
+    match reader.pull().map_err(callers)? {
+        Some(Event::Array) => Ok(true),
+        Some(Event::Map) => Ok(reader.pull().map_err(callers)? != Some(Event::End)),
+        Some(other) => {
+            let reason = format!("`p` is {}, not the list of the call's parameters", other.kind());
+            Err(CallError::MalformedRequest(reason))
+        }
+        None => Ok(false),
+    }
 }
 
 /// The answer in the caller's form.
@@ -246,7 +260,8 @@ fn yar_answer(
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
     if !yar::is_yar(body) {
-        let reason = format!("the provider answered HTTP {status} without a Yar message: \"{}\"", shown(body));
+        let reason =
+            format!("the provider answered HTTP {status} without a Yar message: \"{}\"", shown(body));
         return Err(CallError::BadAnswer(reason));
     }
     let header = Header::parse(body).map_err(providers)?;
@@ -387,7 +402,15 @@ const ONE_HOP: [&str; 11] = [
 
 /// Removes what described the caller's body.
 fn without_body_headers(headers: &mut HeaderMap) {
-    for name in ["content-length", "content-type", "content-encoding", "accept", "accept-encoding", "hostname", "trailer"] {
+    for name in [
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "accept",
+        "accept-encoding",
+        "hostname",
+        "trailer",
+    ] {
         headers.remove(name);
     }
 }

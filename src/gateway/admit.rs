@@ -64,7 +64,8 @@ pub(super) fn permit(entry: &Entry, caller: &Caller, route: &Route, api: &str) -
         return Ok(());
     }
     let name = caller.name.as_deref().unwrap_or("");
-    let allowed = |grant: &Grant| grant.state == State::On && grant.apis.iter().any(|p| covers(p, api, route));
+    let allowed =
+        |grant: &Grant| grant.state == State::On && grant.apis.iter().any(|p| covers(p, api, route));
     match entry.service.callers.get(name) {
         Some(grant) if allowed(grant) => Ok(()),
         _ => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),

@@ -19,7 +19,7 @@ mod record;
 mod route;
 
 pub use adapt::Answer;
-pub use call::{Call, Target, Voice};
+pub use call::{Call, Target, Voice, peek};
 pub use record::{Ending, Record};
 
 /// What a worker needs to carry calls; each worker has its own.

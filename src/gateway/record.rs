@@ -104,6 +104,11 @@ impl Record {
         self.detail = error.map(ToString::to_string);
     }
 
+    /// Service and API as called.
+    pub fn names(&self) -> (&str, &str) {
+        (&self.service, &self.api)
+    }
+
     /// The HTTP status of an answer that passes through.
     pub fn passes(&mut self, status: u16) {
         self.status = status;

@@ -1,0 +1,252 @@
+//! HTTP/1 from callers: bytes ↔ call and answer.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proto_adapters::yar;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::{linger, stopped};
+use crate::error::CallError;
+use crate::gateway::{self, Answer, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::upstream::Payload;
+use crate::upstream::body::Broken;
+
+/// For a request's head; also how long a kept connection may be idle.
+const HEAD_PATIENCE: Duration = Duration::from_secs(75);
+/// For the frames that tell Yar from HTTP.
+const PEEK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves one connection until it ends; after `stop`, until the call under way is answered.
+pub(super) async fn serve<S>(worker: Arc<Worker>, stream: S, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let unread = Arc::new(AtomicBool::new(false));
+    // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
+    let service = service_fn(|request| Box::pin(answer(worker.clone(), request, unread.clone())));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .ignore_invalid_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let stream = connection.into_parts().io.into_inner();
+    if unread.load(Relaxed) {
+        linger(stream).await;
+    } else if ended.is_ok() {
+        close(stream).await;
+    }
+}
+
+async fn close(mut stream: impl AsyncWrite + Unpin) {
+    // the caller may have closed first
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+}
+
+async fn answer(
+    worker: Arc<Worker>,
+    request: Request<Incoming>,
+    unread: Arc<AtomicBool>,
+) -> Result<Response<Leaving>, Infallible> {
+    let started = Instant::now();
+    let has_body = !request.body().is_end_stream();
+    // set until the body was read or handed on; a dropped call leaves it set
+    unread.store(has_body, Relaxed);
+    let call = match call(request, started).await {
+        Ok(call) => call,
+        Err(error) => return Ok(without_call(&error)),
+    };
+    let handled = gateway::handle(&worker, call).await;
+    if handled.result.is_ok() {
+        unread.store(false, Relaxed);
+    }
+    Ok(render(handled))
+}
+
+/// Splits the URL and looks at the first bytes of the body.
+async fn call(request: Request<Incoming>, started: Instant) -> Result<Call, CallError> {
+    if request.method() == Method::CONNECT {
+        return Err(CallError::NoTunnel);
+    }
+    let (head, mut body) = request.into_parts();
+    let target = target(&head.uri)?;
+    // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
+    let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
+    let mut peeked = Default::default();
+    if head.method == Method::POST && !waits && !body.is_end_stream() {
+        let early = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut body)).await;
+        peeked = early
+            .map_err(|_| CallError::MalformedRequest("the body did not begin within 5s".into()))?
+            .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
+    }
+    Ok(Call { target, head, peeked, body, started })
+}
+
+/// `/{service}/{rest}`; in absolute form of another host, that host is the service.
+fn target(uri: &Uri) -> Result<Target, CallError> {
+    let path = uri.path().trim_start_matches('/');
+    let foreign = uri.authority().filter(|authority| !is_own(authority.host()));
+    let (service, rest) = match foreign {
+        Some(authority) => (authority.host(), path),
+        None => path.split_once('/').unwrap_or((path, "")),
+    };
+    if service.is_empty() {
+        return Err(CallError::NoService("the URL names no service; call /{service}/{api}".into()));
+    }
+    let api = rest.split('/').next().unwrap_or("");
+    Ok(Target { service: service.into(), api: api.into(), rest: rest.into() })
+}
+
+/// An address is no service: it is this listener's own.
+fn is_own(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Turns what became of a call into the caller's own form.
+fn render(handled: Handled) -> Response<Leaving> {
+    let Handled { voice, result, mut record } = handled;
+    match (voice, result) {
+        (_, Ok(Answer::Http(response))) => {
+            record.passes(response.status().as_u16());
+            response.map(|body| Leaving { body, record: Some(record) })
+        }
+        (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
+        (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
+        (Voice::Yar { packager, id }, Err(error)) => {
+            yar(yar::encode_exception(packager, id, &error.exception()), Some(record))
+        }
+        (Voice::Http, Err(error)) => problem(&error, Some(record)),
+    }
+}
+
+fn without_call(error: &CallError) -> Response<Leaving> {
+    tracing::warn!(target: "call", outcome = error.verdict().kind, detail = %error);
+    problem(error, None)
+}
+
+fn yar(message: Vec<u8>, record: Option<Record>) -> Response<Leaving> {
+    leave(StatusCode::OK, "application/octet-stream", message.into(), record)
+}
+
+/// RFC 9457, and RFC 9209 in the head.
+fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
+    let verdict = error.verdict();
+    let (service, api) = record.as_ref().map_or(("", ""), Record::names);
+    let mut problem = json!({
+        "type": format!("urn:remora:{}", verdict.kind),
+        "title": verdict.title,
+        "status": verdict.status,
+        "detail": error.to_string(),
+        "service": service,
+        "api": api,
+    });
+    if let (CallError::ProviderException(thrown), Some(fields)) = (error, problem.as_object_mut()) {
+        fields.insert(
+            "exception".into(),
+            json!({
+                "class": thrown.class,
+                "message": thrown.message,
+                "code": match &thrown.code {
+                    yar::Code::Int(code) => json!(code),
+                    yar::Code::Str(code) => json!(code),
+                },
+            }),
+        );
+    }
+    let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = leave(status, "application/problem+json", problem.to_string().into(), record);
+    let proxy_status = match verdict.proxy_status {
+        "" => format!("remora; received-status={}", verdict.status),
+        kind => format!("remora; error={kind}"),
+    };
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(proxy_status) {
+        headers.insert("proxy-status", value);
+    }
+    if matches!(error, CallError::UnknownKey { .. }) {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Api-Key realm=\"remora\""));
+    }
+    response
+}
+
+fn leave(status: StatusCode, kind: &'static str, body: Bytes, record: Option<Record>) -> Response<Leaving> {
+    let mut response = Response::new(Leaving { body: Payload::full(body), record });
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// An answer on its way out; its call's record is written when it has left, or was dropped.
+#[derive(Debug)]
+struct Leaving {
+    body: Payload,
+    record: Option<Record>,
+}
+
+impl Body for Leaving {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        match &frame {
+            Some(Err(_)) => this.finish(Ending::Broken),
+            _ if this.body.is_end_stream() => this.finish(Ending::Whole),
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Leaving {
+    fn finish(&mut self, ending: Ending) {
+        if let Some(mut record) = self.record.take() {
+            record.ended(ending);
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // a body that is over before it is asked for is never polled
+        let whole = self.body.is_end_stream();
+        self.finish(if whole { Ending::Whole } else { Ending::CallerGone });
+    }
+}
