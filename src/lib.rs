@@ -1,5 +1,7 @@
 //! Remora: a sidecar for PHP hosts.
 
+pub mod admin;
+pub mod app;
 pub mod balance;
 pub mod config;
 pub mod directory;

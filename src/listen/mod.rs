@@ -33,14 +33,21 @@ pub enum Bound {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// A stream of either kind.
-enum Stream {
+/// A connection of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
     Tcp(TcpStream),
+    /// Unix socket.
     Unix(UnixStream),
 }
 
-enum Listener {
+/// A socket served by this runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
     Tcp(TcpListener),
+    /// Unix socket.
     Unix(UnixListener),
 }
 
@@ -112,7 +119,7 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiver<bool>) {
     let mut loops = JoinSet::new();
     for socket in sockets {
-        match adopt(socket) {
+        match Listener::adopt(socket) {
             Ok(listener) => {
                 loops.spawn(accept_loop(worker.clone(), listener, stop.clone()));
             }
@@ -120,13 +127,6 @@ pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiv
         }
     }
     while loops.join_next().await.is_some() {}
-}
-
-fn adopt(socket: Bound) -> io::Result<Listener> {
-    Ok(match socket {
-        Bound::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
-        Bound::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
-    })
 }
 
 async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::Receiver<bool>) {
@@ -153,13 +153,13 @@ async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::R
 }
 
 /// Waits for the word to stop, or for whoever would give it to be gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // the guard in the result must not be held
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Out of file descriptors is not the end: wait until some are back.
-async fn pause_after(error: &io::Error) {
+pub async fn pause_after(error: &io::Error) {
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         tracing::warn!(%error, "no connection can be taken");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -167,7 +167,16 @@ async fn pause_after(error: &io::Error) {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
+    /// Hands a bound socket to this runtime.
+    pub fn adopt(socket: Bound) -> io::Result<Self> {
+        Ok(match socket {
+            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;

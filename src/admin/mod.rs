@@ -1,0 +1,212 @@
+//! For operators and for kubelet: health, metrics, the view, drain.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::directory::Directory;
+use crate::listen::{Bound, Listener, Stream};
+use crate::names::ServiceName;
+use crate::registry::Source;
+use crate::telemetry::Telemetry;
+
+mod page;
+
+/// For a request's head, and for an idle connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pages for people are made for this many connections at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What the pages show.
+#[derive(Debug)]
+pub struct Admin {
+    /// The view.
+    pub directory: Arc<Directory>,
+    /// Where the view comes from.
+    pub source: Source,
+    /// What is counted.
+    pub telemetry: Telemetry,
+    /// The configuration as resolved, without secrets.
+    pub config: Value,
+    /// Own providers leave and readiness ends when this becomes true.
+    pub drain: watch::Sender<bool>,
+    /// Whether the doors are open.
+    pub listening: AtomicBool,
+}
+
+/// Which pages a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// All of them, for this host's operators only.
+    All,
+    /// Health and metrics, for kubelet and Prometheus.
+    Telemetry,
+}
+
+type Page = Response<Full<Bytes>>;
+
+/// Serves the pages until `stop`.
+pub async fn serve(admin: Arc<Admin>, socket: Bound, pages: Pages, mut stop: watch::Receiver<bool>) {
+    let listener = match Listener::adopt(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin port can't be served"),
+    };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = crate::listen::stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok(Stream::Tcp(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
+                Ok(Stream::Unix(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
+                Err(error) => crate::listen::pause_after(&error).await,
+            },
+        }
+    }
+}
+
+async fn connection<S>(admin: Arc<Admin>, stream: S, pages: Pages)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.page(&request, pages).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), service);
+    // who went away needs no page
+    let _ = served.await;
+}
+
+impl Admin {
+    async fn page(&self, request: &Request<Incoming>, pages: Pages) -> Page {
+        if pages == Pages::All && is_foreign(request) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "this port answers requests to localhost only; the Host or Origin of this one is another\n",
+            );
+        }
+        let path = request.uri().path().trim_end_matches('/');
+        let get = request.method() == Method::GET || request.method() == Method::HEAD;
+        match (path, get, pages) {
+            ("/drain", false, Pages::All) if request.method() == Method::POST => self.drain(),
+            ("/drain", _, Pages::All) => not_allowed("POST"),
+            (known, false, _) if PATHS.contains(&known) => not_allowed("GET"),
+            ("/livez", ..) => text(StatusCode::OK, "alive\n"),
+            ("/readyz", ..) => self.readiness(),
+            ("/metrics", ..) => metrics(self.telemetry.prometheus()),
+            (path, true, Pages::All) => self.operator_page(request, path).await,
+            _ => text(StatusCode::NOT_FOUND, "pages: /livez /readyz /metrics\n"),
+        }
+    }
+
+    async fn operator_page(&self, request: &Request<Incoming>, path: &str) -> Page {
+        let json = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "format=json"));
+        let shown = match path {
+            "" => return text(StatusCode::OK, page::INDEX),
+            "/services" => page::services(&self.directory),
+            "/registry" => page::registry(&self.source),
+            "/config" => self.config.clone(),
+            path => match path.strip_prefix("/services/") {
+                Some(name) => match self.service(name).await {
+                    Ok(shown) => shown,
+                    Err(page) => return page,
+                },
+                None => return text(StatusCode::NOT_FOUND, page::INDEX),
+            },
+        };
+        if json {
+            let body = serde_json::to_string_pretty(&shown).unwrap_or_default() + "\n";
+            return with_type(StatusCode::OK, "application/json", body);
+        }
+        text(StatusCode::OK, &page::as_text(&shown))
+    }
+
+    async fn service(&self, name: &str) -> Result<Value, Page> {
+        let missing = |reason: String| text(StatusCode::NOT_FOUND, &(reason + "\n"));
+        let name = ServiceName::new(name).map_err(|bad| missing(bad.to_string()))?;
+        let deadline = std::time::Instant::now() + Duration::from_secs(2);
+        match self.directory.load(&name, deadline).await {
+            Ok(Some(entry)) => Ok(page::service(&entry)),
+            Ok(None) => Err(missing(format!("service \"{name}\" is not in the registry"))),
+            Err(unavailable) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &(unavailable.0 + "\n"))),
+        }
+    }
+
+    fn readiness(&self) -> Page {
+        let (draining, ready) = (*self.drain.borrow(), self.source.ready());
+        let unready = |why| text(StatusCode::SERVICE_UNAVAILABLE, why);
+        if draining {
+            return unready("draining\n");
+        }
+        if !self.listening.load(Relaxed) {
+            return unready("not listening yet\n");
+        }
+        if !ready {
+            return unready("the registry was not reached yet\n");
+        }
+        let degraded = !self.source.status().connected;
+        text(StatusCode::OK, if degraded { "ready, degraded: the registry can't be reached now\n" } else { "ready\n" })
+    }
+
+    fn drain(&self) -> Page {
+        self.drain.send_replace(true);
+        text(StatusCode::OK, "draining: own providers leave the registry, calls go on until the process ends\n")
+    }
+}
+
+const PATHS: [&str; 7] = ["", "/livez", "/readyz", "/metrics", "/services", "/registry", "/config"];
+
+/// DNS rebinding: a page of another site has its own name in `Host`, or in `Origin`.
+fn is_foreign(request: &Request<Incoming>) -> bool {
+    let own = |value: &str| {
+        let host = value.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let bare = host.map_or(value, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let headers = request.headers();
+    let host = headers.get(header::HOST).map(|host| host.to_str().is_ok_and(own));
+    let origin = headers.get(header::ORIGIN).map(|origin| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.is_some_and(|(_, host)| own(host))
+    });
+    host == Some(false) || origin == Some(false)
+}
+
+fn not_allowed(method: &'static str) -> Page {
+    let mut page = text(StatusCode::METHOD_NOT_ALLOWED, &format!("this page is for {method}\n"));
+    page.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
+    page
+}
+
+fn metrics(body: String) -> Page {
+    with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+}
+
+fn text(status: StatusCode, body: &str) -> Page {
+    with_type(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: String) -> Page {
+    let mut page = Response::new(Full::new(Bytes::from(body)));
+    *page.status_mut() = status;
+    page.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    page
+}

@@ -1,0 +1,152 @@
+//! What the admin pages show, as one value that is printed as JSON or as text.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::directory::{Directory, Entry, Route};
+use crate::model::Provider;
+use crate::registry::Source;
+
+/// The pages there are.
+pub(super) const INDEX: &str = "\
+pages (add ?format=json for programs):
+  /livez               alive
+  /readyz              takes calls
+  /metrics             for Prometheus
+  /services            services in the view
+  /services/{service}  one of them: rules, providers, load, skipped nodes
+  /registry            how it stands with the registry
+  /config              the configuration as resolved
+  POST /drain          own providers leave the registry, readiness ends
+";
+
+/// Every service in the view.
+pub(super) fn services(directory: &Directory) -> Value {
+    let rows = directory.list().into_iter().map(|(name, entry)| {
+        let summary = json!({
+            "state": entry.service.state,
+            "access": entry.service.access,
+            "apis": entry.service.apis.len(),
+            "providers": entry.peers().len(),
+            "skipped": entry.service.skipped.len(),
+            "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+            "age_s": age(entry.since),
+        });
+        (name.to_string(), summary)
+    });
+    json!({ "services": rows.collect::<serde_json::Map<_, _>>() })
+}
+
+/// One service with its rules, providers and load.
+pub(super) fn service(entry: &Entry) -> Value {
+    let peers = entry.peers();
+    let provider = |provider: &Provider| {
+        let peer = peers.get(provider.address.as_str());
+        let (answered, failed) = peer.map_or((0, 0), |peer| peer.attempts());
+        json!({
+            "address": provider.address,
+            "state": provider.state,
+            "weight": provider.weight,
+            "idc": provider.idc,
+            "tags": provider.tags,
+            "ephemeral": provider.ephemeral,
+            "in_flight": peer.map_or(0, |peer| peer.load()),
+            "answered": answered,
+            "failed": failed,
+        })
+    };
+    let api = |route: &std::sync::Arc<Route>| {
+        let api = &route.api;
+        let shown = json!({
+            "state": api.state,
+            "encoding": api.encoding,
+            "path": api.path,
+            "method": api.method,
+            "params": api.params,
+            "idempotent": api.idempotent,
+            "description": api.description,
+            "schema": api.schema,
+            "policy": route.policy.to_value(),
+            "not_in_force": api.policy.not_in_force().collect::<Vec<_>>(),
+            "providers": api.providers.as_ref().map(|own| own.iter().map(provider).collect::<Vec<_>>()),
+        });
+        (route.name.to_string(), shown)
+    };
+    let service = &entry.service;
+    json!({
+        "name": entry.name,
+        "state": service.state,
+        "access": service.access,
+        "owner": service.owner,
+        "description": service.description,
+        "age_s": age(entry.since),
+        "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+        "policy": entry.policy.to_value(),
+        "not_in_force": service.policy.not_in_force().collect::<Vec<_>>(),
+        "providers": service.providers.iter().map(provider).collect::<Vec<_>>(),
+        "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),
+        "callers": service.callers,
+        "skipped": service.skipped,
+    })
+}
+
+/// How it stands with the registry.
+pub(super) fn registry(source: &Source) -> Value {
+    serde_json::to_value(source.status()).unwrap_or_default()
+}
+
+fn age(since: SystemTime) -> u64 {
+    since.elapsed().map_or(0, |age| age.as_secs())
+}
+
+/// A value as indented lines: `key: value`, lists as `- `, what is absent left out.
+pub(super) fn as_text(value: &Value) -> String {
+    let mut text = String::new();
+    lines(value, 0, &mut text);
+    text
+}
+
+fn lines(value: &Value, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter().filter(|(_, field)| !field.is_null()) {
+                one(&format!("{indent}{name}:"), field, depth, text);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                one(&format!("{indent}-"), item, depth, text);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn one(head: &str, value: &Value, depth: usize, text: &mut String) {
+    // writing to a string can't fail
+    let _ = match value {
+        Value::Object(fields) if fields.is_empty() => writeln!(text, "{head} none"),
+        Value::Array(items) if items.is_empty() => writeln!(text, "{head} none"),
+        Value::Object(_) | Value::Array(_) => {
+            let _ = writeln!(text, "{head}");
+            lines(value, depth + 1, text);
+            Ok(())
+        }
+        Value::String(plain) => writeln!(text, "{head} {}", plain.escape_default()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => writeln!(text, "{head} {value}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_reads_as_lines_and_a_hostile_name_stays_on_its_line() {
+        let value = json!({ "a": 1, "b": [{ "c": "x\ny" }], "d": [], "e": null });
+        assert_eq!(as_text(&value), "a: 1\nb:\n  -\n    c: x\\ny\nd: none\n");
+    }
+}

@@ -1,0 +1,218 @@
+//! Makes the parts, joins them, starts them, and drains them in order.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Admin, Pages};
+use crate::config::{Bind, Caller, Config, OwnProvider};
+use crate::directory::Directory;
+use crate::gateway::Worker;
+use crate::listen::{self, Bound};
+use crate::model::Policy;
+use crate::probe;
+use crate::registry::{self, Own, Source};
+use crate::telemetry::Telemetry;
+
+/// How often a worker closes connections that were idle for too long.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The running sidecar.
+#[derive(Debug)]
+pub struct App {
+    listening: Vec<SocketAddr>,
+    admin: Arc<Admin>,
+    drain: Duration,
+    /// Own providers left the registry.
+    left: JoinSet<()>,
+    stop_workers: watch::Sender<bool>,
+    /// Ends when the last worker has.
+    workers: mpsc::Receiver<()>,
+    stop_control: watch::Sender<bool>,
+    control: JoinSet<()>,
+}
+
+/// Why the sidecar did not start; its Display names the way out.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl App {
+    /// Binds every port, then starts registry, workers, probes and admin on this runtime and their threads.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        for note in &config.notes {
+            tracing::warn!("{note}");
+        }
+        let doors = bind_all(&config)?;
+        let admin_socket = bind_one("admin", &config.admin)?;
+        let telemetry_socket = config.telemetry.as_ref().map(|at| bind_one("telemetry", at)).transpose()?;
+        let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
+        let telemetry = Telemetry::new().map_err(StartError)?;
+        let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
+        let listening = doors.iter().filter_map(|door| door.first().and_then(listen::address)).collect();
+
+        let admin = Arc::new(Admin {
+            directory: directory.clone(),
+            source: source.clone(),
+            telemetry: telemetry.clone(),
+            config: config.to_value(),
+            drain: watch::channel(false).0,
+            listening: AtomicBool::new(false),
+        });
+        let (stop_control, stopped) = watch::channel(false);
+        let mut control = JoinSet::new();
+        control.spawn(registry::run(source.clone(), directory.clone(), wants, stopped.clone()));
+        control.spawn(admin::serve(admin.clone(), admin_socket, Pages::All, stopped.clone()));
+        if let Some(socket) = telemetry_socket {
+            control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));
+        }
+        let left = announce(source, &config.providers, &admin.drain);
+
+        let (stop_workers, stop) = watch::channel(false);
+        let make = Make { directory, telemetry, caller: config.caller, defaults: config.defaults, stop };
+        let workers = start_workers(make, doors, config.workers)?;
+        admin.listening.store(true, Relaxed);
+        Ok(Self { listening, admin, drain: config.drain, left, stop_workers, workers, stop_control, control })
+    }
+
+    /// Where calls are taken over TCP.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains.
+    pub async fn run_until_signal(self) -> Result<(), StartError> {
+        let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
+        let mut term = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let mut int = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        self.shut_down().await;
+        Ok(())
+    }
+
+    /// Own providers leave the registry, then calls in flight are answered, then everything ends.
+    pub async fn shut_down(mut self) {
+        tracing::info!("stopping: own providers leave the registry");
+        self.admin.drain.send_replace(true);
+        while self.left.join_next().await.is_some() {}
+        tracing::info!(drain = ?self.drain, "stopping: calls in flight are answered");
+        self.stop_workers.send_replace(true);
+        if tokio::time::timeout(self.drain, self.workers.recv()).await.is_err() {
+            tracing::warn!(drain = ?self.drain, "calls were still in flight when the drain time was over");
+        }
+        self.stop_control.send_replace(true);
+        let end = async { while self.control.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(2), end).await.is_err() {
+            tracing::warn!("the registry did not close in time");
+        }
+    }
+}
+
+fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
+    let door = |at: &crate::config::Listen| {
+        listen::bind(&at.bind, config.workers).map_err(|e| taken("listen", &at.bind, &e))
+    };
+    config.listen.iter().map(door).collect()
+}
+
+fn bind_one(key: &str, at: &Bind) -> Result<Bound, StartError> {
+    let mut bound = listen::bind(at, 1).map_err(|e| taken(key, at, &e))?;
+    bound.pop().ok_or_else(|| StartError(format!("{key}: {at} can't be served")))
+}
+
+fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
+    let variable = key.to_uppercase();
+    let way_out = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("another program serves it; stop that one or set `{key}` (REMORA_{variable}) to another address")
+        }
+        std::io::ErrorKind::PermissionDenied => "this user may not; use a port above 1023".into(),
+        _ => format!("set `{key}` to an address of this host"),
+    };
+    StartError(format!("{key}: {at} can't be served: {error}; {way_out}"))
+}
+
+/// Starts the probes of this host's providers and what keeps the healthy ones registered.
+fn announce(source: Source, providers: &[OwnProvider], drain: &watch::Sender<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let mut own = Vec::new();
+    for provider in providers {
+        let (tell, healthy) = watch::channel(provider.health.is_none());
+        if let Some(check) = provider.health.clone() {
+            let mut stop = drain.subscribe();
+            let address = provider.address.clone();
+            tasks.spawn(async move {
+                probe::watch(address, check, tell, listen::stopped(&mut stop)).await;
+            });
+        }
+        own.push(Own { provider: provider.clone(), healthy });
+    }
+    tasks.spawn(registry::announce(source, own, drain.subscribe()));
+    tasks
+}
+
+/// What every worker is made of.
+#[derive(Debug, Clone)]
+struct Make {
+    directory: Arc<Directory>,
+    telemetry: Telemetry,
+    caller: Option<Caller>,
+    defaults: Policy,
+    stop: watch::Receiver<bool>,
+}
+
+/// One thread each, with a runtime and sockets of its own; the receiver ends with the last of them.
+fn start_workers(
+    make: Make,
+    mut doors: Vec<Vec<Bound>>,
+    count: usize,
+) -> Result<mpsc::Receiver<()>, StartError> {
+    let (done, ended) = mpsc::channel(1);
+    for number in 0..count {
+        let sockets = doors.iter_mut().filter_map(Vec::pop).collect();
+        let (make, done) = (make.clone(), done.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| StartError(format!("workers: no runtime for worker {number}: {e}")))?;
+        let work = move || {
+            runtime.block_on(work(make, sockets));
+            drop(done);
+        };
+        std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(work)
+            .map_err(|e| StartError(format!("workers: no thread for worker {number}: {e}")))?;
+    }
+    Ok(ended)
+}
+
+async fn work(make: Make, sockets: Vec<Bound>) {
+    let worker = Worker::new(make.directory, make.telemetry, make.caller, make.defaults);
+    let sweep = async {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            worker.upstream.sweep(Instant::now());
+        }
+    };
+    tokio::select! {
+        () = listen::serve(worker.clone(), sockets, make.stop) => {}
+        () = sweep => {}
+    }
+}

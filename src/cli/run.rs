@@ -1,0 +1,15 @@
+//! `remora run`: the sidecar.
+
+use crate::app::App;
+use crate::config::Config;
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(config: Config) -> Result<(), String> {
+    let runtime = super::runtime()?;
+    runtime.block_on(async {
+        let app = App::start(config).await.map_err(|e| e.to_string())?;
+        let listening: Vec<_> = app.listening().iter().map(ToString::to_string).collect();
+        tracing::info!(listening = listening.join(" "), "remora takes calls");
+        app.run_until_signal().await.map_err(|e| e.to_string())
+    })
+}
