@@ -6,5 +6,6 @@ pub mod directory;
 pub mod model;
 pub mod names;
 pub mod peer;
+pub mod probe;
 pub mod registry;
 pub mod units;
