@@ -64,33 +64,23 @@ fn spoken() -> impl Iterator<Item = Sample> {
 /// The known value as `describe` shows it: JSON's keys are text, which PHP turns into integers;
 /// the samples spell the NUL of property names `\0`.
 fn expected(value: &Value, packager: Packager) -> Value {
-    match value {
-        Value::Array(items) => items.iter().map(|item| expected(item, packager)).collect(),
-        Value::Object(fields) if fields.contains_key("$map") || fields.contains_key("props") => fields
-            .iter()
-            .map(|(tag, content)| match content.as_array() {
-                Some(pairs) => {
-                    let is_json = packager == Packager::Json;
-                    let pairs: Value = pairs
-                        .iter()
-                        .map(|pair| match &pair[0] {
-                            Value::Number(key) if is_json => {
-                                json!([key.to_string(), expected(&pair[1], packager)])
-                            }
-                            Value::String(key) => {
-                                json!([key.replace("\\0", "\0"), expected(&pair[1], packager)])
-                            }
-                            other => json!([other, expected(&pair[1], packager)]),
-                        })
-                        .collect();
-                    (tag.clone(), pairs)
-                }
-                None => (tag.clone(), content.clone()),
-            })
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        other => other.clone(),
+    if let Value::Array(items) = value {
+        return items.iter().map(|item| expected(item, packager)).collect();
     }
+    let mut value = value.clone();
+    for tag in ["$map", "props"] {
+        let pairs = value.get_mut(tag).and_then(Value::as_array_mut).into_iter().flatten();
+        for pair in pairs {
+            let key = &pair[0];
+            let key = if packager == Packager::Json && key.is_number() {
+                json!(key.to_string())
+            } else {
+                key.as_str().map_or_else(|| key.clone(), |text| json!(text.replace("\\0", "\0")))
+            };
+            *pair = json!([key, expected(&pair[1], packager)]);
+        }
+    }
+    value
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What happens to single values on their way from one codec to the other.
-#![expect(clippy::unwrap_used, reason = "a value that is not as expected must stop the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a value that is not as expected must stop the test")]
 
 use proto_adapters::{BytesAs, Empty, Fault, MAX_DEPTH, Options, Wire, transcode};
 
