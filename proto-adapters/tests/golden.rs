@@ -1,9 +1,5 @@
 //! Every captured message of `testdata/yar/samples.json`, against the value it is known to carry.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a sample that is not as expected must stop the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a sample that is not as expected must stop the test")]
 
 use proto_adapters::yar::{self, HEAD, Header, Packager, Request, Response};
 use proto_adapters::{Exception, Fault, Options, Wire, params_to_body, transcode};
