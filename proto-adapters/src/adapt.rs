@@ -1,0 +1,233 @@
+//! Values from one codec to the other, and parameters between HTTP and Yar.
+//!
+//! ```
+//! use proto_adapters::{Options, Wire, body_to_params, params_to_body};
+//!
+//! let names = ["id".to_owned(), "tags".to_owned()];
+//! let options = Options::default();
+//! let params = body_to_params(br#"{"tags":[],"id":7}"#, Wire::Msgpack, &names, options)?;
+//! assert_eq!(params, b"\x92\x07\x90");
+//! assert_eq!(params_to_body(Wire::Msgpack, &params, options)?, b"[7,[]]");
+//! # Ok::<(), proto_adapters::Fault>(())
+//! ```
+
+mod query;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+pub use query::{params_to_query, query_to_params};
+
+use crate::Fault;
+use crate::codec::{Reader, Wire, Writer};
+use crate::event::{Event, Options, Refusal};
+use crate::path;
+
+/// Carries exactly one value from one codec to another; within one codec it is checked and
+/// copied. `root` is what paths in faults begin with, as `$` or `$.r`.
+///
+/// # Errors
+/// [`Fault::Malformed`] if `value` is not exactly one value (JSON may have white space around
+/// it), [`Fault::Unadaptable`] if something in it has no form in `to`.
+pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
+    let mut writer = Writer::new(to, o);
+    carry(from, value, &mut writer, root)?;
+    Ok(writer.finish())
+}
+
+/// Carries exactly one value over; within one codec it is checked and copied as it is.
+fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str) -> Result<(), Fault> {
+    let mut reader = Reader::new(from, value);
+    if from == writer.wire() {
+        let first = reader.first()?;
+        let range = reader.skip(&first)?;
+        reader.finish()?;
+        writer.raw(value.get(range).unwrap_or_default());
+        return Ok(());
+    }
+    while let Some(event) = reader.pull()? {
+        writer.push(&event).map_err(|refusal| path::explain(&reader, root, refusal))?;
+    }
+    reader.finish()
+}
+
+/// The parameters of a call out of an HTTP caller's JSON body.
+///
+/// A list is positional as it is; an object goes by `names`, or is the one parameter if there are
+/// no names (an empty one then is an empty list); no body is no parameters.
+///
+/// # Errors
+/// [`Fault::Malformed`] if the body is not JSON; [`Fault::Unadaptable`] if it is neither list nor
+/// object, has keys that are not in `names`, leaves out a name before one it gives, or holds a
+/// value that has no form in `to`.
+pub fn body_to_params(body: &[u8], to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
+    if body.is_empty() {
+        return positional(to, o, |_| Ok(()));
+    }
+    let mut reader = Reader::new(Wire::Json, body);
+    let first = reader.first()?;
+    if first == Event::Array {
+        return transcode(Wire::Json, to, body, "$", o);
+    }
+    if first == Event::Map {
+        return if names.is_empty() {
+            one_map(reader, body, to, o)
+        } else {
+            by_name(reader, body, to, names, o)
+        };
+    }
+    reader.finish()?;
+    Err(not_params("$", &first, "; send an array or an object"))
+}
+
+pub(crate) fn not_params(path: &str, value: &Event<'_>, advice: &str) -> Fault {
+    Fault::unadaptable(path, format!("{} cannot be the parameters of a call{advice}", value.kind()))
+}
+
+fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<Vec<u8>, Fault> {
+    let empty = reader.entry()?.is_none();
+    positional(to, o, |writer| {
+        if empty {
+            reader.finish()?;
+            push(writer, &Event::Array)?;
+            return push(writer, &Event::End);
+        }
+        carry(Wire::Json, body, writer, "$")
+    })
+}
+
+fn by_name(
+    mut reader: Reader<'_>,
+    body: &[u8],
+    to: Wire,
+    names: &[String],
+    o: Options,
+) -> Result<Vec<u8>, Fault> {
+    let mut given = Named::new(names);
+    while let Some(entry) = reader.entry()? {
+        given.set(entry.name().unwrap_or_default(), entry.range.clone())?;
+    }
+    reader.finish()?;
+    let values = given.in_order()?;
+    positional(to, o, |writer| {
+        for (name, range) in values {
+            let mut root = "$".to_owned();
+            path::push_key(&mut root, name);
+            carry(Wire::Json, body.get(range).unwrap_or_default(), writer, &root)?;
+        }
+        Ok(())
+    })
+}
+
+/// A list whose items `fill` writes.
+fn positional(
+    to: Wire,
+    o: Options,
+    fill: impl FnOnce(&mut Writer) -> Result<(), Fault>,
+) -> Result<Vec<u8>, Fault> {
+    let mut writer = Writer::new(to, o);
+    push(&mut writer, &Event::Array)?;
+    fill(&mut writer)?;
+    push(&mut writer, &Event::End)?;
+    Ok(writer.finish())
+}
+
+/// Pushes an event of our own making, outside of any input.
+fn push(writer: &mut Writer, event: &Event<'_>) -> Result<(), Fault> {
+    writer.push(event).map_err(|refusal| refused("$", refusal))
+}
+
+fn refused(path: &str, refusal: Refusal) -> Fault {
+    let reason = match refusal {
+        Refusal::Because(reason) => reason,
+        Refusal::Object(target) => format!("a PHP object cannot become {target}"),
+    };
+    Fault::unadaptable(path, reason)
+}
+
+/// Values given by name, to be put in the order of the names.
+struct Named<'n, T> {
+    names: &'n [String],
+    given: BTreeMap<usize, T>,
+}
+
+impl<'n, T> Named<'n, T> {
+    fn new(names: &'n [String]) -> Self {
+        Self { names, given: BTreeMap::new() }
+    }
+
+    fn set(&mut self, key: &str, value: T) -> Result<(), Fault> {
+        let place = self.names.iter().position(|name| name == key).ok_or_else(|| {
+            let mut path = "$".to_owned();
+            path::push_key(&mut path, key);
+            Fault::unadaptable(
+                path,
+                format!("no parameter of that name; there are: {}", self.names.join(", ")),
+            )
+        })?;
+        self.given.insert(place, value);
+        Ok(())
+    }
+
+    /// The values up to the last one given.
+    fn in_order(self) -> Result<Vec<(&'n str, T)>, Fault> {
+        let mut values = Vec::with_capacity(self.given.len());
+        for (place, value) in self.given {
+            let name = self.names.get(values.len()).map_or("", String::as_str);
+            if place != values.len() {
+                let last = self.names.get(place).map_or("", String::as_str);
+                let all = self.names.join(", ");
+                let reason =
+                    format!("the parameter `{name}` is missing before `{last}`; the order is: {all}");
+                return Err(Fault::unadaptable("$", reason));
+            }
+            values.push((name, value));
+        }
+        Ok(values)
+    }
+}
+
+/// The JSON body for a provider that speaks JSON, out of a Yar caller's parameters.
+///
+/// A map, or a list of exactly one map, is that object; else the list; no bytes are `[]`.
+///
+/// # Errors
+/// [`Fault::Malformed`] if `params` is not one value of `from`; [`Fault::Unadaptable`] if it is a
+/// scalar or holds what JSON cannot say.
+pub fn params_to_body(from: Wire, params: &[u8], o: Options) -> Result<Vec<u8>, Fault> {
+    if params.is_empty() {
+        return Ok(b"[]".to_vec());
+    }
+    match shape(from, params)? {
+        Shape::Map(range, root) => {
+            transcode(from, Wire::Json, params.get(range).unwrap_or_default(), root, o)
+        }
+        Shape::List => transcode(from, Wire::Json, params, "$.p", o),
+    }
+}
+
+/// What a call's parameters are.
+enum Shape {
+    /// One map: where it stands in the parameters, and its path.
+    Map(Range<usize>, &'static str),
+    List,
+}
+
+fn shape(from: Wire, params: &[u8]) -> Result<Shape, Fault> {
+    let mut reader = Reader::new(from, params);
+    let first = reader.first()?;
+    if first == Event::Map {
+        let range = reader.skip(&first)?;
+        reader.finish()?;
+        return Ok(Shape::Map(range, "$.p"));
+    }
+    if first != Event::Array {
+        return Err(not_params("$.p", &first, ""));
+    }
+    let Some((Event::Map, range)) = reader.item()? else { return Ok(Shape::List) };
+    if reader.item()?.is_some() {
+        return Ok(Shape::List);
+    }
+    reader.finish()?;
+    Ok(Shape::Map(range, "$.p[0]"))
+}

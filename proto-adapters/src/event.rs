@@ -1,0 +1,116 @@
+//! The events that readers yield and writers take.
+//!
+//! A value is one scalar event, or `Array`/`Map`, its contents, and `End`. A map's contents
+//! are key, value, key, value; a key is an event like any other.
+//!
+//! ```
+//! use proto_adapters::event::Event;
+//! use proto_adapters::json::Reader;
+//!
+//! let mut reader = Reader::new(br#"{"a":[1]}"#);
+//! let mut seen = Vec::new();
+//! while let Some(event) = reader.pull()? {
+//!     seen.push(event);
+//! }
+//! assert_eq!(seen, [
+//!     Event::Map, Event::Str("a".into()), Event::Array, Event::Int(1), Event::End, Event::End,
+//! ]);
+//! # Ok::<(), proto_adapters::Fault>(())
+//! ```
+
+use std::borrow::Cow;
+
+/// One step through a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// Null or nil. As the first key of a msgpack map it says that the map is a PHP object.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// An integer within 64 bits, signed.
+    Int(i64),
+    /// An integer above `i64::MAX`.
+    UInt(u64),
+    /// A float; msgpack may carry NaN and infinities, JSON cannot.
+    Float(f64),
+    /// A JSON number outside 64-bit integers, or beyond the largest float, as written.
+    Beyond(&'a str),
+    /// UTF-8 text, in whichever family of msgpack it came.
+    Str(Cow<'a, str>),
+    /// A msgpack string that is not UTF-8.
+    Bytes(&'a [u8]),
+    /// A msgpack extension: its type and its bytes.
+    Ext(i8, &'a [u8]),
+    /// A list begins.
+    Array,
+    /// A map begins.
+    Map,
+    /// The innermost list or map ends.
+    End,
+}
+
+impl Event<'_> {
+    /// Whether the event begins a list or a map.
+    pub fn opens(&self) -> bool {
+        matches!(self, Self::Array | Self::Map)
+    }
+
+    /// The kind of value, for messages: `a number`, `a list`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) | Self::UInt(_) | Self::Float(_) | Self::Beyond(_) => "a number",
+            Self::Str(_) => "a string",
+            Self::Bytes(_) => "a string that is not UTF-8",
+            Self::Ext(..) => "a msgpack extension",
+            Self::Array => "a list",
+            Self::Map => "a map",
+            Self::End => "an end",
+        }
+    }
+}
+
+/// How values are adapted where the two sides differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What an empty JSON object becomes in msgpack.
+    pub empty: Empty,
+    /// What a string that is not UTF-8 becomes in JSON.
+    pub bytes: BytesAs,
+}
+
+/// What an empty JSON object becomes in msgpack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// An empty list: PHP reads an empty array.
+    #[default]
+    List,
+    /// An empty map: PHP reads a `stdClass` object.
+    Map,
+}
+
+/// What a string that is not UTF-8 becomes in JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BytesAs {
+    /// Nothing: the value is refused.
+    #[default]
+    Fail,
+    /// Its base64 text, with padding. A key is refused all the same.
+    Base64,
+}
+
+/// Why a writer did not take an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The map just begun is a PHP object, which cannot become this.
+    Object(&'static str),
+    /// The value has no form, for this reason.
+    Because(String),
+}
+
+impl Refusal {
+    pub(crate) fn because(reason: impl Into<String>) -> Self {
+        Self::Because(reason.into())
+    }
+}

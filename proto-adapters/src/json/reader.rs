@@ -1,0 +1,308 @@
+//! JSON text, one event at a time.
+
+use std::borrow::Cow;
+
+use crate::event::Event;
+use crate::{Fault, MAX_DEPTH};
+
+/// What may come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Value,
+    FirstItem,
+    FirstKey,
+    Key,
+    Next,
+    Done,
+}
+
+/// Pulls the events of one JSON value out of a text.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    input: &'a [u8],
+    at: usize,
+    start: usize,
+    /// One entry per open container: whether it is a map.
+    stack: Vec<bool>,
+    state: State,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the beginning of `input`.
+    pub fn new(input: &'a [u8]) -> Self {
+        Self { input, at: 0, start: 0, stack: Vec::new(), state: State::Value }
+    }
+
+    /// Offset of the first byte of the last event, in bytes.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Offset just behind the last event, in bytes.
+    pub fn end(&self) -> usize {
+        self.at
+    }
+
+    /// A reader at the beginning of the same input.
+    pub fn rewound(&self) -> Self {
+        Self::new(self.input)
+    }
+
+    /// The next event; `None` once the value is complete, whatever follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] at the first byte that is not JSON, or nests too deep.
+    pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
+        if self.state == State::Done {
+            return Ok(None);
+        }
+        self.skip_space();
+        self.start = self.at;
+        if self.state == State::Next && self.separator()? {
+            return Ok(Some(self.close()));
+        }
+        let event = match (self.state, self.peek()) {
+            (State::FirstItem, Some(b']')) | (State::FirstKey, Some(b'}')) => self.close(),
+            (State::FirstKey | State::Key, _) => self.key()?,
+            (State::Value | State::FirstItem | State::Next | State::Done, _) => self.value()?,
+        };
+        Ok(Some(event))
+    }
+
+    /// Checks that the value is complete and nothing but white space follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] at the first byte behind the value.
+    pub fn finish(mut self) -> Result<(), Fault> {
+        self.skip_space();
+        match self.peek() {
+            None if self.state == State::Done => Ok(()),
+            None => Err(self.fault("the text ends inside the value")),
+            Some(_) => Err(self.fault("bytes behind the value")),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.input.get(self.at).copied()
+    }
+
+    fn fault(&self, reason: impl Into<String>) -> Fault {
+        Fault::malformed(self.at, reason)
+    }
+
+    fn unexpected(&self, wanted: &str) -> Fault {
+        match self.peek() {
+            Some(byte) => self.fault(format!("'{}' where {wanted} belongs", byte.escape_ascii())),
+            None => self.fault(format!("the text ends where {wanted} belongs")),
+        }
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Steps over a comma; true if the container ends instead.
+    fn separator(&mut self) -> Result<bool, Fault> {
+        let map = self.stack.last().copied().unwrap_or_default();
+        match (self.peek(), map) {
+            (Some(b','), _) => {
+                self.at += 1;
+                self.skip_space();
+                self.start = self.at;
+                self.state = if map { State::Key } else { State::Value };
+                Ok(false)
+            }
+            (Some(b'}'), true) | (Some(b']'), false) => Ok(true),
+            (_, true) => Err(self.unexpected("',' or '}'")),
+            (_, false) => Err(self.unexpected("',' or ']'")),
+        }
+    }
+
+    fn close(&mut self) -> Event<'a> {
+        self.at += 1;
+        self.stack.pop();
+        self.value_done();
+        Event::End
+    }
+
+    fn value_done(&mut self) {
+        self.state = if self.stack.is_empty() { State::Done } else { State::Next };
+    }
+
+    fn key(&mut self) -> Result<Event<'a>, Fault> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected("a key"));
+        }
+        let key = self.string()?;
+        self.skip_space();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected("':'"));
+        }
+        self.at += 1;
+        self.state = State::Value;
+        Ok(Event::Str(key))
+    }
+
+    fn value(&mut self) -> Result<Event<'a>, Fault> {
+        let event = match self.peek() {
+            Some(b'[') => return self.open(false),
+            Some(b'{') => return self.open(true),
+            Some(b'"') => Event::Str(self.string()?),
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.word(b"true", Event::Bool(true))?,
+            Some(b'f') => self.word(b"false", Event::Bool(false))?,
+            Some(b'n') => self.word(b"null", Event::Null)?,
+            _ => return Err(self.unexpected("a value")),
+        };
+        self.value_done();
+        Ok(event)
+    }
+
+    fn open(&mut self, map: bool) -> Result<Event<'a>, Fault> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(self.fault(format!("nested deeper than {MAX_DEPTH}")));
+        }
+        self.at += 1;
+        self.stack.push(map);
+        self.state = if map { State::FirstKey } else { State::FirstItem };
+        Ok(if map { Event::Map } else { Event::Array })
+    }
+
+    fn word(&mut self, word: &[u8], event: Event<'a>) -> Result<Event<'a>, Fault> {
+        if !self.input.get(self.at..).unwrap_or_default().starts_with(word) {
+            return Err(self.unexpected("a value"));
+        }
+        self.at += word.len();
+        Ok(event)
+    }
+
+    fn number(&mut self) -> Result<Event<'a>, Fault> {
+        let from = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        let mut whole = true;
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+            whole = false;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+            whole = false;
+        }
+        let text = str::from_utf8(self.input.get(from..self.at).unwrap_or_default()).unwrap_or_default();
+        Ok(if whole { integer(text) } else { float(text) })
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let from = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == from { Err(self.unexpected("a digit")) } else { Ok(()) }
+    }
+
+    /// Reads the string whose opening quote is at hand; borrows it unless it has escapes.
+    fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+        self.at += 1;
+        let mut owned: Option<String> = None;
+        loop {
+            let rest = self.input.get(self.at..).unwrap_or_default();
+            let stop = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
+            let run = rest.get(..stop.unwrap_or(rest.len())).unwrap_or_default();
+            let piece = str::from_utf8(run)
+                .map_err(|error| Fault::malformed(self.at + error.valid_up_to(), "not UTF-8"))?;
+            self.at += run.len();
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(match owned {
+                        None => Cow::Borrowed(piece),
+                        Some(text) => Cow::Owned(text + piece),
+                    });
+                }
+                Some(b'\\') => {
+                    let text = owned.get_or_insert_default();
+                    text.push_str(piece);
+                    text.push(self.escape()?);
+                }
+                Some(_) => return Err(self.fault("a raw control character in a string")),
+                None => return Err(self.fault("the text ends inside a string")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Fault> {
+        let from = self.at;
+        self.at += 1;
+        let plain = match self.peek() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'u') => return self.unicode(from),
+            _ => return Err(self.unexpected("an escape")),
+        };
+        self.at += 1;
+        Ok(plain)
+    }
+
+    fn unicode(&mut self, from: usize) -> Result<char, Fault> {
+        let mut code = self.hex4()?;
+        if let 0xd800..0xdc00 = code {
+            let pair = self.input.get(self.at..).unwrap_or_default().starts_with(b"\\u");
+            if !pair {
+                return Err(Fault::malformed(from, "a lone surrogate"));
+            }
+            self.at += 1;
+            let low = self.hex4()?;
+            if !(0xdc00..0xe000).contains(&low) {
+                return Err(Fault::malformed(from, "a lone surrogate"));
+            }
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        }
+        char::from_u32(code).ok_or_else(|| Fault::malformed(from, "a lone surrogate"))
+    }
+
+    /// The four digits behind the `u` at hand.
+    fn hex4(&mut self) -> Result<u32, Fault> {
+        let mut code = 0;
+        for _ in 0..4 {
+            self.at += 1;
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            code = code * 16 + digit.ok_or_else(|| self.unexpected("a hex digit"))?;
+        }
+        self.at += 1;
+        Ok(code)
+    }
+}
+
+fn integer(text: &str) -> Event<'_> {
+    if let Ok(value) = text.parse() {
+        return Event::Int(value);
+    }
+    match text.parse() {
+        Ok(value) => Event::UInt(value),
+        Err(_) => Event::Beyond(text),
+    }
+}
+
+fn float(text: &str) -> Event<'_> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Event::Float(value),
+        _ => Event::Beyond(text),
+    }
+}

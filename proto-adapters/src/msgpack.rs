@@ -1,0 +1,386 @@
+//! msgpack as events, and back the way php-msgpack writes it.
+//!
+//! Integers take their smallest form, strings are always of the `str` family, and lengths are
+//! checked against what is left of the input before they are believed.
+//!
+//! ```
+//! use proto_adapters::event::{Empty, Event};
+//! use proto_adapters::msgpack::{Reader, Writer};
+//!
+//! let mut writer = Writer::new(Empty::List);
+//! for event in [Event::Array, Event::Int(-33), Event::End] {
+//!     writer.push(&event).map_err(|refusal| format!("{refusal:?}"))?;
+//! }
+//! let packed = writer.finish();
+//! assert_eq!(packed, b"\x91\xd0\xdf");
+//! assert_eq!(Reader::new(&packed).pull(), Ok(Some(Event::Array)));
+//! # Ok::<(), String>(())
+//! ```
+
+use std::borrow::Cow;
+
+use crate::event::{Empty, Event, Refusal};
+use crate::{Fault, MAX_DEPTH, text};
+
+/// Pulls the events of one msgpack value.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    input: &'a [u8],
+    at: usize,
+    start: usize,
+    /// One entry per open container: how many items are still to come.
+    stack: Vec<u64>,
+    begun: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the beginning of `input`.
+    pub fn new(input: &'a [u8]) -> Self {
+        Self { input, at: 0, start: 0, stack: Vec::new(), begun: false }
+    }
+
+    /// Offset of the first byte of the last event, in bytes; an `End` has none of its own.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Offset just behind the last event, in bytes.
+    pub fn end(&self) -> usize {
+        self.at
+    }
+
+    /// A reader at the beginning of the same input.
+    pub fn rewound(&self) -> Self {
+        Self::new(self.input)
+    }
+
+    /// The next event; `None` once the value is complete, whatever follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, uses the
+    /// reserved marker, or nests too deep.
+    pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
+        self.start = self.at;
+        match self.stack.last_mut() {
+            Some(0) => {
+                self.stack.pop();
+                return Ok(Some(Event::End));
+            }
+            Some(left) => *left -= 1,
+            None if self.begun => return Ok(None),
+            None => self.begun = true,
+        }
+        self.token().map(Some)
+    }
+
+    /// Checks that the value is complete and nothing follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] at the first byte behind the value.
+    pub fn finish(self) -> Result<(), Fault> {
+        if !self.begun || !self.stack.is_empty() {
+            return Err(Fault::malformed(self.at, "the input ends inside the value"));
+        }
+        match self.input.get(self.at) {
+            Some(_) => Err(Fault::malformed(self.at, "bytes behind the value")),
+            None => Ok(()),
+        }
+    }
+
+    fn token(&mut self) -> Result<Event<'a>, Fault> {
+        let [marker] = self.be()?;
+        match marker {
+            0x00..=0x7f => Ok(Event::Int(i64::from(marker))),
+            0x80..=0x8f => self.open(u64::from(marker & 15), true),
+            0x90..=0x9f => self.open(u64::from(marker & 15), false),
+            0xa0..=0xbf => self.string(u64::from(marker & 31)),
+            0xe0..=0xff => Ok(Event::Int(i64::from(marker.cast_signed()))),
+            0xc0 => Ok(Event::Null),
+            0xc1 => Err(Fault::malformed(self.start, "the reserved marker c1")),
+            0xc2 => Ok(Event::Bool(false)),
+            0xc3 => Ok(Event::Bool(true)),
+            0xca => Ok(Event::Float(f64::from(f32::from_be_bytes(self.be()?)))),
+            0xcb => Ok(Event::Float(f64::from_be_bytes(self.be()?))),
+            0xcc..=0xcf => self.uint(marker - 0xcc).map(unsigned),
+            0xd0 => Ok(Event::Int(i64::from(i8::from_be_bytes(self.be()?)))),
+            0xd1 => Ok(Event::Int(i64::from(i16::from_be_bytes(self.be()?)))),
+            0xd2 => Ok(Event::Int(i64::from(i32::from_be_bytes(self.be()?)))),
+            0xd3 => Ok(Event::Int(i64::from_be_bytes(self.be()?))),
+            0xd4..=0xd8 => self.ext(1 << (marker - 0xd4)),
+            0xc4..=0xc6 => self.sized(marker - 0xc4, Self::string),
+            0xc7..=0xc9 => self.sized(marker - 0xc7, Self::ext),
+            0xd9..=0xdb => self.sized(marker - 0xd9, Self::string),
+            0xdc..=0xdd => self.sized(marker - 0xdc + 1, |reader, len| reader.open(len, false)),
+            0xde..=0xdf => self.sized(marker - 0xde + 1, |reader, len| reader.open(len, true)),
+        }
+    }
+
+    /// Reads a length of `1 << width` bytes, then what it measures.
+    fn sized(
+        &mut self,
+        width: u8,
+        read: impl FnOnce(&mut Self, u64) -> Result<Event<'a>, Fault>,
+    ) -> Result<Event<'a>, Fault> {
+        let len = self.uint(width)?;
+        read(self, len)
+    }
+
+    /// An unsigned integer of `1 << width` bytes.
+    fn uint(&mut self, width: u8) -> Result<u64, Fault> {
+        match width {
+            0 => self.be().map(|bytes| u64::from(u8::from_be_bytes(bytes))),
+            1 => self.be().map(|bytes| u64::from(u16::from_be_bytes(bytes))),
+            2 => self.be().map(|bytes| u64::from(u32::from_be_bytes(bytes))),
+            _ => self.be().map(u64::from_be_bytes),
+        }
+    }
+
+    fn be<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let bytes = rest.first_chunk().ok_or_else(|| self.short(N as u64))?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn take(&mut self, len: u64) -> Result<&'a [u8], Fault> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let size = usize::try_from(len).unwrap_or(usize::MAX);
+        let bytes = rest.get(..size).ok_or_else(|| self.short(len))?;
+        self.at += size;
+        Ok(bytes)
+    }
+
+    fn short(&self, wanted: u64) -> Fault {
+        let left = self.input.len().saturating_sub(self.at);
+        Fault::malformed(self.at, format!("{wanted} bytes wanted, {left} left"))
+    }
+
+    fn string(&mut self, len: u64) -> Result<Event<'a>, Fault> {
+        let bytes = self.take(len)?;
+        Ok(match str::from_utf8(bytes) {
+            Ok(text) => Event::Str(Cow::Borrowed(text)),
+            Err(_) => Event::Bytes(bytes),
+        })
+    }
+
+    fn ext(&mut self, len: u64) -> Result<Event<'a>, Fault> {
+        let [kind] = self.be()?;
+        Ok(Event::Ext(kind.cast_signed(), self.take(len)?))
+    }
+
+    fn open(&mut self, len: u64, map: bool) -> Result<Event<'a>, Fault> {
+        let items = if map { len * 2 } else { len };
+        let left = self.input.len().saturating_sub(self.at) as u64;
+        if items > left {
+            let what = if map { "map" } else { "list" };
+            let reason = format!("a {what} of {len} entries in {left} bytes");
+            return Err(Fault::malformed(self.start, reason));
+        }
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        self.stack.push(items);
+        Ok(if map { Event::Map } else { Event::Array })
+    }
+}
+
+fn unsigned(value: u64) -> Event<'static> {
+    match i64::try_from(value) {
+        Ok(value) => Event::Int(value),
+        Err(_) => Event::UInt(value),
+    }
+}
+
+#[derive(Debug)]
+struct Frame {
+    at: usize,
+    map: bool,
+    /// Keys and values alike.
+    items: usize,
+}
+
+/// Builds msgpack out of events.
+///
+/// Containers begin with one byte; those that turn out to have 16 entries or more get their
+/// longer heads in a single pass at the end, so no nesting makes copying quadratic.
+#[derive(Debug)]
+pub struct Writer {
+    out: Vec<u8>,
+    stack: Vec<Frame>,
+    /// Ended containers whose head needs more than its one byte.
+    long: Vec<Frame>,
+    empty: Empty,
+}
+
+impl Writer {
+    /// An empty writer that does with empty maps what `empty` says.
+    pub fn new(empty: Empty) -> Self {
+        Self { out: Vec::new(), stack: Vec::new(), long: Vec::new(), empty }
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for extensions, and for
+    /// strings of 4 GiB.
+    pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        if *event == Event::End {
+            self.close();
+            return Ok(());
+        }
+        self.count();
+        match event {
+            Event::Null => self.out.push(0xc0),
+            Event::Bool(value) => self.out.push(if *value { 0xc3 } else { 0xc2 }),
+            Event::Int(value) => push_int(&mut self.out, *value),
+            Event::UInt(value) => push_uint(&mut self.out, *value),
+            Event::Float(value) => {
+                self.out.push(0xcb);
+                self.out.extend(value.to_be_bytes());
+            }
+            Event::Str(value) => push_str(&mut self.out, value.as_bytes())?,
+            Event::Bytes(value) => push_str(&mut self.out, value)?,
+            Event::Beyond(number) => return Err(beyond(number)),
+            Event::Ext(..) => return Err(Refusal::because("an extension cannot become msgpack for PHP")),
+            Event::Array => self.open(false),
+            Event::Map => self.open(true),
+            Event::End => {}
+        }
+        Ok(())
+    }
+
+    /// Appends a value that is msgpack already.
+    pub fn raw(&mut self, value: &[u8]) {
+        self.count();
+        self.out.extend_from_slice(value);
+    }
+
+    /// The bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.long.sort_unstable_by_key(|frame| frame.at);
+        let heads: Vec<_> = self.long.iter().map(|frame| (frame.at, head(frame))).collect();
+        let mut read = self.out.len();
+        let mut write = read + heads.iter().map(|(_, head)| head.len() - 1).sum::<usize>();
+        self.out.resize(write, 0);
+        for (at, head) in heads.iter().rev() {
+            let body = at + 1..read;
+            write -= body.len();
+            self.out.copy_within(body, write);
+            write -= head.len();
+            if let Some(place) = self.out.get_mut(write..write + head.len()) {
+                place.copy_from_slice(head);
+            }
+            read = *at;
+        }
+        self.out
+    }
+
+    fn count(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.items += 1;
+        }
+    }
+
+    fn open(&mut self, map: bool) {
+        self.stack.push(Frame { at: self.out.len(), map, items: 0 });
+        self.out.push(0);
+    }
+
+    fn close(&mut self) {
+        let Some(frame) = self.stack.pop() else { return };
+        let entries = if frame.map { frame.items / 2 } else { frame.items };
+        if entries >= 16 {
+            self.long.push(frame);
+            return;
+        }
+        let map = frame.map && (entries > 0 || self.empty == Empty::Map);
+        if let Some(place) = self.out.get_mut(frame.at) {
+            *place = if map { 0x80 } else { 0x90 } | entries as u8;
+        }
+    }
+}
+
+/// The head of a container of 16 entries or more.
+fn head(frame: &Frame) -> Vec<u8> {
+    let entries = if frame.map { frame.items / 2 } else { frame.items };
+    let base = if frame.map { 0xde } else { 0xdc };
+    let mut head = Vec::with_capacity(5);
+    match u16::try_from(entries) {
+        Ok(entries) => {
+            head.push(base);
+            head.extend(entries.to_be_bytes());
+        }
+        Err(_) => {
+            head.push(base + 1);
+            head.extend(u32::try_from(entries).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+    head
+}
+
+fn beyond(number: &str) -> Refusal {
+    let shown = text::shorten(number, 40);
+    if number.contains(['.', 'e', 'E']) {
+        return Refusal::Because(format!("the number {shown} is beyond the largest float"));
+    }
+    Refusal::Because(format!("the integer {shown} does not fit into 64 bits"))
+}
+
+fn push_int(out: &mut Vec<u8>, value: i64) {
+    if let Ok(value) = u64::try_from(value) {
+        push_uint(out, value);
+    } else if value >= -32 {
+        out.push((value as i8).cast_unsigned());
+    } else if let Ok(value) = i8::try_from(value) {
+        out.push(0xd0);
+        out.extend(value.to_be_bytes());
+    } else if let Ok(value) = i16::try_from(value) {
+        out.push(0xd1);
+        out.extend(value.to_be_bytes());
+    } else if let Ok(value) = i32::try_from(value) {
+        out.push(0xd2);
+        out.extend(value.to_be_bytes());
+    } else {
+        out.push(0xd3);
+        out.extend(value.to_be_bytes());
+    }
+}
+
+fn push_uint(out: &mut Vec<u8>, value: u64) {
+    match value {
+        0..=0x7f => out.push(value as u8),
+        0x80..=0xff => out.extend([0xcc, value as u8]),
+        0x100..=0xffff => {
+            out.push(0xcd);
+            out.extend((value as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            out.push(0xce);
+            out.extend((value as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(0xcf);
+            out.extend(value.to_be_bytes());
+        }
+    }
+}
+
+fn push_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refusal> {
+    let len = bytes.len();
+    match len {
+        0..=31 => out.push(0xa0 | len as u8),
+        32..=0xff => out.extend([0xd9, len as u8]),
+        0x100..=0xffff => {
+            out.push(0xda);
+            out.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            let long = u32::try_from(len)
+                .map_err(|_| Refusal::Because(format!("a string of {len} bytes is too long for msgpack")))?;
+            out.push(0xdb);
+            out.extend(long.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! Yar messages: the head of 90 bytes and the payload behind it.
+//!
+//! ```
+//! use proto_adapters::yar::{self, Header, Packager, Request};
+//!
+//! let message = yar::encode_request(Packager::Json, 7, b"shop", b"", "add", b"[1,2]")?;
+//! assert!(yar::is_yar(&message));
+//! let header = Header::parse(&message)?;
+//! assert_eq!((header.id, header.packager), (7, Packager::Json));
+//! let payload = &message[yar::HEAD..];
+//! let request = Request::read(header.packager, payload)?;
+//! assert_eq!(request.method, "add");
+//! assert_eq!(&payload[request.params], b"[1,2]");
+//! # Ok::<(), proto_adapters::Fault>(())
+//! ```
+
+mod describe;
+mod exception;
+mod header;
+mod read;
+mod write;
+
+pub use describe::describe;
+pub use exception::{Code, Exception};
+pub use header::{HEAD, HEADER, Header, Packager, is_yar};
+pub use read::{Request, Response, with_method};
+pub use write::{encode_exception, encode_request, encode_result};
+
+use crate::Fault;
+use crate::codec::Wire;
+
+/// The value codec of a packager, or the fault that says there is none.
+fn spoken(packager: Packager) -> Result<Wire, Fault> {
+    packager.wire().ok_or_else(|| Fault::malformed(header::HEADER, "the PHP packager is not spoken yet"))
+}

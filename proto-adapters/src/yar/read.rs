@@ -1,0 +1,161 @@
+//! Requests and responses: where their parts stand in a payload.
+
+use std::ops::Range;
+
+use super::{Packager, spoken};
+use crate::Fault;
+use crate::codec::{Entry, Reader, Wire, Writer};
+use crate::event::{Event, Options};
+
+/// A request's payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The payload's own id; 0 if it has none, or one that is no unsigned integer.
+    pub id: u64,
+    /// The method to call.
+    pub method: String,
+    /// Where the method's value stands in the payload.
+    pub method_at: Range<usize>,
+    /// Where the parameters stand in the payload; empty if there are none or they are null.
+    pub params: Range<usize>,
+}
+
+impl Request {
+    /// Reads a payload and checks it to its end. Keys may come in any order; of a key that comes
+    /// twice the later one counts, as in PHP.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, has no text as `m`,
+    /// or is of the PHP packager.
+    pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
+        let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
+        fields(spoken(packager)?, payload, |entry| {
+            match entry.name() {
+                Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
+                Some("m") => {
+                    let method = entry.text().ok_or_else(|| {
+                        Fault::malformed(
+                            entry.range.start,
+                            format!("`m` is {}, not a string", entry.first.kind()),
+                        )
+                    })?;
+                    request.method = method.clone().into_owned();
+                    request.method_at = entry.range;
+                }
+                Some("p") if entry.first == Event::Null => request.params = 0..0,
+                Some("p") => request.params = entry.range,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if request.method_at.is_empty() {
+            return Err(Fault::malformed(payload.len(), "the request has no `m`"));
+        }
+        Ok(request)
+    }
+}
+
+/// `payload` with `new` in place of the method; `request` is what was read from that payload.
+pub fn with_method(packager: Packager, payload: &[u8], request: &Request, new: &str) -> Vec<u8> {
+    let Some(wire) = packager.wire() else { return payload.to_vec() };
+    let mut writer = Writer::new(wire, Options::default());
+    // no string is refused below 4 GiB
+    let _ = writer.push(&Event::Str(new.into()));
+    let before = payload.get(..request.method_at.start).unwrap_or_default();
+    let behind = payload.get(request.method_at.end..).unwrap_or_default();
+    [before, &writer.finish(), behind].concat()
+}
+
+/// A response's payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The id the server repeats; `None` if it is no unsigned integer.
+    pub id: Option<u64>,
+    /// 0 for success, else the kind of failure; 64 is an exception of the method.
+    pub status: i64,
+    /// Where the method's printed output stands.
+    pub output: Option<Range<usize>>,
+    /// Where the result stands.
+    pub result: Option<Range<usize>>,
+    /// Where the error stands.
+    pub error: Option<Range<usize>>,
+    /// Where the payload ends; PHP servers may leave junk behind a msgpack one.
+    pub end: usize,
+}
+
+impl Response {
+    /// Reads a payload and checks it to its end.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, of the PHP packager, or
+    /// lacks `i` or an integer `s`: PHP takes such an answer for success, this reader does not.
+    pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
+        let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
+        let (mut has_id, mut status) = (false, None);
+        answer.end = fields(spoken(packager)?, payload, |entry| {
+            match entry.name() {
+                Some("i") => {
+                    has_id = true;
+                    answer.id = unsigned(&entry.first);
+                }
+                Some("s") => {
+                    let Event::Int(value) = entry.first else {
+                        let reason = format!("`s` is {}, not an integer", entry.first.kind());
+                        return Err(Fault::malformed(entry.range.start, reason));
+                    };
+                    status = Some(value);
+                }
+                Some("o") => answer.output = Some(entry.range),
+                Some("r") => answer.result = Some(entry.range),
+                Some("e") => answer.error = Some(entry.range),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if !has_id {
+            return Err(Fault::malformed(answer.end, "the response has no `i`"));
+        }
+        answer.status = status.ok_or_else(|| Fault::malformed(answer.end, "the response has no `s`"))?;
+        Ok(answer)
+    }
+}
+
+fn unsigned(event: &Event<'_>) -> Option<u64> {
+    match event {
+        Event::Int(value) => u64::try_from(*value).ok(),
+        Event::UInt(value) => Some(*value),
+        Event::Null
+        | Event::Bool(_)
+        | Event::Float(_)
+        | Event::Beyond(_)
+        | Event::Str(_)
+        | Event::Bytes(_)
+        | Event::Ext(..)
+        | Event::Array
+        | Event::Map
+        | Event::End => None,
+    }
+}
+
+/// Hands the entries of the payload's map to `take`; gives the offset behind the payload.
+pub(super) fn fields<'a>(
+    wire: Wire,
+    payload: &'a [u8],
+    mut take: impl FnMut(Entry<'a>) -> Result<(), Fault>,
+) -> Result<usize, Fault> {
+    let mut reader = Reader::new(wire, payload);
+    let first = reader.first()?;
+    if first != Event::Map {
+        return Err(Fault::malformed(reader.start(), format!("the payload is {}, not a map", first.kind())));
+    }
+    while let Some(entry) = reader.entry()? {
+        take(entry)?;
+    }
+    let end = reader.end();
+    match wire {
+        Wire::Json => reader.finish()?,
+        // what a PHP server prints behind its answer stands here
+        Wire::Msgpack => {}
+    }
+    Ok(end)
+}

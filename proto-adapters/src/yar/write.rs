@@ -1,0 +1,196 @@
+//! Whole messages: requests, results, exceptions.
+
+use super::{Code, Exception, HEAD, HEADER, Header, Packager, spoken};
+use crate::Fault;
+use crate::codec::{Reader, Wire, Writer};
+use crate::event::{Event, Options};
+
+/// Name in the provider field of the answers written here.
+const SERVER: &[u8] = b"remora";
+/// Longest provider and token, in bytes.
+const NAME_MAX: usize = 32;
+/// Status of an answer that carries an exception.
+const EXCEPTION: i64 = 64;
+
+/// A request of `method` with `params`, which are in the packager already: a list, or a map. No
+/// bytes at all, or an empty msgpack map (it crashes PHP workers), become an empty list.
+///
+/// # Errors
+/// [`Fault::Unadaptable`] if the parameters are neither list nor map, or provider or token are
+/// longer than 32 bytes; [`Fault::Malformed`] for the PHP packager.
+pub fn encode_request(
+    packager: Packager,
+    id: u32,
+    provider: &[u8],
+    token: &[u8],
+    method: &str,
+    params: &[u8],
+) -> Result<Vec<u8>, Fault> {
+    let wire = spoken(packager)?;
+    for (field, value) in [("provider", provider), ("token", token)] {
+        if value.len() > NAME_MAX {
+            let reason = format!("{} bytes, where Yar has room for {NAME_MAX}", value.len());
+            return Err(Fault::unadaptable(field, reason));
+        }
+    }
+    let mut map = MapWriter::new(wire);
+    map.put("i", &Event::Int(i64::from(id)));
+    map.put("m", &Event::Str(method.into()));
+    map.raw("p", callable(wire, params)?);
+    let header = Header {
+        id,
+        version: 0,
+        reserved: 0,
+        provider: provider.to_vec(),
+        token: token.to_vec(),
+        body_len: 0,
+        packager,
+    };
+    Ok(message(&header, &map.finish()))
+}
+
+/// `params`, if PHP can be called with them.
+fn callable(wire: Wire, params: &[u8]) -> Result<&[u8], Fault> {
+    let none: &[u8] = match wire {
+        Wire::Json => b"[]",
+        Wire::Msgpack => b"\x90",
+    };
+    if params.is_empty() {
+        return Ok(none);
+    }
+    let mut reader = Reader::new(wire, params);
+    let first = reader.first()?;
+    if !first.opens() {
+        return Err(crate::adapt::not_params("$.p", &first, ""));
+    }
+    let empty = reader.first()? == Event::End;
+    Ok(if empty { none } else { params })
+}
+
+/// The answer to request `id`: a result, and what the method printed; both are in the packager
+/// already.
+pub fn encode_result(packager: Packager, id: u32, result: &[u8], output: Option<&[u8]>) -> Vec<u8> {
+    let payload = match packager.wire() {
+        Some(wire) => {
+            let mut map = MapWriter::new(wire);
+            map.put("i", &Event::Int(i64::from(id)));
+            map.put("s", &Event::Int(0));
+            if let Some(output) = output {
+                map.raw("o", output);
+            }
+            map.raw("r", result);
+            map.finish()
+        }
+        None => {
+            let mut fields = vec![("i", php_int(i64::from(id))), ("s", php_int(0))];
+            fields.extend(output.map(|output| ("o", output.to_vec())));
+            fields.push(("r", result.to_vec()));
+            php_map(&fields)
+        }
+    };
+    message(&server(packager, id), &payload)
+}
+
+/// The answer to request `id` that throws `e` at the caller; works for every packager.
+pub fn encode_exception(packager: Packager, id: u32, e: &Exception) -> Vec<u8> {
+    let payload = match packager.wire() {
+        Some(wire) => packed_exception(wire, id, e),
+        None => php_exception(id, e),
+    };
+    message(&server(packager, id), &payload)
+}
+
+fn packed_exception(wire: Wire, id: u32, e: &Exception) -> Vec<u8> {
+    let mut map = MapWriter::new(wire);
+    map.put("i", &Event::Int(i64::from(id)));
+    map.put("s", &Event::Int(EXCEPTION));
+    map.open("e");
+    map.put("message", &Event::Str(e.message.as_str().into()));
+    match &e.code {
+        Code::Int(code) => map.put("code", &Event::Int(*code)),
+        Code::Str(code) => map.put("code", &Event::Str(code.as_str().into())),
+    }
+    map.put("file", &Event::Str(e.file.as_str().into()));
+    map.put("line", &Event::Int(e.line));
+    map.put("_type", &Event::Str(e.class.as_str().into()));
+    map.push(&Event::End);
+    map.finish()
+}
+
+fn php_exception(id: u32, e: &Exception) -> Vec<u8> {
+    let code = match &e.code {
+        Code::Int(code) => php_int(*code),
+        Code::Str(code) => php_str(code),
+    };
+    let thrown = php_map(&[
+        ("message", php_str(&e.message)),
+        ("code", code),
+        ("file", php_str(&e.file)),
+        ("line", php_int(e.line)),
+        ("_type", php_str(&e.class)),
+    ]);
+    php_map(&[("i", php_int(i64::from(id))), ("s", php_int(EXCEPTION)), ("e", thrown)])
+}
+
+fn php_int(value: i64) -> Vec<u8> {
+    format!("i:{value};").into_bytes()
+}
+
+fn php_str(value: &str) -> Vec<u8> {
+    format!("s:{}:\"{value}\";", value.len()).into_bytes()
+}
+
+fn php_map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut out = format!("a:{}:{{", fields.len()).into_bytes();
+    for (key, value) in fields {
+        out.extend(php_str(key));
+        out.extend(value);
+    }
+    out.push(b'}');
+    out
+}
+
+fn server(packager: Packager, id: u32) -> Header {
+    let provider = SERVER.to_vec();
+    Header { id, version: 0, reserved: 0, provider, token: Vec::new(), body_len: 0, packager }
+}
+
+fn message(header: &Header, payload: &[u8]) -> Vec<u8> {
+    debug_assert_eq!(HEAD - HEADER, 8);
+    [header.encode(payload.len()).as_slice(), payload].concat()
+}
+
+/// Writes a payload's map, whose keys are known and whose values no codec refuses.
+struct MapWriter(Writer);
+
+impl MapWriter {
+    fn new(wire: Wire) -> Self {
+        let mut map = Self(Writer::new(wire, Options::default()));
+        map.push(&Event::Map);
+        map
+    }
+
+    fn put(&mut self, key: &str, value: &Event<'_>) {
+        self.push(&Event::Str(key.into()));
+        self.push(value);
+    }
+
+    fn open(&mut self, key: &str) {
+        self.put(key, &Event::Map);
+    }
+
+    fn raw(&mut self, key: &str, value: &[u8]) {
+        self.push(&Event::Str(key.into()));
+        self.0.raw(value);
+    }
+
+    fn push(&mut self, event: &Event<'_>) {
+        let taken = self.0.push(event);
+        debug_assert!(taken.is_ok(), "integers and text have a form everywhere");
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.push(&Event::End);
+        self.0.finish()
+    }
+}
