@@ -11,6 +11,7 @@ pub mod listen;
 pub mod model;
 pub mod names;
 pub mod peer;
+pub mod probe;
 pub mod registry;
 pub mod telemetry;
 pub mod units;

@@ -221,12 +221,57 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Every field as it would be written.
+    pub fn to_value(&self) -> Value {
+        serde_json::json!({
+            "timeout": units::show_duration(self.timeout),
+            "connect_timeout": units::show_duration(self.connect_timeout),
+            "idle_timeout": units::show_duration(self.idle_timeout),
+            "balance": self.balance,
+            "retries": self.retries,
+            "concurrency": self.concurrency,
+            "max_body": units::show_size(self.max_body),
+            "bytes": match self.bytes {
+                BytesAs::Fail => "fail",
+                BytesAs::Base64 => "base64",
+            },
+            "empty": match self.empty {
+                Empty::List => "list",
+                Empty::Map => "map",
+            },
+        })
+    }
+}
+
 /// A policy as written: what it leaves out comes from below.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(transparent)]
 pub struct PolicyPatch(BTreeMap<String, Value>);
 
 impl PolicyPatch {
+    /// Every field a policy may have, those not in force in this version included.
+    pub const KNOWN: [&str; 18] = [
+        "timeout",
+        "connect_timeout",
+        "idle_timeout",
+        "balance",
+        "hash_on",
+        "zone",
+        "warmup",
+        "retries",
+        "retry_budget",
+        "hedge",
+        "circuit",
+        "health",
+        "concurrency",
+        "queue",
+        "max_body",
+        "bytes",
+        "empty",
+        "charset",
+    ];
+
     /// Checks every field; fails with the first that is wrong, as `timeout: …`.
     pub fn parse(policy: &Value) -> Result<Self, String> {
         let Value::Object(fields) = policy else {
@@ -322,6 +367,15 @@ mod tests {
         assert_eq!(policy.balance, Balance::Random);
         assert_eq!(policy.max_body, 10 << 20);
         assert_eq!(api.not_in_force().collect::<Vec<_>>(), ["zone"]);
+    }
+
+    #[test]
+    fn a_policy_as_shown_is_read_back_and_has_only_known_fields() {
+        let shown = Policy { retries: 3, empty: Empty::Map, ..Policy::default() }.to_value();
+        let fields = shown.as_object().unwrap();
+        assert!(fields.keys().all(|field| PolicyPatch::KNOWN.contains(&field.as_str())));
+        assert_eq!(PolicyPatch::parse(&shown).unwrap().over(&Policy::default()).to_value(), shown);
+        assert_eq!(fields.len() + LATER.len(), PolicyPatch::KNOWN.len());
     }
 
     #[test]

@@ -138,10 +138,11 @@ fn push(writer: &mut Writer, event: &Event<'_>) -> Result<(), Fault> {
 }
 
 fn refused(path: &str, refusal: Refusal) -> Fault {
-    match refusal {
-        Refusal::Because(reason) => Fault::unadaptable(path, reason),
-        Refusal::Object => Fault::unadaptable(path, "a PHP object has no form on the other side"),
-    }
+    let reason = match refusal {
+        Refusal::Because(reason) => reason,
+        Refusal::Object(target) => format!("a PHP object cannot become {target}"),
+    };
+    Fault::unadaptable(path, reason)
 }
 
 /// Values given by name, to be put in the order of the names.

@@ -103,8 +103,8 @@ pub enum BytesAs {
 /// Why a writer did not take an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The map just begun is a PHP object.
-    Object,
+    /// The map just begun is a PHP object, which cannot become this.
+    Object(&'static str),
     /// The value has no form, for this reason.
     Because(String),
 }

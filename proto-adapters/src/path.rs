@@ -19,14 +19,12 @@ pub(crate) fn explain(reader: &Reader<'_>, root: &str, refusal: Refusal) -> Faul
     let steps = walk(&mut again, reader.start());
     let reason = match refusal {
         Refusal::Because(reason) => reason,
-        Refusal::Object => match again.pull() {
+        Refusal::Object(target) => match again.pull() {
             Ok(Some(Event::Str(class))) => {
-                format!(
-                    "a PHP object of class {} has no form on the other side",
-                    text::shorten(&class, KEY_SHOWN)
-                )
+                let class = text::shorten(&class, KEY_SHOWN);
+                format!("a PHP object of class {class} cannot become {target}")
             }
-            _ => "a repeated or unnamed PHP object has no form on the other side".to_owned(),
+            _ => format!("a PHP object that occurred before cannot become {target}"),
         },
     };
     Fault::Unadaptable { path: render(root, &steps), reason }

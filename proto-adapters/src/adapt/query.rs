@@ -189,7 +189,7 @@ impl Builder<'_> {
             Event::Bytes(key) => self.push_key(key),
             Event::Int(key) => self.push_key(key.to_string().as_bytes()),
             Event::UInt(key) => self.push_key(key.to_string().as_bytes()),
-            Event::Null if first => return Err(Refusal::Object),
+            Event::Null if first => return Err(Refusal::Object("a query")),
             Event::Null
             | Event::Bool(_)
             | Event::Float(_)

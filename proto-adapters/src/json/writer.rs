@@ -74,7 +74,7 @@ impl Writer {
             Event::Str(key) => Cow::Borrowed(key.as_ref()),
             Event::Int(key) => Cow::Owned(key.to_string()),
             Event::UInt(key) => Cow::Owned(key.to_string()),
-            Event::Null if first => return Err(Refusal::Object),
+            Event::Null if first => return Err(Refusal::Object("JSON")),
             Event::Null
             | Event::Bool(_)
             | Event::Float(_)

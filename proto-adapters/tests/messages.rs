@@ -1,0 +1,331 @@
+//! Yar messages beyond the captured ones: odd heads, odd payloads, what is written.
+use proto_adapters::yar::{self, HEAD};
+use proto_adapters::{Code, Exception, Fault, Header, Packager, Request, Response};
+
+fn header(packager: Packager) -> Header {
+    Header {
+        id: 0x8000_0001,
+        version: 0,
+        reserved: 0,
+        provider: b"shop".to_vec(),
+        token: Vec::new(),
+        body_len: 8,
+        packager,
+    }
+}
+
+/// The packager read from a head whose last 8 bytes are `field`.
+fn packager(field: &[u8; 8]) -> Result<Packager, Fault> {
+    let mut head = header(Packager::Json).encode(0);
+    head[82..].copy_from_slice(field);
+    Header::parse(&head).map(|header| header.packager)
+}
+
+fn request(packager: Packager, payload: &[u8]) -> Result<Request, String> {
+    Request::read(packager, payload).map_err(|fault| fault.to_string())
+}
+
+fn response(packager: Packager, payload: &[u8]) -> Result<Response, String> {
+    Response::read(packager, payload).map_err(|fault| fault.to_string())
+}
+
+fn out_of_stock() -> Exception {
+    Exception {
+        message: "no \"stock\" — sorry".to_owned(),
+        code: Code::Int(10404),
+        file: String::new(),
+        line: 0,
+        class: "Remora\\NoService".to_owned(),
+    }
+}
+
+#[test]
+fn a_header_survives_being_written_and_read() {
+    let mut long = header(Packager::Msgpack);
+    long.provider = vec![b'p'; 32];
+    long.token = "schlüssel".into();
+    long.reserved = 1;
+    long.version = 10;
+    long.body_len = 8 + 1000;
+    assert_eq!(Header::parse(&long.encode(1000)).unwrap(), long);
+}
+
+#[test]
+fn the_packager_is_read_up_to_its_nul_in_any_case() {
+    assert_eq!(packager(b"JSON\0YAR"), Ok(Packager::Json));
+    assert_eq!(packager(b"PHP\0YAR_"), Ok(Packager::Php));
+    assert_eq!(packager(b"json\0\0\0\0"), Ok(Packager::Json));
+    assert_eq!(packager(b"MSGPACK\0"), Ok(Packager::Msgpack));
+    assert_eq!(packager(b"msgpackX"), Ok(Packager::Msgpack));
+    for (field, name) in [
+        (b"JSONABCD", "JSONABC"),
+        (b"JSON    ", "JSON   "),
+        (b"FOO\0\0\0\0\0", "FOO"),
+        (b"\0\0\0\0\0\0\0\0", ""),
+        (b"\xff\x01\0\0\0\0\0\0", "\\xff\\x01"),
+    ] {
+        let fault = packager(field).unwrap_err();
+        assert_eq!(fault.to_string(), format!("byte 82: unknown packager '{name}'"));
+    }
+}
+
+#[test]
+fn without_its_magic_a_message_is_not_yar() {
+    let mut head = header(Packager::Json).encode(0);
+    assert!(yar::is_yar(&head[..10]));
+    assert!(!yar::is_yar(&head[..9]));
+    head[8] = 0;
+    assert!(!yar::is_yar(&head));
+    assert_eq!(Header::parse(&head).unwrap_err().to_string(), "byte 6: no Yar magic 80dfec60");
+}
+
+#[test]
+fn a_request_is_read_in_any_order_with_the_later_of_two_keys() {
+    let payload = br#" {"p":[1],"x":{"m":"inner"},"m":"a","p":{"b":2},"i":5,"m":"add"} "#;
+    let read = request(Packager::Json, payload).unwrap();
+    assert_eq!((read.id, read.method.as_str()), (5, "add"));
+    assert_eq!(&payload[read.params], br#"{"b":2}"#);
+    assert_eq!(&payload[read.method_at], br#""add""#);
+}
+
+#[test]
+fn a_request_without_parameters_has_an_empty_range() {
+    for payload in [&br#"{"m":"a","i":1}"#[..], br#"{"m":"a","p":null}"#, br#"{"p":[1],"m":"a","p":null}"#] {
+        assert!(request(Packager::Json, payload).unwrap().params.is_empty());
+    }
+    let read = request(Packager::Msgpack, b"\x82\xa1m\xa1a\xa1p\xc0").unwrap();
+    assert!(read.params.is_empty());
+}
+
+#[test]
+fn an_odd_request_id_reads_as_zero() {
+    for (id, read) in [("-1", 0), ("\"7\"", 0), ("1.5", 0), ("[1]", 0), ("1099511627781", 1_099_511_627_781)]
+    {
+        let payload = format!(r#"{{"i":{id},"m":"a"}}"#);
+        assert_eq!(request(Packager::Json, payload.as_bytes()).unwrap().id, read);
+    }
+}
+
+#[test]
+fn a_payload_that_is_no_request_is_malformed() {
+    for (payload, fault) in [
+        (&b""[..], "byte 0: the text ends where a value belongs"),
+        (b"[1]", "byte 0: the payload is a list, not a map"),
+        (br#"{"i":1}"#, "byte 7: the request has no `m`"),
+        (br#"{"m":5}"#, "byte 5: `m` is a number, not a string"),
+        (br#"{"m":"a"}x"#, "byte 9: bytes behind the value"),
+        (br#"{"m":"a","p":[1}"#, "byte 15: '}' where ',' or ']' belongs"),
+    ] {
+        assert_eq!(request(Packager::Json, payload).unwrap_err(), fault);
+    }
+    assert_eq!(
+        request(Packager::Msgpack, b"\x81\xa1m\xa1\xff").unwrap_err(),
+        "byte 3: `m` is a string that is not UTF-8, not a string"
+    );
+}
+
+#[test]
+fn the_php_packager_is_refused_by_name() {
+    let fault = request(Packager::Php, b"a:1:{}").unwrap_err();
+    assert!(fault.ends_with("the PHP packager is not spoken yet"), "{fault}");
+    assert!(response(Packager::Php, b"a:1:{}").is_err());
+    let message = yar::encode_exception(Packager::Php, 1, &out_of_stock());
+    assert!(yar::describe(&message, true).is_err());
+}
+
+#[test]
+fn bytes_behind_a_msgpack_payload_are_left_alone() {
+    assert!(request(Packager::Msgpack, b"\x81\xa1m\xa1a<br>").is_ok());
+    let read = response(Packager::Msgpack, b"\x82\xa1i\x01\xa1s\x00<br>").unwrap();
+    assert_eq!(read.end, 7);
+}
+
+#[test]
+fn keys_in_msgpack_may_be_bin() {
+    let read = request(Packager::Msgpack, b"\x81\xc4\x01m\xc4\x01a").unwrap();
+    assert_eq!(read.method, "a");
+}
+
+#[test]
+fn a_method_is_replaced_and_nothing_else() {
+    let payload = br#"{"i":1, "m" : "shop.add" ,"p":[ 1 ]}"#;
+    let read = request(Packager::Json, payload).unwrap();
+    assert_eq!(
+        yar::with_method(Packager::Json, payload, &read, "a\"dd"),
+        br#"{"i":1, "m" : "a\"dd" ,"p":[ 1 ]}"#
+    );
+    let payload = b"\x82\xa1m\xa8shop.add\xa1p\x91\x01junk";
+    let read = request(Packager::Msgpack, payload).unwrap();
+    assert_eq!(
+        yar::with_method(Packager::Msgpack, payload, &read, "add"),
+        b"\x82\xa1m\xa3add\xa1p\x91\x01junk"
+    );
+}
+
+#[test]
+fn a_response_without_id_or_status_is_never_a_success() {
+    for (payload, fault) in [
+        (&br#"{"s":0,"r":1}"#[..], "byte 13: the response has no `i`"),
+        (br#"{"i":1,"r":1}"#, "byte 13: the response has no `s`"),
+        (br#"{"i":1,"s":"0"}"#, "byte 11: `s` is a string, not an integer"),
+        (br#"{"i":1,"s":null}"#, "byte 11: `s` is null, not an integer"),
+        (br#"{"i":1,"s":0.0}"#, "byte 11: `s` is a number, not an integer"),
+        (b"[]", "byte 0: the payload is a list, not a map"),
+    ] {
+        assert_eq!(response(Packager::Json, payload).unwrap_err(), fault);
+    }
+}
+
+#[test]
+fn a_response_gives_the_places_of_its_parts() {
+    let payload = br#"{"r":null,"s":0,"o":"hi","i":"odd","x":[]}"#;
+    let read = response(Packager::Json, payload).unwrap();
+    assert_eq!((read.id, read.status, read.error), (None, 0, None));
+    assert_eq!(&payload[read.result.unwrap()], b"null");
+    assert_eq!(&payload[read.output.unwrap()], br#""hi""#);
+}
+
+#[test]
+fn an_error_that_is_text_gets_the_class_php_would_throw() {
+    for (status, class) in [
+        (1, "Yar_Client_Packager_Exception"),
+        (2, "Yar_Client_Protocol_Exception"),
+        (4, "Yar_Client_Exception"),
+        (16, "Yar_Client_Transport_Exception"),
+        (32, "Yar_Client_Exception"),
+        (64, "Yar_Server_Exception"),
+        (-1, "Yar_Client_Exception"),
+    ] {
+        let e = Exception::read(Packager::Json, status, Some(br#""broken""#));
+        assert_eq!((e.message.as_str(), e.class.as_str()), ("broken", class));
+        assert_eq!(e.code, Code::Int(status));
+    }
+    let lossy = Exception::read(Packager::Msgpack, 64, Some(b"\xa2a\xff"));
+    assert_eq!(lossy.message, "a\u{fffd}");
+}
+
+#[test]
+fn an_error_that_says_nothing_is_unknown() {
+    for e in [None, Some(&b"5"[..]), Some(b"null"), Some(b"[]"), Some(b""), Some(b"{")] {
+        assert_eq!(Exception::read(Packager::Json, 4, e).message, "unknown error, status 4");
+    }
+}
+
+#[test]
+fn an_exception_takes_what_its_map_has() {
+    let text = br#"{"message":5,"code":"HY000","line":"12","file":null,"_type":"PDOException","x":[1]}"#;
+    let e = Exception::read(Packager::Json, 64, Some(text));
+    assert_eq!(e.message, "5");
+    assert_eq!(e.code, Code::Str("HY000".to_owned()));
+    assert_eq!((e.file.as_str(), e.line, e.class.as_str()), ("", 12, "PDOException"));
+    let bare = Exception::read(Packager::Json, 64, Some(b"{}"));
+    assert_eq!((bare.code, bare.class.as_str()), (Code::Int(0), "Yar_Server_Exception"));
+}
+
+#[test]
+fn an_exception_survives_being_written_and_read() {
+    for packager in [Packager::Json, Packager::Msgpack] {
+        for code in [Code::Int(-1), Code::Str("HY000".to_owned())] {
+            let e = Exception { code, line: 7, file: "a.php".to_owned(), ..out_of_stock() };
+            let message = yar::encode_exception(packager, 0xffff_ffff, &e);
+            let header = Header::parse(&message).unwrap();
+            assert_eq!((header.id, header.packager), (0xffff_ffff, packager));
+            assert_eq!(header.provider, b"remora");
+            assert_eq!(header.body_len as usize, message.len() - 82);
+            let read = Response::read(packager, &message[HEAD..]).unwrap();
+            assert_eq!((read.id, read.status), (Some(0xffff_ffff), 64));
+            assert_eq!(Exception::read(packager, 64, read.error.map(|at| &message[HEAD..][at])), e);
+        }
+    }
+}
+
+#[test]
+fn an_exception_reaches_a_caller_of_the_php_packager_in_his_own() {
+    let message = yar::encode_exception(Packager::Php, 7, &out_of_stock());
+    assert_eq!(Header::parse(&message).unwrap().packager, Packager::Php);
+    let payload = concat!(
+        r#"a:3:{s:1:"i";i:7;s:1:"s";i:64;s:1:"e";a:5:{s:7:"message";s:20:"no "stock" — sorry";"#,
+        r#"s:4:"code";i:10404;s:4:"file";s:0:"";s:4:"line";i:0;s:5:"_type";s:16:"Remora\NoService";}}"#
+    );
+    assert_eq!(String::from_utf8_lossy(&message[HEAD..]), payload);
+}
+
+#[test]
+fn a_result_is_written_with_its_output_before_it() {
+    let message = yar::encode_result(Packager::Json, 7, b"[1]", Some(br#""hi""#));
+    assert_eq!(&message[HEAD..], br#"{"i":7,"s":0,"o":"hi","r":[1]}"#);
+    let message = yar::encode_result(Packager::Msgpack, 200, b"\x91\x01", None);
+    assert_eq!(&message[HEAD..], b"\x83\xa1i\xcc\xc8\xa1s\x00\xa1r\x91\x01");
+    let message = yar::encode_result(Packager::Php, 7, b"b:1;", None);
+    assert_eq!(&message[HEAD..], br#"a:3:{s:1:"i";i:7;s:1:"s";i:0;s:1:"r";b:1;}"#);
+}
+
+#[test]
+fn a_request_never_carries_parameters_that_crash_php() {
+    let payload = |packager, params: &[u8]| {
+        yar::encode_request(packager, 1, b"", b"", "a", params).map(|message| message[HEAD..].to_vec())
+    };
+    let none = b"\x83\xa1i\x01\xa1m\xa1a\xa1p\x90";
+    for params in [&b""[..], b"\x80", b"\xde\0\0", b"\xdc\0\0", b"\x90"] {
+        assert_eq!(payload(Packager::Msgpack, params).unwrap(), none);
+    }
+    assert_eq!(payload(Packager::Json, b"{ }").unwrap(), br#"{"i":1,"m":"a","p":[]}"#);
+    assert_eq!(
+        payload(Packager::Msgpack, b"\xc0").unwrap_err().to_string(),
+        "$.p: null cannot be the parameters of a call"
+    );
+    assert!(payload(Packager::Php, b"a:0:{}").is_err());
+}
+
+#[test]
+fn a_provider_or_token_that_does_not_fit_is_refused_not_cut() {
+    let long = [b'x'; 33];
+    let request = |provider: &[u8], token: &[u8]| {
+        yar::encode_request(Packager::Json, 1, provider, token, "a", b"").map_err(|fault| fault.to_string())
+    };
+    assert!(request(&long[..32], &long[..32]).is_ok());
+    assert_eq!(request(&long, b"").unwrap_err(), "provider: 33 bytes, where Yar has room for 32");
+    assert_eq!(request(b"", &long).unwrap_err(), "token: 33 bytes, where Yar has room for 32");
+}
+
+#[test]
+fn a_message_is_described_with_tags_only_where_json_has_no_form() {
+    let value = b"\x86\xa1a\xa2\xff\xfe\x07\xcb\x7f\xf8\0\0\0\0\0\0\xa1b\xcb\x40\x08\0\0\0\0\0\0\xa1c\x82\xc0\xa1X\xa1k\x01\xa1d\x80\xa1e\xd4\x01\xff";
+    let message = yar::encode_result(Packager::Msgpack, 7, value, None);
+    assert_eq!(
+        yar::describe(&message, false).unwrap(),
+        concat!(
+            r#"{"id":7,"version":0,"provider":"remora","token":"","packager":"MSGPACK","body":"#,
+            r#"{"i":7,"s":0,"r":{"a":{"$bin":"fffe"},"7":{"$float":"NAN"},"b":3.0,"#,
+            r#""c":{"$object":"X","props":{"k":1}},"d":{},"e":{"$ext":[1,"ff"]}}}}"#
+        )
+    );
+    assert_eq!(
+        yar::describe(&message, true).unwrap(),
+        concat!(
+            r#"{"id":7,"version":0,"provider":"remora","token":"","packager":"MSGPACK","body":"#,
+            r#"{"$map":[["i",7],["s",0],["r",{"$map":[["a",{"$bin":"fffe"}],[7,{"$float":"NAN"}],["b",{"$float":"3.0"}],"#,
+            r#"["c",{"$object":"X","props":[["k",1]]}],["d",{"$map":[]}],["e",{"$ext":[1,"ff"]}]]}]]}}"#
+        )
+    );
+}
+
+#[test]
+fn floats_are_described_as_php_spells_them() {
+    for (value, text) in [
+        (1e15, "1000000000000000.0"),
+        (1e16, "10000000000000000.0"),
+        (1e17, "1.0E+17"),
+        (123_456_789_012_345_678.0, "1.2345678901234568E+17"),
+        (0.0001, "0.0001"),
+        (1e-5, "1.0E-5"),
+        (1.5e-7, "1.5E-7"),
+        (-0.0, "-0.0"),
+        (f64::NEG_INFINITY, "-INF"),
+    ] {
+        let mut packed = vec![0xcb];
+        packed.extend(f64::to_be_bytes(value));
+        let shown = yar::describe(&yar::encode_result(Packager::Msgpack, 7, &packed, None), true).unwrap();
+        assert!(shown.contains(&format!(r#"{{"$float":"{text}"}}"#)), "{shown}");
+    }
+}

@@ -1,0 +1,395 @@
+//! The configuration: as written, then as meant.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::{Layout, Policy};
+use crate::names::{Address, CallerName};
+
+mod file;
+mod problem;
+mod read;
+mod resolve;
+mod show;
+
+pub use problem::{Problem, Problems};
+
+/// Reads a configuration: the file, `REMORA_` variables over it, `${VAR}` in values, then defaults.
+///
+/// Without a file every default holds. Fails with all that is wrong, not only the first.
+pub fn load(
+    path: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Problems> {
+    let env: BTreeMap<String, String> = env.into_iter().collect();
+    let (mut notes, mut problems) = (Vec::new(), Problems::default());
+    let (file, origins) = read::read(path, &env, &mut notes, &mut problems);
+    let config = resolve::resolve(file, notes, &mut problems);
+    problems.blame(&origins);
+    if problems.0.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// This process's environment; a variable that isn't UTF-8 counts as not set.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The configuration as meant: every default in place, everything checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where services are known from.
+    pub registry: Registry,
+    /// Where callers call.
+    pub listen: Vec<Listen>,
+    /// Where operators ask.
+    pub admin: Bind,
+    /// Where kubelet and Prometheus ask.
+    pub telemetry: Option<Bind>,
+    /// This host.
+    pub host: Host,
+    /// Who the PHP on this host is, where a call says nothing itself.
+    pub caller: Option<Caller>,
+    /// This host's own app.
+    pub providers: Vec<OwnProvider>,
+    /// Policy where neither service nor API says otherwise.
+    pub defaults: Policy,
+    /// How long calls in flight may take after SIGTERM.
+    pub drain: Duration,
+    /// Data-path threads.
+    pub workers: usize,
+    /// What was written but is not in force in this version, for the log and `remora check`.
+    pub notes: Vec<String>,
+}
+
+/// The registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Which one.
+    pub source: Source,
+    /// How its nodes are laid out.
+    pub layout: Layout,
+    /// Everything is below this path; no slash at the end, empty for `/`.
+    pub root: String,
+}
+
+/// Where the registry's nodes are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In a file of this host, followed when edited.
+    Embedded {
+        /// The YAML file.
+        file: PathBuf,
+    },
+    /// In ZooKeeper.
+    ZooKeeper {
+        /// `host:port,…` with an optional chroot.
+        connect: String,
+        /// After that long without contact the ensemble gives the session up.
+        session_timeout: Duration,
+    },
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bind {
+    /// IP address and port.
+    Tcp(std::net::SocketAddr),
+    /// Path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// A listener for calls.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Where.
+    pub bind: Bind,
+}
+
+/// This host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its data centre.
+    pub idc: Option<String>,
+}
+
+/// The host's own identity as a caller.
+#[derive(Clone)]
+pub struct Caller {
+    /// Its name.
+    pub name: CallerName,
+    /// Its key, if it has one.
+    pub key: Option<String>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({}, …)", self.name)
+    }
+}
+
+/// A provider of this host, registered while it is healthy.
+#[derive(Debug, Clone)]
+pub struct OwnProvider {
+    /// `service` in layout `flat`, `category/service` in layout `tree`.
+    pub service: String,
+    /// Where callers on other hosts reach it.
+    pub address: Address,
+    /// 0 to 1000; written to the node when the configuration gives it.
+    pub weight: Option<u16>,
+    /// How its health is checked; `None`: it counts as healthy.
+    pub health: Option<HealthCheck>,
+}
+
+/// How a provider's health is checked.
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    /// What to ask.
+    pub ask: Ask,
+    /// Between two checks.
+    pub interval: Duration,
+    /// For one check.
+    pub timeout: Duration,
+    /// Good checks in a row that make it healthy.
+    pub rise: u32,
+    /// Bad checks in a row that make it unhealthy.
+    pub fall: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// GET this path; 2xx and 3xx are good.
+    Http(String),
+    /// A connection that opens is good.
+    Tcp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn loaded(yaml: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("remora.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        load(Some(&file), env).map_err(|problems| problems.0.iter().map(Problem::to_string).collect())
+    }
+
+    fn problems(yaml: &str) -> Vec<String> {
+        loaded(yaml, &[]).unwrap_err()
+    }
+
+    #[test]
+    fn without_a_file_every_default_holds() {
+        let config = load(None, []).unwrap();
+        let shown = config.to_value();
+        assert_eq!(
+            shown["registry"],
+            json!({"embedded": {"file": "./registry.yaml"}, "layout": "flat", "root": "/"})
+        );
+        assert_eq!(shown["listen"], json!(["127.0.0.1:9501"]));
+        assert_eq!(shown["admin"], "127.0.0.1:9500");
+        assert_eq!(shown["drain"], "10s");
+        assert_eq!(config.defaults, Policy::default());
+        assert!(config.workers >= 1 && !config.host.name.is_empty());
+        assert!(config.telemetry.is_none() && config.caller.is_none() && config.notes.is_empty());
+    }
+
+    #[test]
+    fn every_key_is_taken_as_written() {
+        let yaml = r#"
+registry:
+  zookeeper: { connect: "10.0.0.1:2181,zk-2:2181/prod", session_timeout: 15s }
+  layout: tree
+  root: /dada/
+listen: ["127.0.0.1:80", unix:/run/remora.sock, { address: "[::1]:81" }]
+admin: unix:/run/admin.sock
+telemetry: 0.0.0.0:9503
+host: { name: web-17, idc: bj1 }
+providers:
+  - { service: user/get, address: 10.0.0.5:8080, weight: 0, health: { http: /health, interval: 5s, rise: 1 } }
+  - { service: user/put, address: 10.0.0.5:8080, health: { tcp: true } }
+defaults: { timeout: 1s, balance: random }
+drain: 500ms
+workers: 2
+"#;
+        let config = loaded(yaml, &[]).unwrap();
+        let Source::ZooKeeper { connect, session_timeout } = &config.registry.source else { panic!() };
+        assert_eq!((connect.as_str(), session_timeout.as_secs()), ("10.0.0.1:2181,zk-2:2181/prod", 15));
+        assert_eq!((config.registry.layout, config.registry.root.as_str()), (Layout::Tree, "/dada"));
+        assert_eq!(config.listen[1].bind, Bind::Unix("/run/remora.sock".into()));
+        assert_eq!(config.listen[2].bind.to_string(), "[::1]:81");
+        assert_eq!(config.providers[0].weight, Some(0));
+        let health = config.providers[0].health.as_ref().unwrap();
+        assert_eq!((health.ask.clone(), health.rise, health.fall), (Ask::Http("/health".into()), 1, 3));
+        assert_eq!(config.providers[1].health.as_ref().unwrap().ask, Ask::Tcp);
+        assert_eq!(config.defaults.timeout, Duration::from_secs(1));
+        assert_eq!((config.drain.as_millis(), config.workers), (500, 2));
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_place_and_the_way_out() {
+        let yaml = r#"
+regstry: {}
+registry:
+  zookeeper: { connect: "10.0.0.1", session_timeout: 500ms, tls: true }
+  layout: round
+listen: ["localhost:9501", 9501, {address: "127.0.0.1:1", service: user, x: 1}]
+admin: 0.0.0.0:9500
+host: { name: a/b }
+caller: { name: web, key_file: /nowhere/key }
+providers:
+  - { service: user/get, weight: 2000 }
+  - { address: here, health: {} }
+defaults: { timeout: 5, timout: 5s, balance: best }
+drain: 10
+workers: many
+"#;
+        let found = problems(yaml);
+        let wanted = [
+            "regstry: there is no such key; did you mean `registry`?",
+            "registry.zookeeper.connect: \"10.0.0.1\" is not an address such as 10.0.0.5:8080: the port is missing",
+            "registry.zookeeper.session_timeout: 500ms is below 2s; one lost ping would expire the session",
+            "registry.zookeeper.tls: there is no such key; known here: connect, session_timeout",
+            "registry.layout: \"round\" is none of flat, tree",
+            "listen[0]: \"localhost:9501\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path",
+            "listen[1]: found integer `9501`, expected an address such as 127.0.0.1:9501 or unix:/run/remora.sock",
+            "listen[2].x: there is no such key; known here: address, service",
+            "listen[2].service: raw Yar listeners are not in this version; take the key out, Yar over HTTP works",
+            "admin: 0.0.0.0:9500 can be reached from other hosts; take 127.0.0.1 or a unix socket, and `telemetry` for probes",
+            "host.name: \"a/b\" can't name a registry node; give 1 to 253 bytes without `/`",
+            "caller.key_file: /nowhere/key: the key can't be read: No such file or directory (os error 2)",
+            "providers[0].service: \"user/get\" names an api; in layout flat give the service, user",
+            "providers[0].weight: 2000 is not from 0 to 1000",
+            "providers[0].address: give the address other hosts reach it at, such as 10.0.0.5:8080",
+            "providers[1].service: give the service this provider serves",
+            "providers[1].address: \"here\" is not an address such as 10.0.0.5:8080: the port is missing",
+            "providers[1].health: give http: /path or tcp: true",
+            "defaults.timeout: 5 is not a duration such as 250ms or 10s",
+            "defaults.timout: there is no such key; did you mean `timeout`?",
+            "defaults.balance: \"best\" is none of round_robin, random, p2c",
+            "drain: 10 is not a duration such as 250ms, 10s or 5m",
+            "workers: \"many\" is not a whole number",
+        ];
+        for line in wanted {
+            assert!(found.iter().any(|f| f == line), "missing: {line}\namong:\n{}", found.join("\n"));
+        }
+        assert_eq!(found.len(), wanted.len(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn a_file_cut_in_half_names_the_line() {
+        let found = problems("listen: [127.0.0.1:9501]\nregistry: { zookeeper: { connect: \"10.0");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("remora.yaml: ") && found[0].contains("line 2"), "{found:?}");
+        assert!(problems("drain: 1s\ndrain: 2s\n")[0].contains("line 2"));
+        assert!(problems("- 1\n")[0].contains("is not an object"));
+        assert!(problems("a: &a [*a, *a]\n").len() == 1);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let found = load(Some(Path::new("/nowhere/remora.yaml")), []).unwrap_err().to_string();
+        assert_eq!(found, "/nowhere/remora.yaml can't be read: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn variables_override_the_file_and_a_wrong_one_is_blamed() {
+        let env = [
+            ("REMORA_REGISTRY__ZOOKEEPER__CONNECT", "zk:2181"),
+            ("REMORA_LISTEN", "[\"127.0.0.1:80\"]"),
+            ("REMORA_HOST__NAME", "007"),
+            ("REMORA_DEFAULTS__RETRIES", "0"),
+            ("REMORA_PORT_9501_TCP", "tcp://10.0.0.1:9501"),
+            ("HOME", "/root"),
+        ];
+        let config = loaded("listen: [127.0.0.1:1]\ndrain: 3s\n", &env).unwrap();
+        assert!(matches!(&config.registry.source, Source::ZooKeeper { connect, .. } if connect == "zk:2181"));
+        assert_eq!(config.listen[0].bind.to_string(), "127.0.0.1:80");
+        assert_eq!((config.host.name.as_str(), config.defaults.retries), ("007", 0));
+        assert_eq!(config.drain, Duration::from_secs(3));
+        assert_eq!(config.notes.len(), 1);
+
+        let env =
+            [("REMORA_LISTN", "[]"), ("REMORA_DRAIN", "10"), ("REMORA_A__B", "1"), ("REMORA_HOST", "{")];
+        let mut found = loaded("", &env).unwrap_err();
+        found.sort();
+        assert!(found[0].starts_with("REMORA_HOST: ") && found[0].contains("line 1"), "{found:?}");
+        assert!(
+            found[1].starts_with("a: there is no such key; known here: registry, ")
+                && found[1].ends_with(" (from REMORA_A__B)"),
+            "{found:?}"
+        );
+        assert_eq!(found[2], "drain: 10 is not a duration such as 250ms, 10s or 5m (from REMORA_DRAIN)");
+        assert_eq!(found[3], "listn: there is no such key; did you mean `listen`? (from REMORA_LISTN)");
+    }
+
+    #[test]
+    fn a_variable_in_a_value_is_filled_in() {
+        let yaml = "host: { name: \"${NAME}\", idc: \"${A}-${B}\" }\nworkers: ${N}\nproviders: [{service: a, address: \"${IP}:80\"}]";
+        let env = [("NAME", "0123"), ("A", "x: [1]"), ("B", "${A}"), ("N", "3"), ("IP", "10.0.0.7")];
+        let config = loaded(yaml, &env).unwrap();
+        assert_eq!((config.host.name.as_str(), config.host.idc.as_deref()), ("0123", Some("x: [1]-${A}")));
+        assert_eq!((config.workers, config.providers[0].address.as_str()), (3, "10.0.0.7:80"));
+
+        let found = loaded("admin: ${NONE}\nworkers: ${NONE}\nhost: {idc: \"${A:-b}\", name: \"${\"}", &[])
+            .unwrap_err();
+        assert_eq!(
+            found,
+            [
+                "admin: ${NONE} is not in the environment; set it or write the value itself",
+                "workers: ${NONE} is not in the environment; set it or write the value itself",
+                "host.idc: ${A:-b} is not a variable; write it as ${NAME}, nothing else inside",
+                "host.name: \"${\" has a `${` without its `}`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_is_read_from_its_file_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        std::fs::write(&key, "s3cret\n").unwrap();
+        let yaml = format!("caller: {{ name: web, key_file: {} }}", key.display());
+        let config = loaded(&yaml, &[]).unwrap();
+        assert_eq!(config.caller.as_ref().unwrap().key.as_deref(), Some("s3cret"));
+        assert_eq!(config.to_value()["caller"], json!({"name": "web", "key": "…"}));
+        assert!(!format!("{config:?}").contains("s3cret"));
+
+        std::fs::write(&key, "\n").unwrap();
+        assert!(problems(&yaml)[0].ends_with("it is empty; write the key into it"));
+    }
+
+    #[test]
+    fn one_address_is_given_out_once() {
+        let found = problems("listen: [127.0.0.1:9500, 127.0.0.1:9500, 127.0.0.1:0, 127.0.0.1:0]");
+        assert_eq!(
+            found,
+            [
+                "listen[1]: 127.0.0.1:9500 is taken by listen[0]",
+                "admin: 127.0.0.1:9500 is taken by listen[0]"
+            ]
+        );
+        let twice =
+            "providers: [{service: a, address: b:1}, {service: c, address: b:1}, {service: a, address: b:1}]";
+        assert_eq!(problems(twice), ["providers[2].address: b:1 serves a already"]);
+        let both = "registry: { zookeeper: {connect: a:1}, embedded: {} }";
+        assert_eq!(problems(both), ["registry: zookeeper and embedded are both given; keep one of them"]);
+    }
+
+    #[test]
+    fn what_is_not_in_force_is_noted() {
+        let config = loaded("registry: { snapshot: /tmp/x }\ndefaults: { zone: only }", &[]).unwrap();
+        assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+        assert!(config.notes.iter().all(|note| note.contains("not in force")));
+    }
+}

@@ -1,0 +1,371 @@
+//! From the configuration as written to the one meant: defaults and checks.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::file::{
+    CallerFile, Count, EmbeddedFile, File, HealthFile, ListenFile, ProviderFile, Text, Time, ZooKeeperFile,
+};
+use super::problem::{Problems, unknown_key};
+use super::{Ask, Bind, Caller, Config, HealthCheck, Host, Listen, OwnProvider, Registry, Source};
+use crate::model::{Layout, Policy, PolicyPatch};
+use crate::names::{Address, ApiName, CallerName, ServiceName};
+use crate::units::show_duration;
+
+// every default; those of `defaults` are `Policy::default`, `workers` and `host.name` come from the system
+const LISTEN: &str = "127.0.0.1:9501";
+const ADMIN: &str = "127.0.0.1:9500";
+const EMBEDDED_FILE: &str = "./registry.yaml";
+const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
+const LAYOUT: Layout = Layout::Flat;
+const ROOT: &str = "/";
+const DRAIN: Duration = Duration::from_secs(10);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+const RISE: u32 = 2;
+const FALL: u32 = 3;
+
+/// Largest key file; a key is a line, not a document.
+const MAX_KEY: u64 = 4096;
+/// Longest path of a unix socket, by the kernel's `sockaddr_un`.
+const MAX_SOCKET_PATH: usize = 107;
+/// Stands where an address was refused; such a configuration is never handed out.
+const NOWHERE: Bind = Bind::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+
+/// Puts every default in place and checks every value; where `problems` grew, the result is of no use.
+pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problems) -> Config {
+    let registry = file.registry.unwrap_or_default();
+    let host = file.host.unwrap_or_default();
+    let layout = registry.layout.unwrap_or(LAYOUT);
+    let root = text(registry.root).unwrap_or_else(|| ROOT.into());
+    let admin = text(file.admin).unwrap_or_else(|| ADMIN.into());
+    if registry.snapshot.is_some() {
+        notes.push("registry.snapshot is not in force in this version: no view is kept on disk".into());
+    }
+    let config = Config {
+        registry: Registry {
+            source: source(registry.zookeeper, registry.embedded, problems),
+            layout,
+            root: problems.keep("registry.root", node_path(&root)).unwrap_or_default(),
+        },
+        listen: listeners(file.listen, problems),
+        admin: problems.keep("admin", bind(&admin).and_then(private)).unwrap_or(NOWHERE),
+        telemetry: text(file.telemetry).and_then(|at| problems.keep("telemetry", bind(&at))),
+        host: Host { name: text(host.name).unwrap_or_else(this_host), idc: text(host.idc) },
+        caller: file.caller.and_then(|written| caller(written, problems)),
+        providers: providers(file.providers.unwrap_or_default(), layout, problems),
+        defaults: policy(file.defaults.unwrap_or_default(), &mut notes, problems),
+        drain: file.drain.map_or(DRAIN, |Time(drain)| drain),
+        workers: count(file.workers, "workers", 1..=1024, problems).map_or_else(cores, |n| n as usize),
+        notes,
+    };
+    if let Err(reason) = node_name(&config.host.name) {
+        problems.add("host.name", reason);
+    }
+    one_door_each(&config, problems);
+    config
+}
+
+fn text(written: Option<Text>) -> Option<String> {
+    written.map(|Text(text)| text)
+}
+
+fn count(written: Option<Count>, path: &str, range: RangeInclusive<u64>, p: &mut Problems) -> Option<u64> {
+    let Count(found) = written?;
+    if !range.contains(&found) {
+        p.add(path, format!("{found} is not from {} to {}", range.start(), range.end()));
+    }
+    Some(found)
+}
+
+fn time(
+    written: Option<Time>,
+    path: &str,
+    least: (Duration, &str),
+    most: (Duration, &str),
+    p: &mut Problems,
+) -> Option<Duration> {
+    let Time(found) = written?;
+    if found < least.0 {
+        p.add(path, format!("{} is below {}; {}", show_duration(found), show_duration(least.0), least.1));
+    }
+    if found > most.0 {
+        p.add(path, format!("{} is above {}; {}", show_duration(found), show_duration(most.0), most.1));
+    }
+    Some(found)
+}
+
+fn cores() -> usize {
+    // counts the cgroup's quota and the affinity mask, not the machine's cores
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn this_host() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".into(),
+        name => name.into(),
+    }
+}
+
+/// Whether `name` can be the name of a registry node.
+fn node_name(name: &str) -> Result<(), String> {
+    let bad = |c: char| c == '/' || c.is_control();
+    if name.is_empty() || name == "." || name == ".." || name.len() > 253 || name.contains(bad) {
+        return Err(format!("{name:?} can't name a registry node; give 1 to 253 bytes without `/`"));
+    }
+    Ok(())
+}
+
+/// A path without the slash at its end; empty for `/`.
+fn node_path(path: &str) -> Result<String, String> {
+    let Some(below) = path.strip_prefix('/') else {
+        return Err(format!("\"{path}\" does not start with `/`"));
+    };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    if below.is_empty() {
+        return Ok(String::new());
+    }
+    below.split('/').try_for_each(node_name)?;
+    Ok(format!("/{below}"))
+}
+
+fn source(
+    zookeeper: Option<ZooKeeperFile>,
+    embedded: Option<EmbeddedFile>,
+    problems: &mut Problems,
+) -> Source {
+    let Some(zookeeper) = zookeeper else {
+        let file = embedded.and_then(|written| text(written.file));
+        return Source::Embedded { file: file.map_or_else(|| EMBEDDED_FILE.into(), PathBuf::from) };
+    };
+    if embedded.is_some() {
+        problems.add("registry", "zookeeper and embedded are both given; keep one of them");
+    }
+    let lost = "one lost ping would expire the session";
+    let slow = "providers that died would be called for that long";
+    let session_timeout = time(
+        zookeeper.session_timeout,
+        "registry.zookeeper.session_timeout",
+        (Duration::from_secs(2), lost),
+        (Duration::from_secs(60), slow),
+        problems,
+    );
+    let connect = text(zookeeper.connect).unwrap_or_default();
+    if connect.is_empty() {
+        let wanted = "give the servers, such as 10.0.0.1:2181,10.0.0.2:2181";
+        problems.missing("registry.zookeeper.connect", wanted);
+    } else if let Err(reason) = ensemble(&connect) {
+        problems.add("registry.zookeeper.connect", reason);
+    }
+    Source::ZooKeeper { connect, session_timeout: session_timeout.unwrap_or(SESSION_TIMEOUT) }
+}
+
+/// Checks `host:port,host:port/chroot`.
+fn ensemble(connect: &str) -> Result<(), String> {
+    let (servers, chroot) = connect.split_at(connect.find('/').unwrap_or(connect.len()));
+    for server in servers.split(',') {
+        Address::new(server).map_err(|e| e.to_string())?;
+    }
+    if chroot.is_empty() { Ok(()) } else { node_path(chroot).map(|_| ()) }
+}
+
+fn bind(at: &str) -> Result<Bind, String> {
+    if let Some(path) = at.strip_prefix("unix:") {
+        return match path.len() {
+            0 => Err("unix: has no path behind it; write unix:/run/remora/remora.sock".into()),
+            1..=MAX_SOCKET_PATH => Ok(Bind::Unix(path.into())),
+            long => Err(format!("the socket's path has {long} bytes, the kernel takes {MAX_SOCKET_PATH}")),
+        };
+    }
+    at.parse().map(Bind::Tcp).map_err(|_| {
+        format!("\"{at}\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path")
+    })
+}
+
+fn private(bind: Bind) -> Result<Bind, String> {
+    match bind {
+        Bind::Tcp(at) if !at.ip().to_canonical().is_loopback() => Err(format!(
+            "{at} can be reached from other hosts; take 127.0.0.1 or a unix socket, and `telemetry` for probes"
+        )),
+        private => Ok(private),
+    }
+}
+
+fn listeners(written: Option<Vec<Option<ListenFile>>>, problems: &mut Problems) -> Vec<Listen> {
+    let Some(written) = written else {
+        return problems.keep("listen", bind(LISTEN)).map(|bind| Listen { bind }).into_iter().collect();
+    };
+    if written.is_empty() {
+        problems.add("listen", format!("the list is empty; leave it out to listen on {LISTEN}"));
+    }
+    let mut listeners = Vec::new();
+    for (index, entry) in written.into_iter().enumerate() {
+        let entry = entry.unwrap_or_default();
+        let path = format!("listen[{index}]");
+        let at = if entry.is_object { format!("{path}.address") } else { path.clone() };
+        if entry.service.is_some() {
+            let reason = "raw Yar listeners are not in this version; take the key out, Yar over HTTP works";
+            problems.add(format!("{path}.service"), reason);
+        }
+        match entry.address {
+            Some(Text(address)) => {
+                listeners.extend(problems.keep(&at, bind(&address)).map(|bind| Listen { bind }));
+            }
+            None => problems.missing(&at, "give an address such as 127.0.0.1:9501"),
+        }
+    }
+    listeners
+}
+
+/// No address is listened on twice.
+fn one_door_each(config: &Config, problems: &mut Problems) {
+    let mut doors: Vec<(String, &Bind)> = Vec::new();
+    let listen = config.listen.iter().enumerate().map(|(i, l)| (format!("listen[{i}]"), &l.bind));
+    let others = [("admin".to_owned(), Some(&config.admin)), ("telemetry".into(), config.telemetry.as_ref())];
+    for (path, bind) in listen.chain(others.into_iter().filter_map(|(path, bind)| Some((path, bind?)))) {
+        let any_port = matches!(bind, Bind::Tcp(at) if at.port() == 0);
+        match doors.iter().find(|(_, taken)| *taken == bind) {
+            Some((first, _)) if !any_port => problems.add(path, format!("{bind} is taken by {first}")),
+            _ => doors.push((path, bind)),
+        }
+    }
+}
+
+fn caller(written: CallerFile, problems: &mut Problems) -> Option<Caller> {
+    let key = written.key_file.and_then(|Text(file)| {
+        let key = key_in(Path::new(&file)).map_err(|reason| format!("{file}: {reason}"));
+        problems.keep("caller.key_file", key)
+    });
+    match text(written.name) {
+        Some(name) => problems.keep("caller.name", CallerName::new(&name)).map(|name| Caller { name, key }),
+        None => {
+            problems.missing("caller.name", "give the name callers of this host are known by");
+            None
+        }
+    }
+}
+
+fn key_in(file: &Path) -> Result<String, String> {
+    let mut key = String::new();
+    std::fs::File::open(file)
+        .and_then(|open| open.take(MAX_KEY + 1).read_to_string(&mut key))
+        .map_err(|e| format!("the key can't be read: {e}"))?;
+    let line = key.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        return Err("it is empty; write the key into it".into());
+    }
+    if key.len() as u64 > MAX_KEY || line.contains(char::is_control) {
+        return Err(format!("it is not one line of at most {MAX_KEY} bytes"));
+    }
+    Ok(line.to_owned())
+}
+
+fn providers(written: Vec<Option<ProviderFile>>, layout: Layout, p: &mut Problems) -> Vec<OwnProvider> {
+    let mut known: Vec<OwnProvider> = Vec::new();
+    for (index, entry) in written.into_iter().enumerate() {
+        let path = format!("providers[{index}]");
+        let Some(one) = provider(entry.unwrap_or_default(), &path, layout, p) else {
+            continue;
+        };
+        if known.iter().any(|other| other.service == one.service && other.address == one.address) {
+            p.add(format!("{path}.address"), format!("{} serves {} already", one.address, one.service));
+        }
+        known.push(one);
+    }
+    known
+}
+
+fn provider(written: ProviderFile, path: &str, layout: Layout, p: &mut Problems) -> Option<OwnProvider> {
+    let (of_service, of_address) = (format!("{path}.service"), format!("{path}.address"));
+    if written.service.is_none() {
+        p.missing(&of_service, "give the service this provider serves");
+    }
+    if written.address.is_none() {
+        p.missing(&of_address, "give the address other hosts reach it at, such as 10.0.0.5:8080");
+    }
+    let service =
+        text(written.service).and_then(|name| p.keep(&of_service, served(&name, layout).map(|()| name)));
+    let address = text(written.address).and_then(|at| p.keep(&of_address, Address::new(&at)));
+    let weight = count(written.weight, &format!("{path}.weight"), 0..=1000, p).map(|n| n as u16);
+    let health = written.health.and_then(|health| check(health, &format!("{path}.health"), p));
+    Some(OwnProvider { service: service?, address: address?, weight, health })
+}
+
+/// Checks the name of what a provider serves.
+fn served(name: &str, layout: Layout) -> Result<(), String> {
+    match (layout, name.split_once('/')) {
+        (Layout::Flat, None) => ServiceName::new(name).map(|_| ()).map_err(|e| e.to_string()),
+        (Layout::Flat, Some((service, _))) => {
+            Err(format!("\"{name}\" names an api; in layout flat give the service, {service}"))
+        }
+        (Layout::Tree, None) => Err(format!("\"{name}\" is not category/service, which layout tree needs")),
+        (Layout::Tree, Some((category, service))) => {
+            ServiceName::new(category).map_err(|e| e.to_string())?;
+            ApiName::new(service).map(|_| ()).map_err(|e| e.to_string())
+        }
+    }
+}
+
+fn check(written: HealthFile, path: &str, p: &mut Problems) -> Option<HealthCheck> {
+    let ask = match (text(written.http), written.tcp.unwrap_or(false)) {
+        (Some(http), false) => {
+            let plain = http.starts_with('/') && http.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+            let reason = || format!("{http:?} is no path; write it as /health, special characters as %XX");
+            p.keep(&format!("{path}.http"), plain.then(|| Ask::Http(http.clone())).ok_or_else(reason))
+        }
+        (None, true) => Some(Ask::Tcp),
+        (Some(_), true) => {
+            p.add(path, "http and tcp are both given; keep one of them");
+            None
+        }
+        (None, false) => {
+            p.missing(path, "give http: /path or tcp: true");
+            None
+        }
+    };
+    let least = (Duration::from_millis(10), "the provider would be busy with checks");
+    let most = (Duration::from_secs(3600), "its death would go unnoticed");
+    let interval = time(written.interval, &format!("{path}.interval"), least, most, p);
+    let timeout = time(written.timeout, &format!("{path}.timeout"), least, most, p);
+    let rise = count(written.rise, &format!("{path}.rise"), 1..=100, p);
+    let fall = count(written.fall, &format!("{path}.fall"), 1..=100, p);
+    Some(HealthCheck {
+        ask: ask?,
+        interval: interval.unwrap_or(HEALTH_INTERVAL),
+        timeout: timeout.unwrap_or(HEALTH_TIMEOUT),
+        rise: rise.map_or(RISE, |n| n as u32),
+        fall: fall.map_or(FALL, |n| n as u32),
+    })
+}
+
+fn policy(written: Map<String, Value>, notes: &mut Vec<String>, problems: &mut Problems) -> Policy {
+    let mut good = Map::new();
+    for (field, value) in written {
+        let path = format!("defaults.{field}");
+        if !PolicyPatch::KNOWN.contains(&field.as_str()) {
+            problems.add(path, unknown_key(&field, &PolicyPatch::KNOWN));
+            continue;
+        }
+        let alone = Value::Object(Map::from_iter([(field.clone(), value.clone())]));
+        match PolicyPatch::parse(&alone) {
+            Ok(_) => drop(good.insert(field, value)),
+            // the patch names the field, and so does the path
+            Err(reason) => {
+                let reason = reason.strip_prefix(&format!("{field}: ")).unwrap_or(&reason).to_owned();
+                problems.add(path, reason);
+            }
+        }
+    }
+    let patch = PolicyPatch::parse(&Value::Object(good)).unwrap_or_default();
+    notes.extend(
+        patch.not_in_force().map(|field| format!("defaults.{field} is not in force in this version")),
+    );
+    patch.over(&Policy::default())
+}

@@ -1,0 +1,71 @@
+//! The configuration as people see it, secrets masked.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{Ask, Bind, Caller, Config, HealthCheck, OwnProvider, Source};
+use crate::units::show_duration;
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bind::Tcp(at) => at.fmt(f),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// The whole configuration as resolved, in the form of the file; the caller's key shows as `…`.
+    pub fn to_value(&self) -> Value {
+        let (kind, source) = match &self.registry.source {
+            Source::Embedded { file } => ("embedded", json!({ "file": file })),
+            Source::ZooKeeper { connect, session_timeout } => (
+                "zookeeper",
+                json!({ "connect": connect, "session_timeout": show_duration(*session_timeout) }),
+            ),
+        };
+        let root = if self.registry.root.is_empty() { "/" } else { &self.registry.root };
+        json!({
+            "registry": { kind: source, "layout": self.registry.layout, "root": root },
+            "listen": self.listen.iter().map(|l| l.bind.to_string()).collect::<Vec<_>>(),
+            "admin": self.admin.to_string(),
+            "telemetry": self.telemetry.as_ref().map(Bind::to_string),
+            "host": { "name": self.host.name, "idc": self.host.idc },
+            "caller": self.caller.as_ref().map(caller),
+            "providers": self.providers.iter().map(provider).collect::<Vec<_>>(),
+            "defaults": self.defaults.to_value(),
+            "drain": show_duration(self.drain),
+            "workers": self.workers,
+            "notes": self.notes,
+        })
+    }
+}
+
+fn caller(caller: &Caller) -> Value {
+    json!({ "name": caller.name, "key": caller.key.as_ref().map(|_| "…") })
+}
+
+fn provider(provider: &OwnProvider) -> Value {
+    json!({
+        "service": provider.service,
+        "address": provider.address,
+        "weight": provider.weight,
+        "health": provider.health.as_ref().map(health),
+    })
+}
+
+fn health(check: &HealthCheck) -> Value {
+    let (kind, ask) = match &check.ask {
+        Ask::Http(path) => ("http", json!(path)),
+        Ask::Tcp => ("tcp", json!(true)),
+    };
+    json!({
+        kind: ask,
+        "interval": show_duration(check.interval),
+        "timeout": show_duration(check.timeout),
+        "rise": check.rise,
+        "fall": check.fall,
+    })
+}
