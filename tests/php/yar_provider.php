@@ -13,7 +13,7 @@ final class Functions
     public function echo(mixed ...$args): array { return $args; }
     public function echoArg(mixed $arg): mixed { return $arg; }
     public function count(mixed ...$args): int { return count($args); }
-    public function throw(string $message = 'out of stock', int|string $code = 1234): void
+    public function throw(string $message = 'out of stock', int $code = 1234): void
     {
         throw new BizException($message, $code);
     }

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -216,6 +217,22 @@ impl Peer {
         listener.local_addr().unwrap().to_string()
     }
 
+    /// A listener whose queue is full: connecting gets no answer at all.
+    pub fn deaf() -> Deaf {
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        // The kernel takes one or two more than it was told to.
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            waiting.push(stream);
+            assert!(waiting.len() < 16, "the queue never fills");
+        }
+        Deaf { address: address.to_string(), _socket: socket, _waiting: waiting }
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -238,6 +255,12 @@ impl Peer {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+pub struct Deaf {
+    pub address: String,
+    _socket: socket2::Socket,
+    _waiting: Vec<TcpStream>,
 }
 
 impl Drop for Peer {
