@@ -351,6 +351,7 @@ fn no_call_fails_while_providers_come_and_go_under_load() {
         let remora = layout.sidecar(&zk);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let stop = Stop(&done);
             let callers: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
@@ -379,10 +380,19 @@ fn no_call_fails_while_providers_come_and_go_under_load() {
                 });
                 layout.add(&mut client, peer);
             }
-            done.store(true, Ordering::Relaxed);
+            drop(stop);
             for caller in callers {
                 assert!(caller.join().unwrap() > 20);
             }
         });
+    }
+}
+
+/// Ends the callers also where the test fails before it would tell them.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
