@@ -1,0 +1,158 @@
+<?php
+// Stands in for the Yar client extension: sends as it sends, reads an answer as strictly as it reads.
+// Takes one JSON object on stdin:
+//   {url, method, params, packager, provider, token, proxy, unix, keep_alive, timeout_ms, headers, times}
+// and prints one JSON line per call: {"ok":true,"value":…,"type":…} or
+//   {"exception":class,"message":…,"code":…,"type":…}; `silent_null` marks the answers
+// which the extension would hand to its caller as a null without a word.
+
+require __DIR__ . '/yar_message.php';
+
+final class Failure extends Exception
+{
+    public function __construct(public string $class, string $text, public mixed $yarCode, public string $type = 'Yar_Exception_Client')
+    {
+        parent::__construct($text);
+    }
+}
+
+function transport(string $text): Failure { return new Failure('Yar_Client_Transport_Exception', $text, 16); }
+function protocol(string $text): Failure { return new Failure('Yar_Client_Protocol_Exception', $text, 2); }
+function packager(string $text): Failure { return new Failure('Yar_Client_Packager_Exception', $text, 1); }
+
+/** The body of the answer, or a transport exception. */
+function post(CurlHandle $curl, array $call, string $message): string
+{
+    $url = parse_url($call['url']);
+    $keep = $call['keep_alive'] ?? false;
+    $headers = $keep
+        ? ['Connection: Keep-Alive', 'Keep-Alive: 300']
+        : ['Connection: close'];
+    $headers[] = 'Hostname: ' . $url['host'];
+    curl_reset($curl);
+    curl_setopt_array($curl, [
+        CURLOPT_URL => $call['url'],
+        CURLOPT_POST => true,
+        CURLOPT_POSTFIELDS => $message,
+        CURLOPT_RETURNTRANSFER => true,
+        CURLOPT_HTTPHEADER => [...$headers, 'Expect:', ...($call['headers'] ?? [])],
+        CURLOPT_USERAGENT => 'PHP Yar RPC-2.4.1-dev',
+        CURLOPT_TIMEOUT_MS => $call['timeout_ms'] ?? 5000,
+        CURLOPT_CONNECTTIMEOUT_MS => 1000,
+        CURLOPT_NOSIGNAL => true,
+        CURLOPT_PROXY => $call['proxy'] ?? '',
+        CURLOPT_FRESH_CONNECT => !$keep,
+    ]);
+    if (!$keep) {
+        // The extension reads until the peer closes, whatever Content-Length says.
+        curl_setopt($curl, CURLOPT_IGNORE_CONTENT_LENGTH, 1);
+    }
+    if (isset($call['unix'])) {
+        curl_setopt($curl, CURLOPT_UNIX_SOCKET_PATH, $call['unix']);
+    }
+    $body = curl_exec($curl);
+    if (curl_errno($curl) !== 0) {
+        throw transport("curl exec failed '" . curl_strerror(curl_errno($curl)) . "'");
+    }
+    $status = curl_getinfo($curl, CURLINFO_RESPONSE_CODE);
+    if ($status !== 200) {
+        throw transport("server responsed non-200 code '$status'");
+    }
+    return $body;
+}
+
+/** What the caller of `Yar_Client` would get. */
+function read_answer(string $body, int $id): array
+{
+    if (strlen($body) < YAR_HEADER) {
+        throw protocol('malformed response, 82 bytes expected at least');
+    }
+    $header = yar_header($body);
+    if ($header['magic'] !== YAR_MAGIC) {
+        throw protocol("malformed response header '" . substr($body, 0, 32) . "'");
+    }
+    $name = yar_packager_name(substr($body, YAR_HEADER, 8));
+    if (strlen($body) >= YAR_PREFIX && !in_array(strtoupper($name), ['MSGPACK', 'JSON', 'PHP'], true)) {
+        throw packager("unsupported packager '$name'");
+    }
+    $GLOBALS['yar_warnings'] = [];
+    try {
+        $answer = yar_unpack_payload($name === '' ? 'JSON' : $name, substr($body, YAR_PREFIX));
+    } catch (UnexpectedValueException $error) {
+        throw packager($error->getMessage());
+    }
+    $seen = [
+        'packager' => strtoupper($name),
+        'header_id_matches' => $header['id'] === $id,
+        'length_matches' => $header['length'] === strlen($body) - YAR_HEADER,
+        'keys' => array_keys($answer),
+        'warnings' => $GLOBALS['yar_warnings'],
+    ];
+    $silent = ['ok' => true, 'value' => null, 'type' => 'null', 'silent_null' => true] + $seen;
+    if (!array_key_exists('i', $answer) || !array_key_exists('s', $answer)) {
+        return $silent;
+    }
+    $got = (int) $answer['i'];
+    if ($got !== 0 && $got !== $id) {
+        throw protocol("response id mismatch, expect $id, got $got");
+    }
+    $status = (int) $answer['s'];
+    $cut = ($status & 0xffffffff) === 0;
+    if ($cut) {
+        if ($status !== 0) {
+            return $silent;
+        }
+        $value = $answer['r'] ?? null;
+        return ['ok' => true, 'value' => $value, 'type' => get_debug_type($value), 'output' => $answer['o'] ?? null,
+            'silent_null' => !array_key_exists('r', $answer)] + $seen;
+    }
+    $error = $answer['e'] ?? null;
+    if ($status === 64) {
+        if (is_array($error)) {
+            $failure = new Failure('Yar_Server_Exception', (string) ($error['message'] ?? ''), $error['code'] ?? 0,
+                $error['_type'] ?? 'Yar_Exception_Server');
+        } else {
+            $failure = new Failure('Yar_Server_Exception', is_string($error) ? $error : 'unknown error, status 64', 64, 'Yar_Exception_Server');
+        }
+    } else {
+        $text = is_string($error) ? $error : "unknown error, status $status";
+        $class = match ($status) {
+            1 => 'Yar_Client_Packager_Exception',
+            2 => 'Yar_Client_Protocol_Exception',
+            16 => 'Yar_Client_Transport_Exception',
+            default => 'Yar_Client_Exception',
+        };
+        $failure = new Failure($class, $text, $status);
+    }
+    // The extension only crashes or says "unknown error" where `e` has another form than the status asks for.
+    $sound = $status === 64 ? is_array($error) || is_string($error) : is_string($error);
+    return failed($failure) + ['status' => $status, 'sound' => $sound, 'error' => $error] + $seen;
+}
+
+function failed(Failure $failure): array
+{
+    return [
+        'exception' => $failure->class,
+        'message' => $failure->getMessage(),
+        'code' => $failure->yarCode,
+        'type' => $failure->type,
+    ];
+}
+
+$call = json_decode(stream_get_contents(STDIN), true, 1024);
+$curl = curl_init();
+for ($n = 0; $n < ($call['times'] ?? 1); $n++) {
+    $id = random_int(1, 0xffffffff);
+    $packager = strtoupper($call['packager'] ?? 'MSGPACK');
+    $request = ['i' => $id, 'm' => $call['method'], 'p' => $call['params'] ?? []];
+    $message = yar_message($id, $packager, $request, $call['provider'] ?? '', $call['token'] ?? '');
+    $started = hrtime(true);
+    try {
+        $result = read_answer(post($curl, $call, $message), $id);
+    } catch (Failure $failure) {
+        $result = failed($failure);
+    }
+    $result['ms'] = intdiv(hrtime(true) - $started, 1_000_000);
+    $result['connects'] = curl_getinfo($curl, CURLINFO_NUM_CONNECTS);
+    echo json_encode($result, JSON_PRESERVE_ZERO_FRACTION | JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE, 1024), "\n";
+}

@@ -1,0 +1,277 @@
+//! Providers of this host in the registry: there while healthy, gone before the drain, never lost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use serde_json::json;
+use support::http::request;
+use support::peer::{answer, ok_json};
+use support::remora::Setup;
+use support::zookeeper::{Kazoo, ZooKeeper};
+use support::{Conn, Peer, Remora, Request, eventually, eventually_some, throughout};
+
+/// Two green checks of half a second, and a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+/// The session of four seconds, a reconnect, and a busy machine.
+const LATER: Duration = Duration::from_secs(25);
+
+/// An app with a health page that a test can turn red.
+struct App {
+    peer: Peer,
+    green: Arc<AtomicBool>,
+}
+
+impl App {
+    fn new(green: bool) -> App {
+        let green = Arc::new(AtomicBool::new(green));
+        let state = green.clone();
+        let peer = Peer::http(move |request| match (request.target.as_str(), state.load(Ordering::SeqCst)) {
+            ("/health", false) => answer(503, &[], b"not yet"),
+            ("/health", true) => answer(200, &[], b"ok"),
+            _ => ok_json(&json!({"peer": "app"})),
+        });
+        App { peer, green }
+    }
+
+    fn turn(&self, green: bool) {
+        self.green.store(green, Ordering::SeqCst);
+    }
+
+    fn flat_path(&self) -> String {
+        format!("/address/user/{}", self.peer.address)
+    }
+
+    /// The sidecar that registers this app as a provider of `user`.
+    fn beside(&self, zk: &ZooKeeper) -> Setup {
+        Remora::zookeeper(zk).with(&self.providers("user"))
+    }
+
+    fn providers(&self, service: &str) -> String {
+        format!(
+            "host: {{ name: web-17, idc: bj1 }}\n\
+             providers:\n  - {{ service: {service}, address: \"{}\", weight: 50, \
+             health: {{ http: /health, interval: 500ms }} }}\n",
+            self.peer.address
+        )
+    }
+}
+
+fn there(client: &mut Kazoo, path: &str) {
+    eventually(&format!("{path} is there"), SOON, || client.get(path).is_some());
+}
+
+fn gone(client: &mut Kazoo, path: &str) {
+    eventually(&format!("{path} is gone"), SOON, || client.get(path).is_none());
+}
+
+#[test]
+fn a_provider_is_registered_once_its_check_is_green_and_leaves_on_red() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(false);
+    let path = app.flat_path();
+    let _remora = app.beside(&zk).start();
+    eventually("the check asks", SOON, || app.peer.calls() >= 3);
+    assert!(client.get(&path).is_none(), "registered while red");
+    app.turn(true);
+    there(&mut client, &path);
+    assert!(client.owner(&path).is_some(), "not ephemeral");
+    let data = client.data(&path).expect("its data is JSON");
+    assert_eq!((&data["weight"], &data["idc"]), (&json!(50), &json!("bj1")), "{data}");
+    app.turn(false);
+    gone(&mut client, &path);
+    app.turn(true);
+    there(&mut client, &path);
+}
+
+#[test]
+fn the_tree_layout_registers_below_the_service_of_the_category() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let mut remora =
+        Remora::zookeeper(&zk).layout("tree", "/dada").with(&app.providers("category1/helloworld")).start();
+    let path = format!("/dada/services/category1/helloworld/providers/{}", app.peer.address);
+    there(&mut client, &path);
+    assert!(client.owner(&path).is_some());
+    assert_eq!(remora.terminate(), 0);
+    assert!(client.get(&path).is_none());
+    assert!(
+        client.get("/dada/services/category1/helloworld").is_some(),
+        "what others may have written stays"
+    );
+}
+
+#[test]
+fn another_sidecar_calls_what_this_one_registered() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    client.create("/api/user/get", r#"{"path":"/get","encoding":"json"}"#);
+    let caller = Remora::zookeeper(&zk).start();
+    assert_ne!(caller.get("/user/get").status, 200);
+    let app = App::new(true);
+    let mut beside = app.beside(&zk).start();
+    caller.until_status("/user/get", 200, SOON);
+    assert_eq!(beside.terminate(), 0);
+    caller.until_status("/user/get", 503, SOON);
+}
+
+#[test]
+fn without_a_check_a_provider_is_registered_at_once() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = Peer::named("app");
+    let _remora = Remora::zookeeper(&zk)
+        .with(&format!("providers: [ {{ service: user, address: \"{}\" }} ]", app.address))
+        .start();
+    there(&mut client, &format!("/address/user/{}", app.address));
+}
+
+#[test]
+fn on_sigterm_providers_leave_first_and_calls_in_flight_are_answered() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let slow = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = Request::read(&mut conn);
+        let _ = wait.lock().unwrap().recv();
+        let _ = conn.send(answer(200, &[], b"late but whole"));
+    });
+    client.create("/api/slow/x", r#"{"path":"/x","encoding":"json"}"#);
+    client.create(&format!("/address/slow/{}", slow.address), "{}");
+    let mut remora = app.beside(&zk).start();
+    there(&mut client, &app.flat_path());
+    let mut conn = remora.conn();
+    conn.send(request("GET", "/slow/x", &[], b"")).unwrap();
+    eventually("the call is in flight", SOON, || slow.connections() == 1);
+
+    remora.signal("TERM");
+    // Well before the call's own timeout of 4.5 s.
+    eventually("the node leaves", Duration::from_secs(2), || client.get(&app.flat_path()).is_none());
+    assert_eq!(remora.wait(Duration::ZERO), None, "ended with a call in flight");
+    go.send(()).unwrap();
+    assert_eq!(conn.answer().unwrap().text(), "late but whole");
+    assert_eq!(remora.wait(Duration::from_secs(10)), Some(0), "{}", remora.log());
+}
+
+#[test]
+fn the_drain_has_an_end() {
+    let stuck = Peer::silent();
+    let entries = support::service_with(
+        "user",
+        "policy: { timeout: 60s }",
+        &[("x", "{ path: /x, encoding: json }")],
+        &[&stuck.address],
+    );
+    let mut remora = Remora::embedded(&entries).with("drain: 1s").start();
+    let mut conn = remora.conn();
+    conn.send(request("GET", "/user/x", &[], b"")).unwrap();
+    eventually("the call is in flight", SOON, || stuck.calls() == 1);
+    remora.signal("TERM");
+    assert!(remora.wait(Duration::from_secs(6)).is_some(), "drains for ever");
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_the_drain() {
+    let peer = Peer::echo();
+    let entries = support::service("user", &[("x", "{ path: /x, encoding: json }")], &[&peer.address]);
+    let mut remora = Remora::embedded(&entries).start();
+    let mut idle = remora.conn();
+    assert_eq!(idle.request("GET", "/user/x", &[], b"").unwrap().status, 200);
+    remora.signal("TERM");
+    assert_eq!(remora.wait(Duration::from_secs(5)), Some(0), "{}", remora.log());
+    assert!(idle.is_closed());
+}
+
+#[test]
+fn a_node_that_somebody_removed_comes_back() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let _remora = app.beside(&zk).start();
+    there(&mut client, &path);
+    client.rm(&path);
+    there(&mut client, &path);
+    assert!(client.owner(&path).is_some());
+}
+
+#[test]
+fn a_lost_session_loses_the_node_only_until_the_program_runs_again() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let remora = app.beside(&zk).start();
+    there(&mut client, &path);
+    let old = client.owner(&path).unwrap();
+    remora.signal("STOP");
+    eventually("the session expires", LATER, || client.get(&path).is_none());
+    remora.signal("CONT");
+    eventually("the node is back", LATER, || client.get(&path).is_some());
+    assert_ne!(client.owner(&path).unwrap(), old);
+}
+
+#[test]
+fn a_restart_of_zookeeper_keeps_the_provider() {
+    let mut zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let remora = app.beside(&zk).start();
+    there(&mut client, &path);
+    zk.restart();
+    eventually("remora is connected again", LATER, || {
+        client.owner(&path).is_some_and(|owner| zk.ask("cons").contains(&owner))
+    });
+    // And longer than a session of a client that never came back would last.
+    throughout("registered", Duration::from_secs(6), || client.get(&path).is_some());
+    drop(remora);
+}
+
+#[test]
+fn a_stale_node_of_a_killed_process_is_taken_over_at_once() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let mut first = app.beside(&zk).start();
+    there(&mut client, &path);
+    let old = client.owner(&path).unwrap();
+    first.kill();
+    let _second = app.beside(&zk).start();
+    let new = eventually_some("a new owner", SOON, || client.owner(&path).filter(|owner| *owner != old));
+    eventually("the old session expires", LATER, || !zk.knows_session(&old));
+    assert_eq!(client.owner(&path), Some(new.clone()), "lost with the old session");
+    throughout("registered", Duration::from_millis(500), || client.owner(&path).as_ref() == Some(&new));
+}
+
+#[test]
+fn a_provider_whose_sidecar_was_killed_is_gone_after_the_session() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let mut remora = app.beside(&zk).start();
+    there(&mut client, &path);
+    remora.kill();
+    eventually("the node expires", LATER, || client.get(&path).is_none());
+}
+
+#[test]
+fn a_registration_waits_for_zookeeper() {
+    let mut zk = ZooKeeper::absent();
+    let app = App::new(true);
+    let _remora = app.beside(&zk).unready().start();
+    zk.restart();
+    let mut client = zk.client();
+    eventually("registered", LATER, || client.get(&app.flat_path()).is_some());
+}

@@ -1,0 +1,309 @@
+//! The program under test, with a configuration of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{self, Answer, Conn};
+use super::zookeeper::ZooKeeper;
+use super::{Port, eventually};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_remora");
+
+/// Sends a signal by the shell's own `kill`; a pid with `-` before it means its group.
+pub fn signal(name: &str, pid: &str) {
+    let _ =
+        Command::new("sh").arg("-c").arg(format!("kill -s {name} -- {pid}")).stderr(Stdio::null()).status();
+}
+
+/// What a test wants, before the program starts.
+pub struct Setup {
+    dir: TempDir,
+    listen: Port,
+    admin: Port,
+    registry: String,
+    layout: String,
+    root: String,
+    more: String,
+    env: Vec<(String, String)>,
+    wait: bool,
+}
+
+impl Setup {
+    fn new(registry: impl FnOnce(&Path) -> String) -> Setup {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = registry(dir.path());
+        Setup {
+            dir,
+            listen: Port::free(),
+            admin: Port::free(),
+            registry,
+            layout: "flat".to_owned(),
+            root: "/".to_owned(),
+            more: String::new(),
+            env: Vec::new(),
+            wait: true,
+        }
+    }
+
+    pub fn layout(mut self, layout: &str, root: &str) -> Setup {
+        self.layout = layout.to_owned();
+        self.root = root.to_owned();
+        self
+    }
+
+    /// Further top-level keys of the configuration, as YAML.
+    pub fn with(mut self, yaml: &str) -> Setup {
+        self.more += yaml;
+        self.more += "\n";
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// For a program that can't be ready yet: waits for `/livez` only.
+    pub fn unready(mut self) -> Setup {
+        self.wait = false;
+        self
+    }
+
+    /// The whole configuration, as it is written to the file.
+    pub fn config(&self) -> String {
+        format!(
+            "registry:\n  {registry}\n  layout: {layout}\n  root: {root}\n\
+             listen: [\"{listen}\", \"unix:{dir}/remora.sock\"]\n\
+             admin: \"{admin}\"\nworkers: 2\n{more}",
+            registry = self.registry,
+            layout = self.layout,
+            root = self.root,
+            listen = self.listen.address(),
+            dir = self.dir.path().display(),
+            admin = self.admin.address(),
+            more = self.more,
+        )
+    }
+
+    pub fn start(self) -> Remora {
+        let config = self.dir.path().join("remora.yaml");
+        fs::write(&config, self.config()).unwrap();
+        let mut child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(&config)
+            .envs(self.env.iter().map(|(n, v)| (n, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn({
+            let log = log.clone();
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    let mut log = log.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        let mut remora = Remora {
+            address: self.listen.address(),
+            admin: self.admin.address(),
+            socket: self.dir.path().join("remora.sock"),
+            registry_file: self.dir.path().join("registry.yaml"),
+            config,
+            dir: self.dir,
+            child,
+            log,
+            _ports: (self.listen, self.admin),
+        };
+        let page = if self.wait { "/readyz" } else { "/livez" };
+        let answers = || {
+            TcpStream::connect(&remora.admin).is_ok()
+                && Conn::open(&remora.admin)
+                    .request("GET", page, &host(&remora.admin), b"")
+                    .is_ok_and(|a| a.status == 200)
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while !answers() {
+            if let Some(status) = remora.child.try_wait().unwrap() {
+                panic!("remora ended at its start with {status}:\n{}", remora.log());
+            }
+            assert!(Instant::now() < end, "{page} is not 200:\n{}", remora.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        remora
+    }
+}
+
+fn host(address: &str) -> [(&str, &str); 1] {
+    [("Host", address)]
+}
+
+/// A running sidecar, killed when dropped.
+pub struct Remora {
+    /// `127.0.0.1:port` of the listener for callers.
+    pub address: String,
+    pub admin: String,
+    /// The unix socket for callers.
+    pub socket: PathBuf,
+    pub registry_file: PathBuf,
+    pub config: PathBuf,
+    pub dir: TempDir,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    _ports: (Port, Port),
+}
+
+impl Remora {
+    /// On the embedded registry with these entries: a map from path to data, as YAML.
+    pub fn embedded(entries: &str) -> Setup {
+        Setup::new(|dir| {
+            let file = dir.join("registry.yaml");
+            fs::write(&file, entries).unwrap();
+            format!("embedded: {{ file: {} }}", file.display())
+        })
+    }
+
+    pub fn zookeeper(zk: &ZooKeeper) -> Setup {
+        let connect = zk.connect.clone();
+        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 4s }}"))
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn conn(&self) -> Conn {
+        Conn::open(&self.address)
+    }
+
+    pub fn get(&self, target: &str) -> Answer {
+        http::get(&self.address, target)
+    }
+
+    pub fn post(&self, target: &str, body: &str) -> Answer {
+        http::post_json(&self.address, target, body)
+    }
+
+    pub fn call(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        http::call(&self.address, method, target, headers, body)
+    }
+
+    pub fn admin(&self, method: &str, target: &str) -> Answer {
+        http::call(&self.admin, method, target, &host(&self.admin), b"")
+    }
+
+    /// A page of the admin port as JSON.
+    pub fn page(&self, target: &str) -> Value {
+        let answer = self.admin("GET", &format!("{target}?format=json"));
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        answer.json()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(name, &self.pid().to_string());
+    }
+
+    /// Waits for the end; `None` where it still runs after `within`.
+    pub fn wait(&mut self, within: Duration) -> Option<i32> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // By a signal: no code.
+                return Some(status.code().unwrap_or(-1));
+            }
+            if Instant::now() > end {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(&mut self) -> i32 {
+        self.signal("TERM");
+        self.wait(Duration::from_secs(15))
+            .unwrap_or_else(|| panic!("still running 15 s after SIGTERM:\n{}", self.log()))
+    }
+
+    /// As by `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The most memory it ever held, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("no VmHWM");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
+    /// Rewrites the embedded registry's file, as an editor would.
+    pub fn edit_registry(&self, entries: &str) {
+        let new = self.registry_file.with_extension("new");
+        fs::write(&new, entries).unwrap();
+        fs::rename(&new, &self.registry_file).unwrap();
+    }
+
+    /// Waits until a call gets this status.
+    pub fn until_status(&self, target: &str, status: u16, within: Duration) {
+        eventually(&format!("GET {target} is {status}"), within, || self.get(target).status == status);
+    }
+}
+
+impl Drop for Remora {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("--- the last lines of remora's log");
+            for line in lines.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Runs another command of the binary to its end.
+pub fn remora(args: &[&str]) -> Output {
+    remora_with(args, b"")
+}
+
+pub fn remora_with(args: &[&str], input: &[u8]) -> Output {
+    use std::io::Write;
+    let mut child = Command::new(BINARY)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads no input may be gone already.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}

@@ -1,0 +1,83 @@
+//! Yar messages by the byte, for what no real client would send.
+
+use super::http::{self, Conn};
+use super::{Answer, Remora};
+
+pub const ID: u32 = 0x9a3c_0001;
+
+/// A message with these parts; `packager` is padded with NUL.
+pub fn message(packager: &str, payload: &[u8]) -> Vec<u8> {
+    let mut field = [0; 8];
+    field[..packager.len()].copy_from_slice(packager.as_bytes());
+    message_with(&field, payload, 8 + payload.len() as u32)
+}
+
+pub fn message_with(packager: &[u8; 8], payload: &[u8], body_len: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(90 + payload.len());
+    bytes.extend_from_slice(&ID.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0, 0x80, 0xdf, 0xec, 0x60, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[0; 64]);
+    bytes.extend_from_slice(&body_len.to_be_bytes());
+    bytes.extend_from_slice(packager);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// `{"i":ID,"m":method,"p":params}` with `params` as raw JSON.
+pub fn json_request(method: &str, params: &str) -> Vec<u8> {
+    let payload = format!(r#"{{"i":{ID},"m":"{method}","p":{params}}}"#);
+    message("JSON", payload.as_bytes())
+}
+
+/// The same in msgpack with `params` as raw msgpack; `method` of at most 31 bytes.
+pub fn msgpack_request(method: &str, params: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0x83, 0xa1, b'i', 0xce];
+    payload.extend_from_slice(&ID.to_be_bytes());
+    payload.extend_from_slice(&[0xa1, b'm', 0xa0 | method.len() as u8]);
+    payload.extend_from_slice(method.as_bytes());
+    payload.extend_from_slice(&[0xa1, b'p']);
+    payload.extend_from_slice(params);
+    message("MSGPACK", &payload)
+}
+
+/// A provider's answer in msgpack: the request's id, status 0, `r` as raw msgpack.
+pub fn msgpack_answer(request: &[u8], result: &[u8]) -> Vec<u8> {
+    let id = request.get(..4).unwrap_or(&[0; 4]);
+    let mut payload = vec![0x83, 0xa1, b'i', 0xce];
+    payload.extend_from_slice(id);
+    payload.extend_from_slice(&[0xa1, b's', 0x00, 0xa1, b'r']);
+    payload.extend_from_slice(result);
+    let mut bytes = message("MSGPACK", &payload);
+    bytes[..4].copy_from_slice(id);
+    bytes
+}
+
+pub const HEADERS: [(&str, &str); 3] = [
+    ("User-Agent", "PHP Yar RPC-2.4.1-dev"),
+    ("Connection", "close"),
+    ("Content-Type", "application/x-www-form-urlencoded"),
+];
+
+/// Sends a message as the extension's HTTP client does, reading up to the close.
+pub fn send(remora: &Remora, target: &str, message: &[u8]) -> Answer {
+    send_over(&mut remora.conn(), target, message)
+}
+
+pub fn send_over(conn: &mut Conn, target: &str, message: &[u8]) -> Answer {
+    conn.send(http::request("POST", target, &HEADERS, message)).unwrap();
+    let answer = conn.answer().unwrap();
+    assert!(conn.is_closed(), "the caller asked for `Connection: close`");
+    answer
+}
+
+/// Payload of an answer in the JSON packager, after a look at its header.
+pub fn json_payload(answer: &Answer) -> serde_json::Value {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = &answer.body;
+    assert!(body.len() >= 90, "not a Yar message: {}", answer.text());
+    assert_eq!(body[6..10], [0x80, 0xdf, 0xec, 0x60], "{}", answer.text());
+    assert_eq!(&body[82..86], b"JSON", "{}", answer.text());
+    assert_eq!(body[78..82], (body.len() as u32 - 82).to_be_bytes(), "body_len");
+    serde_json::from_slice(&body[90..])
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body[90..])))
+}

@@ -1,0 +1,69 @@
+"""A foreign ZooKeeper client: one JSON array per line in, one JSON object per line out."""
+
+import json
+import sys
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.retry import KazooRetry
+
+
+def node(stat):
+    return {
+        "version": stat.version,
+        "owner": "0x%x" % stat.ephemeralOwner if stat.ephemeralOwner else None,
+        "czxid": stat.czxid,
+    }
+
+
+def main():
+    patient = KazooRetry(max_tries=-1, delay=0.05, backoff=1, deadline=20)
+    client = KazooClient(
+        hosts=sys.argv[1],
+        timeout=float(sys.argv[2]) if len(sys.argv) > 2 else 10.0,
+        connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1),
+        command_retry=patient,
+    )
+    client.start(timeout=20)
+
+    def create(path, data, ephemeral=False):
+        client.retry(client.create, path, data.encode(), ephemeral=ephemeral, makepath=True)
+        return {}
+
+    def put(path, data):
+        client.ensure_path(path)
+        return node(client.retry(client.set, path, data.encode()))
+
+    def get(path):
+        data, stat = client.retry(client.get, path)
+        return {"data": data.decode("utf-8", "replace"), **node(stat)}
+
+    def rm(path):
+        client.retry(client.delete, path, recursive=True)
+        return {}
+
+    commands = {
+        "create": create,
+        "ephemeral": lambda path, data: create(path, data, True),
+        "set": lambda path, data: node(client.retry(client.set, path, data.encode())),
+        "put": put,
+        "rm": rm,
+        "get": get,
+        "ls": lambda path: {"names": sorted(client.retry(client.get_children, path))},
+        "session": lambda: {"session": "0x%x" % client.client_id[0]},
+    }
+    for line in sys.stdin:
+        name, *args = json.loads(line)
+        if name == "close":
+            break
+        try:
+            answer = {"ok": True, **commands[name](*args)}
+        except KazooException as error:
+            answer = {"ok": False, "error": type(error).__name__}
+        print(json.dumps(answer), flush=True)
+    client.stop()
+    client.close()
+    print(json.dumps({"ok": True}), flush=True)
+
+
+main()

@@ -1,0 +1,209 @@
+//! A real ZooKeeper of one node, and a foreign client of it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Port, eventually};
+
+/// A standalone server on a directory and a port that survive `kill` and `restart`.
+pub struct ZooKeeper {
+    pub connect: String,
+    dir: TempDir,
+    port: Port,
+    child: Option<Child>,
+}
+
+impl ZooKeeper {
+    pub fn start() -> ZooKeeper {
+        let mut zk = ZooKeeper::absent();
+        zk.restart();
+        zk
+    }
+
+    /// Has an address, but nothing listens there until `restart`.
+    pub fn absent() -> ZooKeeper {
+        let port = Port::free();
+        ZooKeeper { connect: port.address(), dir: tempfile::tempdir().unwrap(), port, child: None }
+    }
+
+    /// Starts (again), and waits until it serves.
+    pub fn restart(&mut self) {
+        self.kill();
+        let dir = self.dir.path();
+        let config = format!(
+            "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
+             clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
+             4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
+            dir = dir.display(),
+            port = self.port.number,
+        );
+        fs::create_dir_all(dir.join("data")).unwrap();
+        fs::write(dir.join("zoo.cfg"), config).unwrap();
+        let log = File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
+        let child = Command::new("java")
+            .args([
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-Xmx256m",
+                "-cp",
+                "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar",
+                "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            ])
+            .arg(dir.join("zoo.cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("java is not installed: run tests/setup");
+        self.child = Some(child);
+        eventually("ZooKeeper serves", Duration::from_secs(20), || self.ask("srvr").contains("Mode:"));
+    }
+
+    /// As by `kill -9`: what is on the disk stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Forgets every node and session, as a wrong disk would.
+    pub fn wipe(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(self.dir.path().join("data"));
+    }
+
+    /// A four-letter word; empty where nobody answers.
+    pub fn ask(&self, word: &str) -> String {
+        let mut text = String::new();
+        if let Ok(mut stream) = TcpStream::connect(&self.connect) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = stream.write_all(word.as_bytes());
+            let _ = stream.read_to_string(&mut text);
+        }
+        text
+    }
+
+    /// True while the server keeps this session (`0x…`).
+    pub fn knows_session(&self, session: &str) -> bool {
+        self.ask("dump").contains(session)
+    }
+
+    pub fn client(&self) -> Kazoo {
+        Kazoo::connect(&self.connect)
+    }
+}
+
+impl Drop for ZooKeeper {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One kazoo process; its ephemeral nodes live as long as it does.
+pub struct Kazoo {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Kazoo {
+    pub fn connect(hosts: &str) -> Kazoo {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let venv = root.join("target/test-venv/bin/python3");
+        let python = if venv.exists() { venv } else { PathBuf::from("python3") };
+        let mut child = Command::new(python)
+            .arg(root.join("tests/support/zk.py"))
+            .arg(hosts)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python3 is not installed: run tests/setup");
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Kazoo { child, stdin, stdout }
+    }
+
+    /// The answer as it is: `{"ok":true,…}` or `{"ok":false,"error":…}`.
+    pub fn ask(&mut self, command: &Value) -> Value {
+        writeln!(self.stdin, "{command}").expect("kazoo is gone: run tests/setup");
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("kazoo answered {command} with {line:?}"))
+    }
+
+    fn must(&mut self, command: &Value) -> Value {
+        let answer = self.ask(command);
+        assert_eq!(answer["ok"], json!(true), "{command}: {answer}");
+        answer
+    }
+
+    /// Makes the parents too.
+    pub fn create(&mut self, path: &str, data: &str) {
+        self.must(&json!(["create", path, data]));
+    }
+
+    pub fn ephemeral(&mut self, path: &str, data: &str) {
+        self.must(&json!(["ephemeral", path, data]));
+    }
+
+    pub fn set(&mut self, path: &str, data: &str) {
+        self.must(&json!(["set", path, data]));
+    }
+
+    /// Creates or sets.
+    pub fn put(&mut self, path: &str, data: &str) {
+        self.must(&json!(["put", path, data]));
+    }
+
+    /// With all below it.
+    pub fn rm(&mut self, path: &str) {
+        self.must(&json!(["rm", path]));
+    }
+
+    /// `{"data","version","owner"}`, or nothing where no node is.
+    pub fn get(&mut self, path: &str) -> Option<Value> {
+        let answer = self.ask(&json!(["get", path]));
+        (answer["ok"] == json!(true)).then_some(answer)
+    }
+
+    /// The node's data as JSON.
+    pub fn data(&mut self, path: &str) -> Option<Value> {
+        let answer = self.get(path)?;
+        serde_json::from_str(answer["data"].as_str()?).ok()
+    }
+
+    pub fn owner(&mut self, path: &str) -> Option<String> {
+        self.get(path)?["owner"].as_str().map(str::to_owned)
+    }
+
+    pub fn ls(&mut self, path: &str) -> Vec<String> {
+        let answer = self.ask(&json!(["ls", path]));
+        let names = answer["names"].as_array().cloned().unwrap_or_default();
+        names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+    }
+
+    pub fn session(&mut self) -> String {
+        let answer = self.must(&json!(["session"]));
+        answer["session"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Kazoo {
+    fn drop(&mut self) {
+        let _ = writeln!(self.stdin, "[\"close\"]");
+        let _ = self.stdin.flush();
+        // Reads until it has closed its session and ended.
+        let mut rest = String::new();
+        let _ = self.stdout.read_to_string(&mut rest);
+        let _ = self.child.wait();
+    }
+}
