@@ -14,10 +14,11 @@ use crate::admin::{self, Admin, Pages};
 use crate::config::{Bind, Caller, Config, OwnProvider};
 use crate::directory::Directory;
 use crate::gateway::Worker;
-use crate::listen::{self, Bound};
+use crate::listen;
 use crate::model::Policy;
 use crate::probe;
 use crate::registry::{self, Own, Source};
+use crate::socket::{self, Bound};
 use crate::telemetry::Telemetry;
 
 /// How often a worker closes connections that were idle for too long.
@@ -62,7 +63,7 @@ impl App {
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
-        let listening = doors.iter().filter_map(|door| door.first().and_then(listen::address)).collect();
+        let listening = doors.iter().filter_map(|door| door.first().and_then(socket::address)).collect();
 
         let admin = Arc::new(Admin {
             directory: directory.clone(),
@@ -126,13 +127,13 @@ impl App {
 
 fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
     let door = |at: &crate::config::Listen| {
-        listen::bind(&at.bind, config.workers).map_err(|e| taken("listen", &at.bind, &e))
+        socket::bind(&at.bind, config.workers).map_err(|e| taken("listen", &at.bind, &e))
     };
     config.listen.iter().map(door).collect()
 }
 
 fn bind_one(key: &str, at: &Bind) -> Result<Bound, StartError> {
-    let mut bound = listen::bind(at, 1).map_err(|e| taken(key, at, &e))?;
+    let mut bound = socket::bind(at, 1).map_err(|e| taken(key, at, &e))?;
     bound.pop().ok_or_else(|| StartError(format!("{key}: {at} can't be served")))
 }
 
@@ -158,7 +159,7 @@ fn announce(source: Source, providers: &[OwnProvider], drain: &watch::Sender<boo
             let mut stop = drain.subscribe();
             let address = provider.address.clone();
             tasks.spawn(async move {
-                probe::watch(address, check, tell, listen::stopped(&mut stop)).await;
+                probe::watch(address, check, tell, socket::stopped(&mut stop)).await;
             });
         }
         own.push(Own { provider: provider.clone(), healthy });

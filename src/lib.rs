@@ -13,6 +13,7 @@ pub mod names;
 pub mod peer;
 pub mod probe;
 pub mod registry;
+pub mod socket;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;

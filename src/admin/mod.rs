@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
-use crate::listen::{Bound, Listener, Stream};
 use crate::names::ServiceName;
 use crate::registry::Source;
+use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 use crate::telemetry::Telemetry;
 
 mod page;
@@ -68,12 +68,12 @@ pub async fn serve(admin: Arc<Admin>, socket: Bound, pages: Pages, mut stop: wat
     loop {
         tokio::select! {
             biased;
-            () = crate::listen::stopped(&mut stop) => break,
+            () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok(Stream::Tcp(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
                 Ok(Stream::Unix(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
-                Err(error) => crate::listen::pause_after(&error).await,
+                Err(error) => pause_after(&error).await,
             },
         }
     }

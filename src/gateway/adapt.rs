@@ -44,7 +44,7 @@ pub(super) enum Sent {
     /// To a JSON provider; `yar`: the caller speaks Yar.
     Json { yar: Option<(Packager, u32)> },
     /// To a Yar provider, with this id; `caller`: the caller's own packager and id, where it speaks Yar.
-    Yar { packager: Packager, id: u32, caller: Option<(Packager, u32)> },
+    Yar { id: u32, caller: Option<(Packager, u32)> },
 }
 
 /// The request in the form of the API's encoding; only its peer is open yet.
@@ -154,7 +154,7 @@ async fn yar_request(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
     *request.headers_mut() = headers;
-    Ok((request, Sent::Yar { packager, id, caller }))
+    Ok((request, Sent::Yar { id, caller }))
 }
 
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
@@ -226,7 +226,7 @@ pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Resu
         other => broken_body(other, MAX_ANSWER),
     })?;
     match sent {
-        Sent::Yar { packager: _, id, caller } => yar_answer(plan, status, &body, *id, *caller),
+        Sent::Yar { id, caller } => yar_answer(plan, status, &body, *id, *caller),
         Sent::Json { yar: Some((packager, id)) } => json_answer(plan, status, &body, *packager, *id),
         Sent::Json { yar: None } => Ok(Answer::Json(body)),
     }

@@ -122,6 +122,8 @@ impl Record {
     /// How the answer's way ended; without it the caller is taken for gone.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome = match ending {
+            // an error of our own stays what it is
+            _ if self.outcome != "ok" => return,
             Ending::Whole => return,
             Ending::CallerGone => "caller-gone",
             Ending::Broken => "cut",

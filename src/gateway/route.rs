@@ -13,8 +13,6 @@ use crate::model::State;
 /// A call, decided.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// The service's name.
-    pub service: String,
     /// The API and who serves it.
     pub route: Arc<Route>,
     /// The API as called: the route's name unless that is `*`.
@@ -52,7 +50,7 @@ pub(super) fn plan(
     let asked = call.asked_patience().unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);
     let patience_ms = millis(call.started, deadline);
-    Ok(Plan { service, route, api, deadline, patience_ms, caller: record.caller.clone() })
+    Ok(Plan { route, api, deadline, patience_ms, caller: record.caller.clone() })
 }
 
 impl super::Target {

@@ -19,9 +19,10 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use super::{linger, stopped};
+use super::linger;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::socket::stopped;
 use crate::upstream::Payload;
 use crate::upstream::body::Broken;
 
@@ -245,8 +246,8 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // a body that is over before it is asked for is never polled
-        let whole = self.body.is_end_stream();
+        // a body that is over before it is asked for, or that a HEAD doesn't want, is never polled
+        let whole = self.body.is_end_stream() || self.body.is_at_hand();
         self.finish(if whole { Ending::Whole } else { Ending::CallerGone });
     }
 }

@@ -1,119 +1,21 @@
-//! Doors for callers: sockets, the accept loop, the drain.
+//! Doors for callers: the accept loop, the drain.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::Bind;
 use crate::gateway::Worker;
+use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 
 pub mod http;
 
-/// Connections the kernel holds until a worker takes them: PHP comes in bursts.
-const BACKLOG: i32 = 4096;
 /// How long and how much of a rejected body is read away after the answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 20;
-
-/// A bound socket, not yet served by a runtime.
-#[derive(Debug)]
-pub enum Bound {
-    /// TCP.
-    Tcp(std::net::TcpListener),
-    /// Unix socket.
-    Unix(std::os::unix::net::UnixListener),
-}
-
-/// A connection of either kind.
-#[derive(Debug)]
-pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix socket.
-    Unix(UnixStream),
-}
-
-/// A socket served by this runtime.
-#[derive(Debug)]
-pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// Unix socket.
-    Unix(UnixListener),
-}
-
-/// Binds one socket per worker to the same address; all fail if somebody else has it.
-pub fn bind(bind: &Bind, workers: usize) -> io::Result<Vec<Bound>> {
-    match bind {
-        Bind::Tcp(address) => bind_tcp(*address, workers),
-        Bind::Unix(path) => {
-            let first = bind_unix(path)?;
-            let mut all = Vec::with_capacity(workers);
-            for _ in 1..workers {
-                all.push(Bound::Unix(first.try_clone()?));
-            }
-            all.push(Bound::Unix(first));
-            Ok(all)
-        }
-    }
-}
-
-/// The address a bound socket really has.
-pub fn address(bound: &Bound) -> Option<SocketAddr> {
-    match bound {
-        Bound::Tcp(listener) => listener.local_addr().ok(),
-        Bound::Unix(_) => None,
-    }
-}
-
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
-    // without SO_REUSEPORT first: a port that somebody else serves is an error, not shared
-    drop(tcp(address, false)?);
-    let mut all = Vec::with_capacity(workers);
-    let mut address = address;
-    for _ in 0..workers {
-        let socket = tcp(address, true)?;
-        if let Some(actual) = socket.local_addr()?.as_socket() {
-            address = actual;
-        }
-        all.push(Bound::Tcp(socket.into()));
-    }
-    Ok(all)
-}
-
-fn tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
-}
-
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net;
-    if path.exists() {
-        if net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    let listener = net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    // like the loopback port, it is open to every user of the host
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
-}
 
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
 pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiver<bool>) {
@@ -132,61 +34,31 @@ pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiv
 async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let each_stop = stop.clone();
+    let mut take = |stream, connections: &mut JoinSet<()>| match stream {
+        Stream::Tcp(stream) => drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()))),
+        Stream::Unix(stream) => drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()))),
+    };
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => match accepted {
-                Ok(Stream::Tcp(stream)) => {
-                    connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()));
-                }
-                Ok(Stream::Unix(stream)) => {
-                    connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()));
-                }
+                Ok(stream) => take(stream, &mut connections),
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-/// Waits for the word to stop, or for whoever would give it to be gone.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // the guard in the result must not be held
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Out of file descriptors is not the end: wait until some are back.
-pub async fn pause_after(error: &io::Error) {
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        tracing::warn!(%error, "no connection can be taken");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-impl Listener {
-    /// Hands a bound socket to this runtime.
-    pub fn adopt(socket: Bound) -> io::Result<Self> {
-        Ok(match socket {
-            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
-        })
-    }
-
-    /// The next connection.
-    pub async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // a refused option costs latency, not the connection
-                let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+    // callers that the kernel has let in already are served, not reset
+    loop {
+        tokio::select! {
+            biased;
+            Ok(stream) = listener.accept() => take(stream, &mut connections),
+            () = std::future::ready(()) => break,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 /// Reads away what the caller still sends: closing at once would reset the connection and lose the answer.

@@ -118,6 +118,11 @@ impl Payload {
         }
     }
 
+    /// Whether all of it is here already.
+    pub fn is_at_hand(&self) -> bool {
+        matches!(self.0, Kind::Full(_))
+    }
+
     /// A second copy, where all of it is at hand.
     pub fn copy(&self) -> Option<Self> {
         match &self.0 {

@@ -1,0 +1,197 @@
+//! CPU per call of one worker, calls per second and latency, on loopback with an in-process provider.
+//!
+//! `cargo bench --bench call_path`; `-- 20000` sets the calls per load. CPU is the worker thread's own
+//! run time (`/proc/self/task/*/schedstat`), so load generator and provider do not count.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use proto_adapters::yar::{self, HEAD, Packager};
+use remora::app::App;
+use remora::config;
+
+const CONNECTIONS: usize = 16;
+
+struct Load {
+    name: &'static str,
+    request: Vec<u8>,
+    keep: bool,
+}
+
+fn main() {
+    let calls = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(20_000);
+    let (json, yar) = (provider(json_answer), provider(yar_answer));
+    let dir = tempfile::tempdir().unwrap();
+    let registry = dir.path().join("registry.yaml");
+    std::fs::write(&registry, registry_yaml(json, yar)).unwrap();
+    let env = [
+        ("REMORA_LISTEN", "[\"127.0.0.1:0\"]".to_owned()),
+        ("REMORA_ADMIN", "127.0.0.1:0".to_owned()),
+        ("REMORA_WORKERS", "1".to_owned()),
+        ("REMORA_REGISTRY__EMBEDDED__FILE", registry.display().to_string()),
+    ];
+    let config = config::load(None, env.map(|(name, value)| (name.to_owned(), value))).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let app = runtime.block_on(App::start(config)).unwrap();
+    let address = app.listening()[0];
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let load = std::thread::spawn(move || {
+        println!("{:34} {:>10} {:>10} {:>10} {:>10}", "load", "cpu µs", "calls/s", "p50 µs", "p99 µs");
+        for load in loads() {
+            run(&load, address, calls / 10);
+            run(&load, address, calls).print(load.name);
+        }
+        let _ = stop.send(());
+    });
+    runtime.block_on(async {
+        let _ = stopped.await;
+        app.shut_down().await;
+    });
+    load.join().unwrap();
+}
+
+fn loads() -> Vec<Load> {
+    let post = |path: &str, body: &str, more: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n{more}\r\n", body.len());
+        (head + body).into_bytes()
+    };
+    let args = format!("[{{\"text\":\"{}\",\"n\":[1,2,3,4.5,null,true]}}]", "x".repeat(900));
+    vec![
+        Load { name: "GET, 200 B answer, keep-alive", request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(), keep: true },
+        Load { name: "POST 300 B, keep-alive", request: post("/json/get", &"p".repeat(300), ""), keep: true },
+        Load { name: "POST 1 KB JSON → json", request: post("/json/get", &args, ""), keep: true },
+        Load { name: "POST 1 KB JSON → yar-msgpack", request: post("/yar/echo", &args, ""), keep: true },
+        Load {
+            name: "GET, new connection per call",
+            request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".to_vec(),
+            keep: false,
+        },
+    ]
+}
+
+fn registry_yaml(json: SocketAddr, yar: SocketAddr) -> String {
+    format!(
+        "/service/json: {{}}\n/api/json/get: {{ path: /get }}\n/address/json/{json}: {{}}\n\
+         /service/yar: {{}}\n/api/yar/echo: {{ encoding: yar-msgpack }}\n/address/yar/{yar}: {{}}\n"
+    )
+}
+
+struct Figures {
+    cpu_us: f64,
+    per_second: f64,
+    took: Vec<Duration>,
+}
+
+impl Figures {
+    fn print(mut self, name: &str) {
+        self.took.sort_unstable();
+        let at = |share: f64| self.took[((self.took.len() - 1) as f64 * share) as usize].as_micros();
+        println!(
+            "{name:34} {:>10.2} {:>10.0} {:>10} {:>10}",
+            self.cpu_us, self.per_second, at(0.5), at(0.99)
+        );
+    }
+}
+
+fn run(load: &Load, address: SocketAddr, calls: usize) -> Figures {
+    let (cpu, start) = (worker_cpu(), Instant::now());
+    let each = calls / CONNECTIONS;
+    let took = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| caller(load, address, each))).collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    });
+    let spent = (worker_cpu() - cpu).as_secs_f64();
+    let per_second = took.len() as f64 / start.elapsed().as_secs_f64();
+    Figures { cpu_us: spent * 1e6 / took.len() as f64, per_second, took }
+}
+
+fn caller(load: &Load, address: SocketAddr, calls: usize) -> Vec<Duration> {
+    let connect = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    };
+    let mut stream = connect();
+    let mut took = Vec::with_capacity(calls);
+    for call in 0..calls {
+        let start = Instant::now();
+        if !load.keep && call > 0 {
+            stream = connect();
+        }
+        stream.write_all(&load.request).unwrap();
+        let (head, _) = read_message(&mut stream).expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        took.push(start.elapsed());
+    }
+    took
+}
+
+/// One HTTP message with a Content-Length: its head and its body.
+fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
+    loop {
+        let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+        bytes.extend_from_slice(&chunk[..read]);
+        let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        while bytes.len() < end + 4 + length {
+            let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+            bytes.extend_from_slice(&chunk[..read]);
+        }
+        return Some((head.replace("http/1.1", "HTTP/1.1"), bytes.split_off(end + 4)));
+    }
+}
+
+/// A provider that keeps connections open; a thread per connection.
+fn provider(answer: fn(&[u8]) -> Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                stream.set_nodelay(true).unwrap();
+                while let Some((_, body)) = read_message(&mut stream) {
+                    if stream.write_all(&answer(&body)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn json_answer(_: &[u8]) -> Vec<u8> {
+    let body = format!("{{\"name\":\"{}\"}}", "n".repeat(188));
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+/// Answers with the first parameter.
+fn yar_answer(message: &[u8]) -> Vec<u8> {
+    let header = yar::Header::parse(message).unwrap();
+    let request = yar::Request::read(Packager::Msgpack, &message[HEAD..]).unwrap();
+    let params = &message[HEAD..][request.params];
+    let answer = yar::encode_result(Packager::Msgpack, header.id, params, None);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+    [head.into_bytes(), answer].concat()
+}
+
+/// Run time of the worker threads so far.
+fn worker_cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let of_worker = |task: &std::fs::DirEntry| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        name.starts_with("worker-")
+    };
+    let run_time = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+    };
+    Duration::from_nanos(tasks.filter(of_worker).map(run_time).sum())
+}

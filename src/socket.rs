@@ -1,0 +1,145 @@
+//! Sockets that calls and operators come in by, bound before anything runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use crate::config::Bind;
+
+/// Connections the kernel holds until a worker takes them: PHP comes in bursts.
+const BACKLOG: i32 = 4096;
+/// A bound socket, not yet served by a runtime.
+#[derive(Debug)]
+pub enum Bound {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix socket.
+    Unix(UnixStream),
+}
+
+/// A socket served by this runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix socket.
+    Unix(UnixListener),
+}
+
+/// Binds one socket per worker to the same address; all fail if somebody else has it.
+pub fn bind(bind: &Bind, workers: usize) -> io::Result<Vec<Bound>> {
+    match bind {
+        Bind::Tcp(address) => bind_tcp(*address, workers),
+        Bind::Unix(path) => {
+            let first = bind_unix(path)?;
+            let mut all = Vec::with_capacity(workers);
+            for _ in 1..workers {
+                all.push(Bound::Unix(first.try_clone()?));
+            }
+            all.push(Bound::Unix(first));
+            Ok(all)
+        }
+    }
+}
+
+/// The address a bound socket really has.
+pub fn address(bound: &Bound) -> Option<SocketAddr> {
+    match bound {
+        Bound::Tcp(listener) => listener.local_addr().ok(),
+        Bound::Unix(_) => None,
+    }
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
+    // without SO_REUSEPORT first: a port that somebody else serves is an error, not shared
+    drop(tcp(address, false)?);
+    let mut all = Vec::with_capacity(workers);
+    let mut address = address;
+    for _ in 0..workers {
+        let socket = tcp(address, true)?;
+        if let Some(actual) = socket.local_addr()?.as_socket() {
+            address = actual;
+        }
+        all.push(Bound::Tcp(socket.into()));
+    }
+    Ok(all)
+}
+
+fn tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::net;
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        if net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        // left behind by a process that was killed
+        std::fs::remove_file(path)?;
+    }
+    let listener = net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    // like the loopback port, it is open to every user of the host
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Waits for the word to stop, or for whoever would give it to be gone.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // the guard in the result must not be held
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Out of file descriptors is not the end: wait until some are back.
+pub async fn pause_after(error: &io::Error) {
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        tracing::warn!(%error, "no connection can be taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+impl Listener {
+    /// Hands a bound socket to this runtime.
+    pub fn adopt(socket: Bound) -> io::Result<Self> {
+        Ok(match socket {
+            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // a refused option costs latency, not the connection
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
