@@ -55,12 +55,17 @@ fn main() {
 
 fn loads() -> Vec<Load> {
     let post = |path: &str, body: &str, more: &str| {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n{more}\r\n", body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n{more}\r\n", body.len());
         (head + body).into_bytes()
     };
     let args = format!("[{{\"text\":\"{}\",\"n\":[1,2,3,4.5,null,true]}}]", "x".repeat(900));
     vec![
-        Load { name: "GET, 200 B answer, keep-alive", request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(), keep: true },
+        Load {
+            name: "GET, 200 B answer, keep-alive",
+            request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(),
+            keep: true,
+        },
         Load { name: "POST 300 B, keep-alive", request: post("/json/get", &"p".repeat(300), ""), keep: true },
         Load { name: "POST 1 KB JSON → json", request: post("/json/get", &args, ""), keep: true },
         Load { name: "POST 1 KB JSON → yar-msgpack", request: post("/yar/echo", &args, ""), keep: true },
@@ -91,7 +96,10 @@ impl Figures {
         let at = |share: f64| self.took[((self.took.len() - 1) as f64 * share) as usize].as_micros();
         println!(
             "{name:34} {:>10.2} {:>10.0} {:>10} {:>10}",
-            self.cpu_us, self.per_second, at(0.5), at(0.99)
+            self.cpu_us,
+            self.per_second,
+            at(0.5),
+            at(0.99)
         );
     }
 }
@@ -168,8 +176,11 @@ fn provider(answer: fn(&[u8]) -> Vec<u8>) -> SocketAddr {
 
 fn json_answer(_: &[u8]) -> Vec<u8> {
     let body = format!("{{\"name\":\"{}\"}}", "n".repeat(188));
-    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// Answers with the first parameter.

@@ -63,6 +63,7 @@ impl App {
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
+        observe(&telemetry, &source, &directory);
         let listening = doors.iter().filter_map(|door| door.first().and_then(socket::address)).collect();
 
         let admin = Arc::new(Admin {
@@ -125,6 +126,32 @@ impl App {
     }
 }
 
+/// What operators watch of the registry and of the view.
+fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>) {
+    type Read = fn(&registry::StatusReport) -> u64;
+    let of_registry: [(_, _, Read); 7] = [
+        ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
+        ("remora.registry.reconnects", "Connections to the registry made again", |s| s.reconnects),
+        ("remora.registry.sessions", "Sessions opened at the registry", |s| s.sessions),
+        ("remora.registry.operations", "Requests sent to the registry", |s| s.operations),
+        ("remora.registry.events", "Changes heard of from the registry", |s| s.events),
+        ("remora.registry.watched.paths", "Paths watched at the registry", |s| s.watched_paths as u64),
+        ("remora.registry.drift", "Differences found between view and registry; must stay 0", |s| s.drift),
+    ];
+    for (name, description, read) in of_registry {
+        let source = source.clone();
+        telemetry.observe(name, description, move || read(&source.status()));
+    }
+    let view = directory.clone();
+    telemetry.observe("remora.view.services", "Services in the view", move || view.list().len() as u64);
+    let view = directory.clone();
+    telemetry.observe(
+        "remora.view.skipped",
+        "Registry nodes left out because they can't be read",
+        move || view.list().values().map(|entry| entry.service.skipped.len() as u64).sum(),
+    );
+}
+
 fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
     let door = |at: &crate::config::Listen| {
         socket::bind(&at.bind, config.workers).map_err(|e| taken("listen", &at.bind, &e))
@@ -141,7 +168,9 @@ fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
     let variable = key.to_uppercase();
     let way_out = match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("another program serves it; stop that one or set `{key}` (REMORA_{variable}) to another address")
+            format!(
+                "another program serves it; stop that one or set `{key}` (REMORA_{variable}) to another address"
+            )
         }
         std::io::ErrorKind::PermissionDenied => "this user may not; use a port above 1023".into(),
         _ => format!("set `{key}` to an address of this host"),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, MeterProvider};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
@@ -27,6 +27,7 @@ struct Inner {
     registry: Registry,
     // dropping the provider would stop collection
     _provider: SdkMeterProvider,
+    meter: Meter,
     calls: Counter<u64>,
     duration: Histogram<f64>,
     attempts: Counter<u64>,
@@ -109,7 +110,7 @@ impl Telemetry {
             .u64_counter("remora.attempts")
             .with_description("Attempts at providers beyond a call's first")
             .build();
-        let inner = Inner { registry, _provider: provider, calls, duration, attempts };
+        let inner = Inner { registry, _provider: provider, meter, calls, duration, attempts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -140,6 +141,17 @@ impl Telemetry {
     /// Counts attempts beyond a call's first.
     pub fn retried(&self, service: &str, further: u64) {
         self.inner.attempts.add(further, &[KeyValue::new("service", service.to_owned())]);
+    }
+
+    /// Shows what `read` says whenever metrics are asked for.
+    pub fn observe(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let gauge = self.inner.meter.u64_observable_gauge(name).with_description(description);
+        gauge.with_callback(move |observer| observer.observe(read(), &[])).build();
     }
 
     /// Prometheus text of everything counted.

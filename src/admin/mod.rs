@@ -163,12 +163,18 @@ impl Admin {
             return unready("the registry was not reached yet\n");
         }
         let degraded = !self.source.status().connected;
-        text(StatusCode::OK, if degraded { "ready, degraded: the registry can't be reached now\n" } else { "ready\n" })
+        text(
+            StatusCode::OK,
+            if degraded { "ready, degraded: the registry can't be reached now\n" } else { "ready\n" },
+        )
     }
 
     fn drain(&self) -> Page {
         self.drain.send_replace(true);
-        text(StatusCode::OK, "draining: own providers leave the registry, calls go on until the process ends\n")
+        text(
+            StatusCode::OK,
+            "draining: own providers leave the registry, calls go on until the process ends\n",
+        )
     }
 }
 

@@ -35,8 +35,12 @@ async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::R
     let mut connections = JoinSet::new();
     let each_stop = stop.clone();
     let mut take = |stream, connections: &mut JoinSet<()>| match stream {
-        Stream::Tcp(stream) => drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()))),
-        Stream::Unix(stream) => drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone()))),
+        Stream::Tcp(stream) => {
+            drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone())))
+        }
+        Stream::Unix(stream) => {
+            drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone())))
+        }
     };
     loop {
         tokio::select! {
