@@ -1,13 +1,17 @@
-//! Instruments and the access line: what is counted and said about each call.
+//! Instruments, the log and the access line: what is counted and said about each call.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 14] =
@@ -16,6 +20,37 @@ const SECONDS: [f64; 14] =
 const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
 const SAME_ERRORS: usize = 1024;
+
+static LEVEL: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// Starts the log on stderr, text on a terminal and JSON otherwise; `level` as in [`set_log_level`].
+pub fn start_log(level: &str) -> Result<(), String> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    let log = tracing_subscriber::registry().with(filter);
+    let started = if stderr().is_terminal() {
+        log.with(fmt::layer().with_writer(stderr)).try_init()
+    } else {
+        log.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).try_init()
+    };
+    started.map_err(|e| e.to_string())?;
+    // a second start fails above
+    let _ = LEVEL.set(handle);
+    Ok(())
+}
+
+/// `error`, `warn`, `info`, `debug`, `trace`, or `off`; for parts `call=warn,remora=debug`.
+pub fn set_log_level(level: &str) -> Result<(), String> {
+    let filter = filter(level)?;
+    let handle = LEVEL.get().ok_or("the log was not started by this program")?;
+    handle.reload(filter).map_err(|e| e.to_string())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let bad = |e| {
+        format!("\"{}\" is no log level such as info or call=warn,remora=debug: {e}", level.escape_default())
+    };
+    EnvFilter::builder().parse(level).map_err(bad)
+}
 
 /// The instruments; cheap to clone.
 #[derive(Clone)]

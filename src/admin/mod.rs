@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
@@ -21,7 +21,7 @@ use crate::directory::Directory;
 use crate::names::ServiceName;
 use crate::registry::Source;
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 
 mod page;
 
@@ -83,9 +83,9 @@ async fn connection<S>(admin: Arc<Admin>, stream: S, pages: Pages)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.page(&request, pages).await) }
+        async move { Ok::<_, Infallible>(admin.page(&mut request, pages).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -96,18 +96,20 @@ where
 }
 
 impl Admin {
-    async fn page(&self, request: &Request<Incoming>, pages: Pages) -> Page {
+    async fn page(&self, request: &mut Request<Incoming>, pages: Pages) -> Page {
         if pages == Pages::All && is_foreign(request) {
             return text(
                 StatusCode::FORBIDDEN,
                 "this port answers requests to localhost only; the Host or Origin of this one is another\n",
             );
         }
-        let path = request.uri().path().trim_end_matches('/');
+        let uri = request.uri().clone();
+        let path = uri.path().trim_end_matches('/');
         let get = request.method() == Method::GET || request.method() == Method::HEAD;
         match (path, get, pages) {
             ("/drain", false, Pages::All) if request.method() == Method::POST => self.drain(),
-            ("/drain", _, Pages::All) => not_allowed("POST"),
+            ("/log-level", false, Pages::All) if request.method() == Method::POST => log_level(request).await,
+            ("/drain" | "/log-level", _, Pages::All) => not_allowed("POST"),
             (known, false, _) if PATHS.contains(&known) => not_allowed("GET"),
             ("/livez", ..) => text(StatusCode::OK, "alive\n"),
             ("/readyz", ..) => self.readiness(),
@@ -194,6 +196,16 @@ fn is_foreign(request: &Request<Incoming>) -> bool {
         origin.is_some_and(|(_, host)| own(host))
     });
     host == Some(false) || origin == Some(false)
+}
+
+/// The body is the level.
+async fn log_level(request: &mut Request<Incoming>) -> Page {
+    let body = Limited::new(request.body_mut(), 256).collect().await.map(http_body_util::Collected::to_bytes);
+    let level = body.map(|body| String::from_utf8_lossy(&body).trim().to_owned()).unwrap_or_default();
+    match telemetry::set_log_level(&level) {
+        Ok(()) => text(StatusCode::OK, &format!("log level is {level}\n")),
+        Err(reason) => text(StatusCode::BAD_REQUEST, &(reason + "; send the level as the body\n")),
+    }
 }
 
 fn not_allowed(method: &'static str) -> Page {

@@ -19,6 +19,7 @@ pages (add ?format=json for programs):
   /services/{service}  one of them: rules, providers, load, skipped nodes
   /registry            how it stands with the registry
   /config              the configuration as resolved
+  POST /log-level      the body is the level: info, debug, call=warn,remora=debug
   POST /drain          own providers leave the registry, readiness ends
 ";
 
