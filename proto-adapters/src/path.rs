@@ -24,7 +24,7 @@ pub(crate) fn explain(reader: &Reader<'_>, root: &str, refusal: Refusal) -> Faul
                 let class = text::shorten(&class, KEY_SHOWN);
                 format!("a PHP object of class {class} cannot become {target}")
             }
-            _ => format!("a PHP object that occurred before cannot become {target}"),
+            _ => format!("a PHP reference to an earlier value cannot become {target}"),
         },
     };
     Fault::Unadaptable { path: render(root, &steps), reason }

@@ -61,6 +61,24 @@ pub(crate) fn float(value: f64) -> String {
     format!("{value:?}")
 }
 
+/// A float as PHP's `var_export` spells it: `3.0`, `1.0E+25`, `NAN`.
+pub(crate) fn php_float(value: f64) -> String {
+    if value.is_nan() {
+        return "NAN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "INF" } else { "-INF" }.to_owned();
+    }
+    if (1e16..1e17).contains(&value.abs()) {
+        return format!("{value}.0");
+    }
+    let shortest = float(value);
+    let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
+    let dot = if digits.contains('.') { "" } else { ".0" };
+    let plus = if exponent.starts_with('-') { "" } else { "+" };
+    format!("{digits}{dot}E{plus}{exponent}")
+}
+
 /// Standard base64 with padding.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

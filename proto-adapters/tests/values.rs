@@ -242,7 +242,7 @@ fn a_php_object_is_refused_by_its_class() {
     );
     assert_eq!(
         unpack(&unhex("9182c0040003")).unwrap_err().to_string(),
-        "$[0]: a PHP object that occurred before cannot become JSON"
+        "$[0]: a PHP reference to an earlier value cannot become JSON"
     );
 }
 
