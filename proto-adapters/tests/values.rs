@@ -281,6 +281,14 @@ fn paths_quote_keys_that_are_no_words() {
 }
 
 #[test]
+fn of_a_deep_path_the_middle_is_left_out() {
+    let json = "[".repeat(100) + "1e999" + &"]".repeat(100);
+    let ends = "[0]".repeat(16);
+    let fault = format!("${ends}…{ends}: the number 1e999 is beyond the largest float");
+    assert_eq!(refused(&json), fault);
+}
+
+#[test]
 fn malformed_msgpack_is_named_by_its_offset() {
     for (packed, fault) in [
         ("", "byte 0: 1 bytes wanted, 0 left"),

@@ -154,7 +154,7 @@ impl Describer {
             Event::Float(value) if self.typed || !value.is_finite() => {
                 self.word(&format!("{{\"$float\":\"{}\"}}", text::php_float(*value)));
             }
-            Event::Float(value) => self.word(&text::float(*value)),
+            Event::Float(value) => text::push_float(&mut self.out, *value),
             Event::Beyond(number) if self.typed => self.word(&format!("{{\"$number\":\"{number}\"}}")),
             Event::Beyond(number) => self.word(number),
             Event::Str(value) => text::push_json_string(&mut self.out, value),
