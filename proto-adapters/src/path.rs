@@ -6,6 +6,8 @@ use crate::{Fault, text};
 
 /// Longest key shown in a path, in characters.
 const KEY_SHOWN: usize = 64;
+/// Most steps shown in a path; of a deeper one the middle is left out.
+const STEPS_SHOWN: usize = 32;
 
 enum Step {
     Index(usize),
@@ -24,7 +26,7 @@ pub(crate) fn explain(reader: &Reader<'_>, root: &str, refusal: Refusal) -> Faul
                 let class = text::shorten(&class, KEY_SHOWN);
                 format!("a PHP object of class {class} cannot become {target}")
             }
-            _ => format!("a PHP object that occurred before cannot become {target}"),
+            _ => format!("a PHP reference to an earlier value cannot become {target}"),
         },
     };
     Fault::Unadaptable { path: render(root, &steps), reason }
@@ -73,7 +75,13 @@ fn key_text(event: Option<&Event<'_>>) -> String {
 
 fn render(root: &str, steps: &[Step]) -> String {
     let mut path = root.to_owned();
-    for step in steps {
+    let hidden =
+        if steps.len() > STEPS_SHOWN { STEPS_SHOWN / 2..steps.len() - STEPS_SHOWN / 2 } else { 0..0 };
+    for (place, step) in steps.iter().enumerate() {
+        if hidden.contains(&place) {
+            path.push_str(if place == hidden.start { "…" } else { "" });
+            continue;
+        }
         match step {
             Step::Index(index) => path.push_str(&format!("[{index}]")),
             Step::Key(Some(key)) => push_key(&mut path, key),

@@ -1,6 +1,7 @@
 //! Small text forms: JSON strings, hex, base64.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
+use std::io::Write as _;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -48,17 +49,33 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
     out.extend([b'\\', short]);
 }
 
-/// Appends the decimal or other display form of `value`.
-pub(crate) fn push_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    let mut text = String::new();
-    // writing into a String cannot fail
-    let _ = write!(text, "{value}");
-    out.extend_from_slice(text.as_bytes());
+/// Appends the display form of `value`.
+pub(crate) fn push_display(out: &mut Vec<u8>, value: impl Display) {
+    // writing into a vector cannot fail
+    let _ = write!(out, "{value}");
 }
 
-/// The shortest text that reads back as the same float and stays a float: `3.0`, `1e25`.
-pub(crate) fn float(value: f64) -> String {
-    format!("{value:?}")
+/// Appends the shortest text that reads back as the same float and stays one: `3.0`, `1e25`.
+pub(crate) fn push_float(out: &mut Vec<u8>, value: f64) {
+    let _ = write!(out, "{value:?}");
+}
+
+/// A float as PHP's `var_export` spells it: `3.0`, `1.0E+25`, `NAN`.
+pub(crate) fn php_float(value: f64) -> String {
+    if value.is_nan() {
+        return "NAN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "INF" } else { "-INF" }.to_owned();
+    }
+    if (1e16..1e17).contains(&value.abs()) {
+        return format!("{value}.0");
+    }
+    let shortest = format!("{value:?}");
+    let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
+    let dot = if digits.contains('.') { "" } else { ".0" };
+    let plus = if exponent.starts_with('-') { "" } else { "+" };
+    format!("{digits}{dot}E{plus}{exponent}")
 }
 
 /// Standard base64 with padding.

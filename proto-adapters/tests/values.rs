@@ -242,7 +242,7 @@ fn a_php_object_is_refused_by_its_class() {
     );
     assert_eq!(
         unpack(&unhex("9182c0040003")).unwrap_err().to_string(),
-        "$[0]: a PHP object that occurred before cannot become JSON"
+        "$[0]: a PHP reference to an earlier value cannot become JSON"
     );
 }
 
@@ -278,6 +278,14 @@ fn paths_quote_keys_that_are_no_words() {
     assert_eq!(refused(json), r#"$.plain["a b"][""][0].é[1]: the number 1e999 is beyond the largest float"#);
     let root = transcode(Wire::Json, Wire::Msgpack, b"[1e999]", "$.r", Options::default());
     assert_eq!(root.unwrap_err().to_string(), "$.r[0]: the number 1e999 is beyond the largest float");
+}
+
+#[test]
+fn of_a_deep_path_the_middle_is_left_out() {
+    let json = "[".repeat(100) + "1e999" + &"]".repeat(100);
+    let ends = "[0]".repeat(16);
+    let fault = format!("${ends}…{ends}: the number 1e999 is beyond the largest float");
+    assert_eq!(refused(&json), fault);
 }
 
 #[test]

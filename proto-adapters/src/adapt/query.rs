@@ -232,7 +232,7 @@ impl Builder<'_> {
             Event::Int(value) => self.pair(value.to_string().as_bytes()),
             Event::UInt(value) => self.pair(value.to_string().as_bytes()),
             Event::Float(value) if value.is_finite() => {
-                let text = text::float(*value);
+                let text = text::php_float(*value);
                 self.pair(text.strip_suffix(".0").unwrap_or(&text).as_bytes())
             }
             Event::Float(value) => {

@@ -100,7 +100,7 @@ impl Writer {
             Event::Bool(false) => out.extend_from_slice(b"false"),
             Event::Int(value) => text::push_display(out, value),
             Event::UInt(value) => text::push_display(out, value),
-            Event::Float(value) if value.is_finite() => out.extend_from_slice(text::float(*value).as_bytes()),
+            Event::Float(value) if value.is_finite() => text::push_float(out, *value),
             Event::Float(value) => {
                 return Err(Refusal::because(format!("the float {value} cannot become JSON")));
             }

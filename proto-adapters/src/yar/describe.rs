@@ -132,7 +132,7 @@ impl Describer {
             Event::Str(key) => key.clone().into_owned(),
             Event::Int(key) => key.to_string(),
             Event::UInt(key) => key.to_string(),
-            Event::Float(key) => php_float(*key),
+            Event::Float(key) => text::php_float(*key),
             Event::Bool(key) => key.to_string(),
             Event::Beyond(key) => (*key).to_owned(),
             Event::Null => String::new(),
@@ -152,9 +152,9 @@ impl Describer {
             Event::Int(value) => text::push_display(&mut self.out, value),
             Event::UInt(value) => text::push_display(&mut self.out, value),
             Event::Float(value) if self.typed || !value.is_finite() => {
-                self.word(&format!("{{\"$float\":\"{}\"}}", php_float(*value)));
+                self.word(&format!("{{\"$float\":\"{}\"}}", text::php_float(*value)));
             }
-            Event::Float(value) => self.word(&text::float(*value)),
+            Event::Float(value) => text::push_float(&mut self.out, *value),
             Event::Beyond(number) if self.typed => self.word(&format!("{{\"$number\":\"{number}\"}}")),
             Event::Beyond(number) => self.word(number),
             Event::Str(value) => text::push_json_string(&mut self.out, value),
@@ -207,22 +207,4 @@ fn hex(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len() * 2);
     text::push_hex(&mut out, bytes);
     String::from_utf8_lossy(&out).into_owned()
-}
-
-/// A float as PHP's `var_export` spells it: `3.0`, `1.0E+25`, `NAN`.
-fn php_float(value: f64) -> String {
-    if value.is_nan() {
-        return "NAN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "INF" } else { "-INF" }.to_owned();
-    }
-    if (1e16..1e17).contains(&value.abs()) {
-        return format!("{value}.0");
-    }
-    let shortest = text::float(value);
-    let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
-    let dot = if digits.contains('.') { "" } else { ".0" };
-    let plus = if exponent.starts_with('-') { "" } else { "+" };
-    format!("{digits}{dot}E{plus}{exponent}")
 }
