@@ -388,7 +388,7 @@ fn an_answer_before_the_end_of_the_request_reaches_the_caller() {
         if let Ok(Some(_)) = Request::read_head(&mut conn) {
             let _ = conn.send(answer(413, &[("Connection", "close"), ("X-Early", "1")], b"too much"));
             conn.half_close();
-            let _ = conn.to_end();
+            let _ = conn.rest();
         }
     });
     let remora = sidecar(&peer);
@@ -493,7 +493,7 @@ fn a_caller_that_leaves_takes_its_call_with_it() {
         let mut conn = Conn::over(stream);
         let _ = Request::read(&mut conn);
         // Ends when remora gives the connection up.
-        let _ = conn.to_end();
+        let _ = conn.rest();
         let _ = tell.send(());
     });
     let remora = sidecar(&peer);
