@@ -202,9 +202,10 @@ fn a_hundred_mebibytes_where_ten_are_allowed() {
     let scene = Scene::new();
     for path in ["/user/x", "/calc/x", "/calc"] {
         let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
-        // Announced: refused before a byte of it is sent.
+        // Announced: refused at its first bytes, which tell what kind of caller it is.
         let mut conn = scene.conn();
         conn.send(&head).unwrap();
+        conn.send([b'x'; 100]).unwrap();
         if path != "/calc" {
             assert_problem(&conn.answer().unwrap(), "too-large", 413);
         }
