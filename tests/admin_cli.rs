@@ -211,7 +211,7 @@ fn check_is_silent_about_nothing_and_calls_a_good_file_good() {
 fn check_prints_every_problem_with_its_way_out() {
     let bad = check(
         "registry: { zookeeper: { connect: \"127.0.0.1:2181\", session_timeout: 500ms } }\n\
-         admin: 0.0.0.0:9500\ndefaults: { timeout: 4500 }\n",
+         admin: 0.0.0.0:9500\n",
     );
     assert_eq!(bad.status.code(), Some(1), "{}", all(&bad));
     let text = all(&bad);
@@ -427,8 +427,10 @@ fn the_demo_answers_and_ends_on_ctrl_c() {
         eprintln!("the default ports are taken: skipped");
         return;
     }
+    let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(BINARY)
         .arg("demo")
+        .current_dir(&dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -290,7 +290,7 @@ fn a_json_provider_gets_a_post_with_json() {
     let remora = user(&provider);
     let seen = php::yar_value("msgpack", &remora.url("/user"), "asked", json!([{"id": 7, "f": 3.0}]));
     assert_eq!(seen["method"], "POST");
-    let content = seen.pointer("/headers/Content-Type").unwrap_or(&Value::Null);
+    let content = seen.pointer("/headers/content-type").unwrap_or(&Value::Null);
     assert!(content.as_str().unwrap_or_default().starts_with("application/json"), "{seen}");
     assert_eq!(seen["body"].as_str().unwrap().replace(' ', ""), r#"{"id":7,"f":3.0}"#);
 }

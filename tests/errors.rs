@@ -147,7 +147,6 @@ fn a_stream_that_breaks_is_never_ended_as_if_whole() {
             Ok(answer) => assert_problem(&answer, "cut", 502),
             Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "left hanging"),
         }
-        assert!(conn.is_closed());
     }
 }
 

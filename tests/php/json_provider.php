@@ -20,7 +20,7 @@ if ($path === '/user/get') {
     reply(200, [
         'method' => $_SERVER['REQUEST_METHOD'],
         'query' => $_SERVER['QUERY_STRING'] ?? '',
-        'headers' => getallheaders(),
+        'headers' => array_change_key_case(getallheaders()),
         'body' => $body,
     ]);
 } elseif ($path === '/mirror') {

@@ -154,7 +154,7 @@ impl Conn {
     }
 
     /// Everything up to the peer's close.
-    pub fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? > 0 {}
         Ok(std::mem::take(&mut self.ahead))
     }
@@ -223,7 +223,7 @@ impl Conn {
                 let n = n.parse().map_err(io::Error::other)?;
                 self.exactly(n)?
             }
-            None => self.to_end()?,
+            None => self.rest()?,
         };
         Ok(())
     }

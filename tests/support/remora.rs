@@ -296,6 +296,8 @@ pub fn remora_with(args: &[&str], input: &[u8]) -> Output {
     use std::io::Write;
     let mut child = Command::new(BINARY)
         .args(args)
+        // The default registry is a file beside the caller.
+        .current_dir(std::env::temp_dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

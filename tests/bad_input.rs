@@ -1,0 +1,627 @@
+//! Rubbish from callers, providers and files: a clear answer, bounded memory, and the next call works.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::http::request;
+use support::peer::ok_json;
+use support::php;
+use support::remora::{self, BINARY};
+use support::{Answer, Conn, Peer, Port, Remora, assert_problem, assert_thrown, eventually, service, yar};
+
+const JSON: &str = "{ path: /x, encoding: json }";
+const YAR: &str = "{ encoding: yar-msgpack }";
+
+/// What one bad call may cost at most beside its own 10 MiB.
+const COST: u64 = 64 << 20;
+
+/// A sidecar with a JSON api `user/x` and a Yar api `calc/x`.
+struct Scene {
+    remora: Remora,
+    _json: Peer,
+    _yar: Peer,
+    before: u64,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let json = Peer::http(|_| ok_json(&json!({"fine": true})));
+        let calc = Peer::http(|request| {
+            support::peer::answer(200, &[], &yar::msgpack_answer(&request.body, &[0xc3]))
+        });
+        let entries = service("user", &[("x", JSON)], &[&json.address])
+            + &service("calc", &[("x", YAR)], &[&calc.address]);
+        let remora = Remora::embedded(&entries).start();
+        let mut scene = Scene { remora, _json: json, _yar: calc, before: 0 };
+        scene.still_works();
+        scene.before = scene.remora.peak_memory();
+        scene
+    }
+
+    fn conn(&self) -> Conn {
+        self.remora.conn()
+    }
+
+    /// The next calls work, by HTTP and by Yar.
+    fn still_works(&self) {
+        assert_eq!(self.remora.post("/user/x", "{}").json()["fine"], true);
+        let answer = yar::send(&self.remora, "/calc", &yar::json_request("x", "[]"));
+        assert_eq!(yar::json_payload(&answer)["r"], true);
+    }
+
+    fn unharmed(&self) {
+        self.still_works();
+        let grown = self.remora.peak_memory().saturating_sub(self.before);
+        assert!(grown < COST, "{} KiB more than before", grown >> 10);
+    }
+
+    /// Sends from a thread, since the answer may come before the end.
+    fn flood(&self, bytes: Vec<u8>) -> Option<Answer> {
+        let mut conn = self.conn();
+        let mut writer = conn.writer();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let _ = writer.write_all(&bytes);
+            });
+            conn.answer().ok()
+        })
+    }
+}
+
+#[test]
+fn half_a_head() {
+    let scene = Scene::new();
+    let mut waiting = Vec::new();
+    for part in ["", "P", "POST /user/x HTTP/1.1", "POST /user/x HTTP/1.1\r\nHost: a\r\nX"] {
+        let mut left = scene.conn();
+        left.send(part).unwrap();
+        drop(left);
+        let mut half = scene.conn();
+        half.send(part).unwrap();
+        half.half_close();
+        if let Ok(answer) = half.answer() {
+            assert!((400..500).contains(&answer.status), "{}", answer.status);
+        }
+        let mut silent = scene.conn();
+        silent.send(part).unwrap();
+        waiting.push(silent);
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_head_that_is_not_http() {
+    let scene = Scene::new();
+    let rubbish: [&[u8]; 6] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello, more or less\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /user/x HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET /user/x HTTP/1.1\r\nHost: a\r\nno colon here\r\n\r\n",
+        b"POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n",
+        b"POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+    ];
+    for bytes in rubbish {
+        let mut conn = scene.conn();
+        let _ = conn.send(bytes);
+        conn.half_close();
+        if let Ok(answer) = conn.answer() {
+            let status = answer.status;
+            assert!((400..600).contains(&status), "{status} for {}", String::from_utf8_lossy(bytes));
+        }
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_body_shorter_than_announced() {
+    let scene = Scene::new();
+    for path in ["/user/x", "/calc/x"] {
+        for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+            let mut conn = scene.conn();
+            let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n5\r\n[1");
+            conn.send(head).unwrap();
+            conn.half_close();
+            if let Ok(answer) = conn.answer() {
+                assert!(answer.status >= 400, "{path} {framing}: {}", answer.text());
+            }
+        }
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_yar_message_shorter_than_its_own_header() {
+    let scene = Scene::new();
+    let whole = yar::json_request("x", "[]");
+    for length in [10, 82, 89] {
+        let answer = scene.remora.call("POST", "/calc", &[], &whole[..length]);
+        assert!(answer.status >= 400 || answer.body.len() >= 90, "{length}: {}", answer.text());
+    }
+    let answer = yar::send(&scene.remora, "/calc", &whole[..90]);
+    assert_eq!(yar::json_payload(&answer)["e"]["code"], 10400);
+    scene.unharmed();
+}
+
+#[test]
+fn a_body_longer_than_announced() {
+    let scene = Scene::new();
+    let mut conn = scene.conn();
+    conn.send("POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}{\"and\":\"more\"}\r\n\r\n")
+        .unwrap();
+    assert_eq!(conn.answer().unwrap().json()["fine"], true);
+    // What follows is no request.
+    if let Ok(answer) = conn.answer() {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn two_framings_at_once_are_never_both_believed() {
+    let scene = Scene::new();
+    let mut conn = scene.conn();
+    conn.send(
+        "POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\nGET /nobody/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .unwrap();
+    let first = conn.answer().unwrap();
+    assert!(first.status == 200 || first.status == 400, "{}", first.status);
+    scene.unharmed();
+}
+
+#[test]
+fn a_chunk_that_is_no_chunk() {
+    let scene = Scene::new();
+    for chunk in ["zz\r\nabc\r\n", "ffffffffffffffffff\r\nabc\r\n", "3\r\nabcdef\r\n", "-1\r\n\r\n"] {
+        for path in ["/user/x", "/calc/x"] {
+            let mut conn = scene.conn();
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+            let _ = conn.send(head);
+            conn.half_close();
+            if let Ok(answer) = conn.answer() {
+                assert!(answer.status >= 400, "{chunk:?}: {}", answer.status);
+            }
+        }
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_hundred_mebibytes_where_ten_are_allowed() {
+    const SIZE: usize = 100 << 20;
+    let scene = Scene::new();
+    for path in ["/user/x", "/calc/x", "/calc"] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
+        // Announced: refused at its first bytes, which tell what kind of caller it is.
+        let mut conn = scene.conn();
+        conn.send(&head).unwrap();
+        conn.send([b'x'; 100]).unwrap();
+        if path != "/calc" {
+            assert_problem(&conn.answer().unwrap(), "too-large", 413);
+        }
+        drop(conn);
+        let mut bytes = head.into_bytes();
+        bytes.resize(bytes.len() + SIZE, b'x');
+        let answer = scene.flood(bytes).expect("the refusal is lost");
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+
+        let mut bytes =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+        for _ in 0..SIZE >> 20 {
+            bytes.extend_from_slice(b"100000\r\n");
+            bytes.resize(bytes.len() + (1 << 20), b'x');
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        let answer = scene.flood(bytes).expect("the refusal is lost");
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_hundred_mebibytes_of_yar() {
+    let scene = Scene::new();
+    let params = format!("[\"{}\"]", "x".repeat(100 << 20));
+    let message = yar::json_request("x", &params);
+    let bytes = request("POST", "/calc", &yar::HEADERS, &message);
+    drop(message);
+    let answer = scene.flood(bytes).expect("the refusal is lost");
+    let seen = yar::json_payload(&answer);
+    assert_eq!(seen["e"]["code"], 10413, "{seen}");
+    assert_eq!(seen["i"], yar::ID);
+    // PHP reads it as an exception, also when it sends first and reads then.
+    let more = json!({"timeout_ms": 20000});
+    let big = json!(["x".repeat(20 << 20)]);
+    let seen = php::yar("msgpack", &scene.remora.url("/calc"), "x", big, more);
+    assert_thrown(&seen, "TooLarge", 10413);
+    scene.unharmed();
+}
+
+#[test]
+fn a_thousand_headers() {
+    let scene = Scene::new();
+    let mut head = "GET /user/x HTTP/1.1\r\nHost: a\r\n".to_owned();
+    for n in 0..1000 {
+        head += &format!("X-Header-{n}: {n}\r\n");
+    }
+    head += "\r\n";
+    let mut conn = scene.conn();
+    let _ = conn.send(head);
+    let answer = conn.answer().unwrap();
+    assert!(answer.status == 431 || answer.status == 400, "{}", answer.status);
+    // And one header without an end.
+    let mut endless = b"GET /user/x HTTP/1.1\r\nHost: a\r\nX-Long: ".to_vec();
+    endless.resize(64 << 20, b'x');
+    if let Some(answer) = scene.flood(endless) {
+        assert!((400..500).contains(&answer.status), "{}", answer.status);
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_yar_magic_with_rubbish_behind_it() {
+    let scene = Scene::new();
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    for length in [0, 1, 7, 8, 9, 100, 5000] {
+        let mut message = yar::message("JSON", b"");
+        message.truncate(82);
+        for _ in 0..length {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            message.push(seed as u8);
+        }
+        let answer = yar::send(&scene.remora, "/calc", &message);
+        // In a packager that nobody can read, the answer is in JSON.
+        assert!(answer.status == 200 || answer.status == 400, "{}", answer.text());
+        if answer.status == 200 {
+            assert_eq!(yar::json_payload(&answer)["e"]["code"], 10400);
+        }
+    }
+    for packager in ["JSON", "MSGPACK", "PHP"] {
+        let rubbish = yar::message(packager, &[0xc1; 64]);
+        let answer = yar::send(&scene.remora, "/calc", &rubbish);
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().contains("Remora\\"), "{}", answer.text());
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_body_len_of_4_gib() {
+    let scene = Scene::new();
+    let payload = format!(r#"{{"i":{},"m":"x","p":[]}}"#, yar::ID);
+    let message = yar::message_with(b"JSON\0\0\0\0", payload.as_bytes(), u32::MAX);
+    // The length of the HTTP body counts.
+    let answer = yar::send(&scene.remora, "/calc", &message);
+    assert_eq!(yar::json_payload(&answer)["r"], true);
+    scene.unharmed();
+}
+
+#[test]
+fn lengths_that_lie_inside_msgpack() {
+    let scene = Scene::new();
+    let lies: [&[u8]; 6] = [
+        &[0xdd, 0xff, 0xff, 0xff, 0xff],
+        &[0xdf, 0xff, 0xff, 0xff, 0xff],
+        &[0x91, 0xdb, 0xff, 0xff, 0xff, 0xff],
+        &[0x91, 0xc6, 0xff, 0xff, 0xff, 0xff],
+        &[0x91, 0xc9, 0xff, 0xff, 0xff, 0xff, 5],
+        &[0x95, 1, 2],
+    ];
+    for params in lies {
+        // Toward JSON, so that all of it must be read.
+        let message = yar::msgpack_request("x", params);
+        let answer = yar::send(&scene.remora, "/user", &message);
+        assert_eq!(answer.status, 200);
+        assert!(answer.text().contains("MalformedRequest"), "{params:02x?}: {}", answer.text());
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn nesting_100_000_deep() {
+    const DEEP: usize = 100_000;
+    let scene = Scene::new();
+    let lists = "[".repeat(DEEP) + &"]".repeat(DEEP);
+    let maps = "{\"a\":".repeat(DEEP) + "1" + &"}".repeat(DEEP);
+    for body in [&lists, &maps, &"[".repeat(DEEP)] {
+        let answer = scene.remora.post("/calc/x", body);
+        assert!(matches!(answer.status, 400 | 422), "{} {}", answer.status, answer.text());
+        assert!(answer.kind().is_some(), "{}", answer.text());
+        let message = yar::json_request("x", body);
+        for service in ["/calc", "/user"] {
+            let seen = yar::json_payload(&yar::send(&scene.remora, service, &message));
+            assert_eq!(seen["s"], 64, "{seen}");
+            let code = seen["e"]["code"].as_i64().unwrap();
+            assert!(code == 10400 || code == 10422, "{seen}");
+        }
+    }
+    let mut packed = vec![0x91; DEEP];
+    packed.push(0xc0);
+    let answer = yar::send(&scene.remora, "/user", &yar::msgpack_request("x", &packed));
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("Remora\\"), "{}", answer.text());
+    scene.unharmed();
+}
+
+#[test]
+fn a_provider_that_nests_100_000_deep() {
+    let mut deep = vec![0x91; 100_000];
+    deep.push(0xc0);
+    let yar_peer = Peer::http(move |request| {
+        support::peer::answer(200, &[], &yar::msgpack_answer(&request.body, &deep))
+    });
+    let text = "[".repeat(100_000) + &"]".repeat(100_000);
+    let json_peer = Peer::http(move |_| support::peer::answer(200, &[], text.as_bytes()));
+    let entries = service("calc", &[("x", YAR)], &[&yar_peer.address])
+        + &service("user", &[("x", JSON)], &[&json_peer.address]);
+    let remora = Remora::embedded(&entries).start();
+    let answer = remora.post("/calc/x", "[]");
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let kind = answer.kind().unwrap();
+    assert!(kind == "bad-answer" || kind == "unadaptable", "{kind}");
+    let seen = yar::json_payload(&yar::send(&remora, "/user", &yar::json_request("x", "[]")));
+    assert_eq!(seen["s"], 64, "{seen}");
+    assert_eq!(remora.admin("GET", "/livez").status, 200);
+}
+
+#[test]
+fn names_that_are_no_names() {
+    let scene = Scene::new();
+    let long = format!("/{}/x", "a".repeat(10_000));
+    let long_api = format!("/user/{}", "a".repeat(10_000));
+    let targets = [
+        "/",
+        "//",
+        "/user",
+        "/user/",
+        "/../../etc/passwd",
+        "/user/../calc/x",
+        "/%2e%2e/x",
+        "/user%2fx/x",
+        "/user/%00",
+        "/_hidden/x",
+        "/.hidden/x",
+        "/user/_x",
+        "/user x/x",
+        "/\u{7528}\u{6237}/x",
+        "*",
+        "user/x",
+        &long,
+        &long_api,
+    ];
+    for target in targets {
+        let mut conn = scene.conn();
+        let _ = conn.send(request("GET", target, &[], b""));
+        let answer = conn.answer().unwrap_or_else(|e| panic!("{target:.40}: {e}"));
+        assert!((400..500).contains(&answer.status), "{target:.40}: {}", answer.status);
+        assert!(answer.body.len() < 2000, "{target:.40}: the name comes back whole");
+    }
+    let long = "a".repeat(10_000);
+    for method in ["", "../x", "_x", "x y", &long] {
+        let message = yar::json_request(method, "[]");
+        let seen = yar::json_payload(&yar::send(&scene.remora, "/calc", &message));
+        let code = seen["e"]["code"].as_i64().unwrap_or_default();
+        assert!(code == 10400 || code == 10405, "{method:.40}: {code}");
+    }
+    for target in ["/../x", "/_hidden", long.as_str()] {
+        let target = format!("/{}", target.trim_start_matches('/'));
+        let message = yar::json_request("x", "[]");
+        let seen = yar::json_payload(&yar::send(&scene.remora, &target, &message));
+        assert_eq!(seen["s"], 64, "{target:.40}");
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn ten_thousand_names_that_nobody_has() {
+    let scene = Scene::new();
+    let mut conn = scene.conn();
+    for n in 0..10_000 {
+        let target = format!("/nobody-{n}/x");
+        let answer = conn.request("GET", &target, &[], b"").unwrap();
+        assert_eq!(answer.status, 404, "{target}");
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_provider_that_never_ends_its_head() {
+    let head = Peer::raw(|stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = conn.send("HTTP/1.1 200 OK\r\n");
+        while conn.send(b"X-More: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n").is_ok() {}
+    });
+    let entries = service("user", &[("x", JSON)], &[&head.address]);
+    let remora = Remora::embedded(&entries).start();
+    let before = remora.peak_memory();
+    assert_eq!(remora.get("/user/x").status, 502);
+    let grown = remora.peak_memory() - before;
+    assert!(grown < COST, "{} KiB more than before", grown >> 10);
+}
+
+#[test]
+fn a_provider_that_never_ends_its_body_for_a_yar_caller() {
+    let body = Peer::raw(|stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(65536));
+        while conn.send(&chunk).is_ok() {}
+    });
+    for encoding in [JSON, YAR] {
+        let entries = service("user", &[("x", encoding)], &[&body.address]);
+        let remora = Remora::embedded(&entries).start();
+        let before = remora.peak_memory();
+        let seen = php::yar("json", &remora.url("/user"), "x", json!([]), json!({}));
+        assert_eq!(seen["exception"], "Yar_Server_Exception", "{seen}");
+        assert!(seen["type"].as_str().unwrap().starts_with("Remora\\"), "{seen}");
+        let grown = remora.peak_memory() - before;
+        assert!(grown < 2 * COST, "{} KiB more than before", grown >> 10);
+    }
+}
+
+#[test]
+fn many_silent_connections() {
+    let scene = Scene::new();
+    let silent: Vec<Conn> = (0..500).map(|_| scene.conn()).collect();
+    scene.unharmed();
+    drop(silent);
+    scene.unharmed();
+}
+
+/// Runs `remora run` that must not come up, and gives its code and what it said.
+fn refused(config: &str) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("remora.yaml");
+    fs::write(&file, config).unwrap();
+    let mut child = Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(&file)
+        .current_dir(&dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut tries = 0;
+    while child.try_wait().unwrap().is_none() {
+        tries += 1;
+        if tries > 1000 {
+            remora::signal("KILL", &child.id().to_string());
+            panic!("still running: {config}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), text.into_owned())
+}
+
+#[test]
+fn a_configuration_with_a_typo() {
+    let (admin, listen) = (Port::free(), Port::free());
+    let good = format!("admin: \"{}\"\n", admin.address());
+    let (code, text) = refused(&format!("{good}lisen: [\"{}\"]\n", listen.address()));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("lisen") && text.contains("listen"), "{text}");
+    for (typo, named) in [
+        ("defaults: { timeout: soon }\n", "timeout"),
+        ("drain: 10\n", "drain"),
+        ("workers: many\n", "workers"),
+        ("registry: { layout: bush }\n", "bush"),
+        ("listen: [\"nowhere\"]\n", "nowhere"),
+        ("drain: [\n", "remora.yaml"),
+        ("caller: { name: web, key_file: /nowhere/key }\n", "/nowhere/key"),
+        ("defaults: { timeout: \"${NOT_SET_ANYWHERE}\" }\n", "NOT_SET_ANYWHERE"),
+    ] {
+        let (code, text) = refused(&format!("{good}{typo}"));
+        assert_eq!(code, 1, "{typo}: {text}");
+        assert!(text.contains(named), "{typo}: {text}");
+        assert!(!text.contains("panicked"), "{typo}: {text}");
+    }
+}
+
+#[test]
+fn a_port_already_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (admin, listen) = (Port::free(), Port::free());
+    for config in [
+        format!("listen: [\"{address}\"]\nadmin: \"{}\"\n", admin.address()),
+        format!("listen: [\"{}\"]\nadmin: \"{address}\"\n", listen.address()),
+    ] {
+        let (code, text) = refused(&config);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains(&address), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+}
+
+#[test]
+fn a_registry_file_cut_in_half() {
+    let peer = Peer::named("a");
+    let whole = service("user", &[("x", JSON)], &[&peer.address]);
+    // In the middle of a value, so that it is no YAML.
+    let half = &whole[..whole.find("encoding").unwrap() + 4];
+    let remora = Remora::embedded(&whole).start();
+    assert_eq!(remora.get("/user/x").status, 200);
+    remora.edit_registry(half);
+    support::throughout("the last good view", Duration::from_secs(2), || remora.get("/user/x").status == 200);
+    eventually("the log names the file", Duration::from_secs(5), || remora.log().contains("registry.yaml"));
+    let second = Peer::named("b");
+    remora.edit_registry(&service("user", &[("x", JSON)], &[&second.address]));
+    eventually("the mended file is followed", Duration::from_secs(5), || {
+        remora.get("/user/x").json()["peer"] == "b"
+    });
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registry.yaml");
+    fs::write(&file, half).unwrap();
+    let (admin, listen) = (Port::free(), Port::free());
+    let (code, text) = refused(&format!(
+        "registry: {{ embedded: {{ file: {} }} }}\nlisten: [\"{}\"]\nadmin: \"{}\"\n",
+        file.display(),
+        listen.address(),
+        admin.address(),
+    ));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("registry.yaml"), "{text}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), half, "the file was overwritten");
+}
+
+#[test]
+fn rubbish_in_entries_of_the_registry_file() {
+    let peer = Peer::named("a");
+    let entries = service("user", &[("x", JSON)], &[&peer.address])
+        + "/api/user/broken: [1, 2]\n\
+           /api/user/odd: { path: 7 }\n\
+           /nowhere/at/all: {}\n\
+           \"/address/user/no-port\": {}\n";
+    let remora = Remora::embedded(&entries).start();
+    assert_eq!(remora.get("/user/x").status, 200);
+    let page = remora.page("/services/user").to_string();
+    for path in ["/api/user/broken", "/api/user/odd", "/address/user/no-port"] {
+        assert!(page.contains(path), "no {path} in {page}");
+    }
+}
+
+#[test]
+fn a_registry_file_that_is_missing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let remora = Remora::embedded("{}").start();
+    assert_eq!(remora.get("/user/x").status, 404);
+    drop(remora);
+    let file = dir.path().join("made.yaml");
+    let remora =
+        Remora::embedded("{}").env("REMORA_REGISTRY__EMBEDDED__FILE", file.to_str().unwrap()).start();
+    assert!(file.exists());
+    assert_eq!(remora.get("/user/x").status, 404);
+}
+
+#[test]
+fn a_stale_unix_socket_is_no_obstacle() {
+    let peer = Peer::echo();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stale.sock");
+    // Bound and left behind, as by a process that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let remora = Remora::embedded(&service("user", &[("x", JSON)], &[&peer.address]))
+        .env("REMORA_LISTEN", &format!("[\"unix:{}\"]", path.display()))
+        .start();
+    let answer: Value = Conn::open_unix(&path).request("GET", "/user/x", &[], b"").unwrap().json();
+    assert_eq!(answer["method"], "GET");
+    drop(remora);
+}
