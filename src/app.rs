@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Pages};
-use crate::config::{Bind, Caller, Config, OwnProvider};
+use crate::config::{Bind, Caller, Config};
 use crate::directory::Directory;
 use crate::gateway::Worker;
 use crate::listen;
@@ -81,7 +81,7 @@ impl App {
         if let Some(socket) = telemetry_socket {
             control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));
         }
-        let left = announce(source, &config.providers, &admin.drain);
+        let left = announce(source, &config, &admin.drain);
 
         let (stop_workers, stop) = watch::channel(false);
         let make = Make { directory, telemetry, caller: config.caller, defaults: config.defaults, stop };
@@ -179,10 +179,10 @@ fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
 }
 
 /// Starts the probes of this host's providers and what keeps the healthy ones registered.
-fn announce(source: Source, providers: &[OwnProvider], drain: &watch::Sender<bool>) -> JoinSet<()> {
+fn announce(source: Source, config: &Config, drain: &watch::Sender<bool>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let mut own = Vec::new();
-    for provider in providers {
+    for provider in &config.providers {
         let (tell, healthy) = watch::channel(provider.health.is_none());
         if let Some(check) = provider.health.clone() {
             let mut stop = drain.subscribe();
@@ -191,7 +191,7 @@ fn announce(source: Source, providers: &[OwnProvider], drain: &watch::Sender<boo
                 probe::watch(address, check, tell, socket::stopped(&mut stop)).await;
             });
         }
-        own.push(Own { provider: provider.clone(), healthy });
+        own.push(Own { provider: provider.clone(), idc: config.host.idc.clone(), healthy });
     }
     tasks.spawn(registry::announce(source, own, drain.subscribe()));
     tasks

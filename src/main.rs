@@ -1,2 +1,5 @@
 //! The `remora` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    remora::cli::main()
+}

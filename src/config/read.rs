@@ -128,9 +128,11 @@ fn put(tree: &mut Map<String, Value>, levels: &[String], value: Value) {
 
 /// A number stays a number only where it shows as it was written: `0123` is a text.
 fn scalar_as_written(value: Value, text: &str) -> Value {
-    match value {
-        Value::Number(_) | Value::Bool(_) if value.to_string() != text => Value::String(text.into()),
-        other => other,
+    let shown = value.to_string();
+    if (value.is_number() || value.is_boolean()) && shown != text {
+        Value::String(text.into())
+    } else {
+        value
     }
 }
 

@@ -194,7 +194,7 @@ fn private(bind: Bind) -> Result<Bind, String> {
         Bind::Tcp(at) if !at.ip().to_canonical().is_loopback() => Err(format!(
             "{at} can be reached from other hosts; take 127.0.0.1 or a unix socket, and `telemetry` for probes"
         )),
-        private => Ok(private),
+        private @ (Bind::Tcp(_) | Bind::Unix(_)) => Ok(private),
     }
 }
 

@@ -34,7 +34,7 @@ pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiv
 async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let each_stop = stop.clone();
-    let mut take = |stream, connections: &mut JoinSet<()>| match stream {
+    let take = |stream, connections: &mut JoinSet<()>| match stream {
         Stream::Tcp(stream) => {
             drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone())))
         }

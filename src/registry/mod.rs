@@ -1,3 +1,311 @@
 //! Keeps the view equal to the registry, and this host's providers in it.
+//!
+//! [`open`] chooses the source, [`run`] feeds a [`Directory`] from it, [`announce`] writes the
+//! other way. Paths are below the configured root: they start with `/` and never end with it.
 
+mod announce;
+mod embedded;
+mod follow;
 pub mod layout;
+mod mirror;
+mod status;
+mod watches;
+mod zookeeper;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::config;
+use crate::directory::{Directory, Want};
+use crate::model::Layout;
+use layout::Scope;
+use status::Status;
+
+pub use announce::{Own, announce};
+pub use embedded::OpenError;
+pub use status::{OwnReport, StatusReport};
+
+/// One node of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Where it stands.
+    pub path: String,
+    /// Its bytes, or why they can't be had.
+    pub data: Result<Vec<u8>, String>,
+    /// Gone when whoever made it is gone.
+    pub ephemeral: bool,
+}
+
+/// The connection to the registry, as it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Link {
+    /// Grows with every (re)connection; watches of an earlier one are lost.
+    epoch: u64,
+    /// Whether the registry can be asked now.
+    up: bool,
+}
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The node, or the parent of a new one, is not there.
+    NoNode,
+    /// The node is there already.
+    Exists,
+    /// The node is no longer as it was read.
+    Changed,
+    /// It may or may not have been done: look before trying again.
+    Unknown(String),
+    /// It was refused, and will be again.
+    Refused(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::NoNode => f.write_str("the node is not there"),
+            Trouble::Exists => f.write_str("the node is there already"),
+            Trouble::Changed => f.write_str("the node was changed by somebody else"),
+            Trouble::Unknown(reason) | Trouble::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// Whose a node is that stands where an own provider belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// This session's.
+    Me,
+    /// Left over from an earlier session of this process.
+    FormerMe,
+    /// Another session's, living or not.
+    Other,
+    /// Nobody's: it is persistent.
+    Nobody,
+}
+
+/// A node that stands where an own provider belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    owner: Owner,
+    version: i32,
+    data: Vec<u8>,
+}
+
+/// Paths that changed since somebody last looked: bounded by what there is, however often it changes.
+#[derive(Default)]
+pub(crate) struct Changes {
+    paths: Mutex<BTreeSet<String>>,
+    notify: Notify,
+}
+
+impl Changes {
+    fn note(&self, path: String) {
+        lock(&self.paths).insert(path);
+        self.notify.notify_one();
+    }
+
+    async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *lock(&self.paths))
+    }
+}
+
+/// What a watch covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The node itself.
+    Node,
+    /// The node and everything below it.
+    Subtree,
+}
+
+/// A watch, until dropped.
+enum Watching {
+    ZooKeeper { _watch: zookeeper::Watch },
+    Embedded { _watch: embedded::Watch },
+}
+
+/// The registry, cheap to clone.
+#[derive(Clone)]
+pub struct Source {
+    kind: Kind,
+    layout: Layout,
+    status: Arc<Status>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Embedded(Arc<embedded::Embedded>),
+    ZooKeeper(Arc<zookeeper::ZooKeeper>),
+}
+
+/// Opens the registry; ZooKeeper is reached later, by [`run`], whether it is there yet or not.
+///
+/// Fails where the embedded file can't be made or read.
+pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
+    let status = Arc::new(Status::default());
+    let kind = match &config.source {
+        config::Source::Embedded { file } => {
+            Kind::Embedded(Arc::new(embedded::Embedded::open(file, &config.root, status.clone())?))
+        }
+        config::Source::ZooKeeper { connect, session_timeout } => Kind::ZooKeeper(Arc::new(
+            zookeeper::ZooKeeper::new(connect, *session_timeout, &config.root, status.clone()),
+        )),
+    };
+    Ok(Source { kind, layout: config.layout, status })
+}
+
+/// Keeps `directory` equal to the registry; ends soon after `stop` turns true, the session closed.
+pub async fn run(
+    source: Source,
+    directory: Arc<Directory>,
+    wants: mpsc::Receiver<Want>,
+    stop: watch::Receiver<bool>,
+) {
+    tokio::join!(source.supervise(stop.clone()), follow::follow(&source, &directory, wants, stop));
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// How the nodes are laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Whether the registry was reached once.
+    pub fn ready(&self) -> bool {
+        self.status.ready()
+    }
+
+    /// How it stands with the registry now.
+    pub fn status(&self) -> StatusReport {
+        let (source, session) = match &self.kind {
+            Kind::Embedded(_) => ("embedded", None),
+            Kind::ZooKeeper(zookeeper) => ("zookeeper", zookeeper.session()),
+        };
+        self.status.report(source, self.link().borrow().up, session)
+    }
+
+    /// Keeps the connection, or the file, until `stop` turns true.
+    pub async fn supervise(&self, stop: watch::Receiver<bool>) {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.supervise(stop).await,
+            Kind::ZooKeeper(zookeeper) => zookeeper.supervise(stop).await,
+        }
+    }
+
+    /// Waits until the registry can be asked; fails after `patience` with what is wrong.
+    pub async fn reached(&self, patience: Duration) -> Result<(), Trouble> {
+        let mut link = self.link();
+        let reached = tokio::time::timeout(patience, link.wait_for(|link| link.up)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Trouble::Unknown(self.status.first_problem().unwrap_or_else(|| {
+                    format!("the registry did not answer within {}s", patience.as_secs())
+                })))
+            }
+        }
+    }
+
+    /// Every node of `scopes` that exists.
+    pub async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => Ok(embedded.read(scopes)),
+            Kind::ZooKeeper(zookeeper) => zookeeper.read(scopes).await,
+        }
+    }
+
+    /// Writes a lasting node, with its parents where they are missing.
+    pub async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.put(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.put(path, data).await,
+        }
+    }
+
+    /// Removes a node and everything below it.
+    pub async fn remove(&self, path: &str) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.remove(path),
+            Kind::ZooKeeper(zookeeper) => zookeeper.remove(path).await,
+        }
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.link(),
+            Kind::ZooKeeper(zookeeper) => zookeeper.link(),
+        }
+    }
+
+    /// Bytes that stand before every path on its way to the registry.
+    fn path_overhead(&self) -> usize {
+        match &self.kind {
+            Kind::Embedded(_) => 0,
+            Kind::ZooKeeper(zookeeper) => zookeeper.path_overhead(),
+        }
+    }
+
+    /// Watches all `paths`, sent at once; one outcome per path.
+    async fn watch(
+        &self,
+        paths: &[String],
+        reach: Reach,
+        changes: &Arc<Changes>,
+    ) -> Vec<Result<Watching, Trouble>> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.watch(paths, reach, changes),
+            Kind::ZooKeeper(zookeeper) => zookeeper.watch(paths, reach, changes).await,
+        }
+    }
+
+    async fn held(&self, path: &str) -> Result<Option<Held>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => Ok(embedded.held(path)),
+            Kind::ZooKeeper(zookeeper) => zookeeper.held(path).await,
+        }
+    }
+
+    async fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.create_ephemeral(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.create_ephemeral(path, data).await,
+        }
+    }
+
+    /// In one step: deletes the node if it still has this version, and makes it anew as ours.
+    async fn take_over(&self, path: &str, version: i32, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.create_ephemeral(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.take_over(path, version, data).await,
+        }
+    }
+
+    async fn release(&self, path: &str, version: i32) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.release(path),
+            Kind::ZooKeeper(zookeeper) => zookeeper.release(path, version).await,
+        }
+    }
+}
+
+/// The value, also after a panic elsewhere: every writer leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,111 @@
+//! `remora check`: tells all that is wrong with a configuration.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{print, runtime};
+use crate::config::{self, Ask, Config, OwnProvider, Source};
+use crate::registry::{self, layout::Kind};
+use crate::units::show_duration;
+
+/// How long the registry may take to be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(file: Option<&Path>, connect: bool) -> Result<(), String> {
+    let config = match config::load(file, config::environment()) {
+        Ok(config) => config,
+        Err(problems) => {
+            print(&format!("{problems}\n"))?;
+            return Err(counted(problems.0.len(), "problem"));
+        }
+    };
+    print(&summary(file, &config))?;
+    if connect { reach(&config) } else { Ok(()) }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// What the configuration comes to, a line each.
+fn summary(file: Option<&Path>, config: &Config) -> String {
+    let source = match &config.registry.source {
+        Source::Embedded { file } => format!("embedded, in {}", file.display()),
+        Source::ZooKeeper { connect, session_timeout } => {
+            format!("ZooKeeper at {connect}, sessions of {}", show_duration(*session_timeout))
+        }
+    };
+    let root = if config.registry.root.is_empty() { "/" } else { &config.registry.root };
+    let layout = match config.registry.layout {
+        crate::model::Layout::Flat => "flat",
+        crate::model::Layout::Tree => "tree",
+    };
+    let listen: Vec<_> = config.listen.iter().map(|listen| listen.bind.to_string()).collect();
+    let mut lines = vec![
+        ("registry", format!("{source}; layout {layout}, root {root}")),
+        ("listen", listen.join(", ")),
+        ("admin", config.admin.to_string()),
+    ];
+    lines.extend(config.telemetry.iter().map(|bind| ("telemetry", bind.to_string())));
+    let idc = config.host.idc.as_ref().map(|idc| format!(" in {idc}")).unwrap_or_default();
+    lines.push(("host", format!("{}{idc}", config.host.name)));
+    lines.extend(config.caller.iter().map(|caller| ("caller", caller.name.to_string())));
+    lines.extend(config.providers.iter().map(|own| ("provider", provider(own))));
+    let workers = counted(config.workers, "worker");
+    lines.push(("process", format!("{workers}, drains for {}", show_duration(config.drain))));
+    lines.extend(config.notes.iter().map(|note| ("note", note.clone())));
+
+    let name = file.map_or("the defaults".into(), |file| file.display().to_string());
+    let mut text = format!("{name}: good\n");
+    for (what, line) in lines {
+        // writing to a String never fails
+        let _ = writeln!(text, "  {what:<10} {line}");
+    }
+    text
+}
+
+fn provider(own: &OwnProvider) -> String {
+    let health = own.health.as_ref().map_or("no check".into(), |health| {
+        let ask = match &health.ask {
+            Ask::Http(path) => format!("GET {path}"),
+            Ask::Tcp => "connects".into(),
+        };
+        format!("{ask} every {}", show_duration(health.interval))
+    });
+    format!("{} at {}, {health}", own.service, own.address)
+}
+
+/// Reaches the registry and reads every service in it as the sidecar would.
+fn reach(config: &Config) -> Result<(), String> {
+    runtime()?.block_on(async {
+        let source = registry::open(&config.registry).map_err(|e| e.to_string())?;
+        let (stop, stopped) = watch::channel(false);
+        let looked = async {
+            let outcome = look(&source).await;
+            stop.send_replace(true);
+            outcome
+        };
+        tokio::join!(looked, source.supervise(stopped)).0
+    })
+}
+
+async fn look(source: &registry::Source) -> Result<(), String> {
+    source.reached(PATIENCE).await.map_err(|e| e.to_string())?;
+    let layout = source.layout();
+    let listed = source.read(&layout.list(Kind::Service, None)).await.map_err(|e| e.to_string())?;
+    let names: BTreeSet<_> = listed.iter().filter_map(|node| layout.service_of(&node.path)).collect();
+    let mut bad = Vec::new();
+    for name in &names {
+        let nodes = source.read(&layout.scopes(name)).await.map_err(|e| e.to_string())?;
+        bad.extend(layout.parse(name, &nodes, None).map(|service| service.skipped).unwrap_or_default());
+    }
+    print(&format!("  {:<10} {}\n", "reached", counted(names.len(), "service")))?;
+    for node in &bad {
+        print(&format!("{}: {}\n", node.path, node.reason))?;
+    }
+    if bad.is_empty() { Ok(()) } else { Err(counted(bad.len(), "node") + " can't be read") }
+}

@@ -1,0 +1,187 @@
+//! `remora registry`: reads and writes the registry's entries.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+use super::{configuration, print, runtime};
+use crate::names::ServiceName;
+use crate::registry::layout::{Kind, Scope};
+use crate::registry::{self, Node, Source};
+
+/// How long the registry may take to be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// The configuration that names the registry; without it every default holds
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show one entry
+    Get {
+        /// service, api, address or access
+        kind: KindArg,
+        /// user, user/get, user/10.0.0.5:8080, user/web
+        name: String,
+        #[arg(short, long, default_value = "yaml")]
+        output: Form,
+    },
+    /// Make or replace an entry
+    Put {
+        /// service, api, address or access
+        kind: KindArg,
+        /// user, user/get, user/10.0.0.5:8080, user/web
+        name: String,
+        /// The entry's fields; without them all defaults hold
+        #[arg(default_value = "{}")]
+        json: String,
+    },
+    /// Remove an entry and what stands below it
+    Rm {
+        /// service, api, address or access
+        kind: KindArg,
+        /// user, user/get, user/10.0.0.5:8080, user/web
+        name: String,
+    },
+    /// List entries
+    Ls {
+        /// services, apis, addresses or access
+        kind: KindArg,
+        /// Only those of this service
+        service: Option<String>,
+        #[arg(short, long, default_value = "table")]
+        output: Form,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArg {
+    #[value(alias = "services")]
+    Service,
+    #[value(alias = "apis")]
+    Api,
+    #[value(alias = "addresses")]
+    Address,
+    Access,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Form {
+    Json,
+    Yaml,
+    Table,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Service => Kind::Service,
+            KindArg::Api => Kind::Api,
+            KindArg::Address => Kind::Address,
+            KindArg::Access => Kind::Access,
+        }
+    }
+}
+
+/// Runs one command; fails with the message to print.
+pub(super) fn run(args: Args) -> Result<(), String> {
+    let config = configuration(args.config.as_deref())?;
+    let source = registry::open(&config.registry).map_err(|e| e.to_string())?;
+    runtime()?.block_on(async {
+        let (stop, stopped) = watch::channel(false);
+        let supervised = source.supervise(stopped);
+        let done = async {
+            let reached = source.reached(PATIENCE).await.map_err(|e| format!("the registry: {e}"));
+            let outcome = match reached {
+                Ok(()) => carry_out(&source, args.command).await,
+                Err(reason) => Err(reason),
+            };
+            stop.send_replace(true);
+            outcome
+        };
+        tokio::join!(supervised, done).1
+    })
+}
+
+async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
+    let path_of = |kind: KindArg, name: &str| source.layout().node_path(kind.into(), name);
+    match command {
+        Command::Get { kind, name, output } => {
+            let scope = Scope::node(path_of(kind, &name)?);
+            let nodes = source.read(&[scope]).await.map_err(|e| e.to_string())?;
+            let node = nodes.first().ok_or_else(|| missing(&name))?;
+            print(&show(output, &[(name, value(node)?)])?)
+        }
+        Command::Put { kind, name, json } => {
+            let path = path_of(kind, &name)?;
+            source.layout().check(kind.into(), &name, json.as_bytes())?;
+            source.put(&path, json.as_bytes()).await.map_err(|e| format!("{path}: {e}"))
+        }
+        Command::Rm { kind, name } => {
+            let path = path_of(kind, &name)?;
+            let scope = Scope::node(path.clone());
+            let nodes = source.read(&[scope]).await.map_err(|e| e.to_string())?;
+            nodes.first().ok_or_else(|| missing(&name))?;
+            source.remove(&path).await.map_err(|e| format!("{path}: {e}"))
+        }
+        Command::Ls { kind, service, output } => {
+            let service =
+                service.map(|name| ServiceName::new(&name)).transpose().map_err(|e| e.to_string())?;
+            list(source, kind.into(), service.as_ref(), output).await
+        }
+    }
+}
+
+async fn list(source: &Source, kind: Kind, of: Option<&ServiceName>, output: Form) -> Result<(), String> {
+    let layout = source.layout();
+    let nodes = source.read(&layout.list(kind, of)).await.map_err(|e| e.to_string())?;
+    let mut entries: Vec<(String, Value)> = Vec::new();
+    for node in &nodes {
+        let Some(name) = layout.entry(kind, &node.path) else { continue };
+        let data = if layout.node_path(kind, &name).as_deref() == Ok(node.path.as_str()) {
+            value(node).unwrap_or_else(|reason| json!({ "unreadable": reason }))
+        } else {
+            json!({})
+        };
+        match entries.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) if *known == json!({}) => *known = data,
+            Some(_) => {}
+            None => entries.push((name, data)),
+        }
+    }
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    print(&show(output, &entries)?)
+}
+
+fn missing(name: &str) -> String {
+    format!("{name} is not in the registry")
+}
+
+fn value(node: &Node) -> Result<Value, String> {
+    let data = node.data.as_ref().map_err(|reason| format!("{}: {reason}", node.path))?;
+    if data.is_empty() {
+        return Ok(json!({}));
+    }
+    serde_json::from_slice(data).map_err(|e| format!("{}: it is not JSON: {e}", node.path))
+}
+
+fn show(form: Form, entries: &[(String, Value)]) -> Result<String, String> {
+    let all: Map<String, Value> = entries.iter().cloned().collect();
+    match form {
+        Form::Json => Ok(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"),
+        Form::Yaml => serde_saphyr::to_string(&all).map_err(|e| e.to_string()),
+        Form::Table => {
+            let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            Ok(entries.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect())
+        }
+    }
+}

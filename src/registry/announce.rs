@@ -1,0 +1,238 @@
+//! Keeps this host's providers registered: a node of its own for each, while it is healthy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching};
+use crate::config::OwnProvider;
+
+/// How often the node is looked at, whatever happens.
+const CHECK: Duration = Duration::from_secs(10);
+/// How long a node that another living process took is left alone.
+const SUPERSEDED: Duration = Duration::from_secs(180);
+/// How long leaving may take in all.
+const LEAVE: Duration = Duration::from_secs(2);
+/// Steps of one registration: create, look, take over, and again where others write too.
+const MAX_STEPS: usize = 8;
+
+/// A provider of this host.
+pub struct Own {
+    /// As configured.
+    pub provider: OwnProvider,
+    /// The data centre it is in, written to its node.
+    pub idc: Option<String>,
+    /// Registered while true.
+    pub healthy: watch::Receiver<bool>,
+}
+
+/// How a registration ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    /// The node is ours.
+    Ours,
+    /// The node is somebody else's, and stays so.
+    Theirs(&'static str),
+    /// Nobody knows; the next try will see.
+    Open(String),
+}
+
+struct Announcer {
+    source: Source,
+    path: String,
+    data: Vec<u8>,
+    healthy: watch::Receiver<bool>,
+    changes: Arc<Changes>,
+    watch: Option<Watching>,
+    watched_epoch: u64,
+    /// Whether the node was ours once: then another's is no left-over of a former process.
+    was_ours: bool,
+    /// Whether the node is ours as far as we know.
+    ours: bool,
+    failures: u32,
+    next: Instant,
+}
+
+/// Keeps every provider of `own` registered while it is healthy; returns once all have left,
+/// at most 2 s after `leave` turned true.
+pub async fn announce(source: Source, own: Vec<Own>, leave: watch::Receiver<bool>) {
+    let mut providers = JoinSet::new();
+    for own in own {
+        match Announcer::new(&source, own) {
+            Ok(announcer) => drop(providers.spawn(announcer.run(leave.clone()))),
+            Err((service, reason)) => source.status.own(&service, false, Some(reason)),
+        }
+    }
+    while providers.join_next().await.is_some() {}
+}
+
+impl Announcer {
+    fn new(source: &Source, own: Own) -> Result<Self, (String, String)> {
+        let path = source.layout().own_provider_path(&own.provider);
+        let path = path.map_err(|reason| (own.provider.service.clone(), reason))?;
+        source.status.own(&path, false, None);
+        Ok(Self {
+            source: source.clone(),
+            path,
+            data: payload(&own),
+            healthy: own.healthy,
+            changes: Arc::default(),
+            watch: None,
+            watched_epoch: 0,
+            was_ours: false,
+            ours: false,
+            failures: 0,
+            next: now(),
+        })
+    }
+
+    async fn run(mut self, mut leave: watch::Receiver<bool>) {
+        let mut link = self.source.link();
+        // a health check that ended says nothing new
+        let mut checked = true;
+        loop {
+            let linked = *link.borrow_and_update();
+            if linked.up {
+                tokio::select! {
+                    _ = leave.wait_for(|leave| *leave) => break,
+                    () = self.reconcile(linked) => {}
+                }
+            } else {
+                self.next = now() + CHECK;
+            }
+            tokio::select! {
+                _ = leave.wait_for(|leave| *leave) => break,
+                Ok(()) = link.changed() => self.next = now(),
+                changed = self.healthy.changed(), if checked => {
+                    checked = changed.is_ok();
+                    self.next = now();
+                }
+                () = self.changes.changed() => {
+                    self.changes.take();
+                    self.next = now();
+                }
+                () = tokio::time::sleep_until(self.next.into()) => {}
+            }
+        }
+        // bounded: a registry that hangs must not hold up the shutdown
+        let _ = tokio::time::timeout(LEAVE, self.leave()).await;
+    }
+
+    /// Brings the node in line with the health, and chooses when to look again.
+    async fn reconcile(&mut self, link: Link) {
+        self.watch(link).await;
+        let wanted = *self.healthy.borrow_and_update();
+        let claim = if wanted { self.claim().await } else { self.withdraw().await };
+        let (pause, note) = match claim {
+            Claim::Ours => (CHECK, None),
+            Claim::Theirs(why) => (SUPERSEDED, Some(why.to_owned())),
+            Claim::Open(reason) => {
+                self.failures += 1;
+                let most = (100u64 << self.failures.min(5)).min(2000);
+                (Duration::from_millis(fastrand::u64(10..=most)), Some(reason))
+            }
+        };
+        if note.is_none() {
+            self.failures = 0;
+        }
+        self.next = now() + pause;
+        let unhealthy = (!wanted).then(|| "its health check fails".to_owned());
+        self.source.status.own(&self.path, self.ours, note.or(unhealthy));
+    }
+
+    /// Hears of the node's end; a watch of an earlier connection is deaf.
+    async fn watch(&mut self, link: Link) {
+        if self.watch.is_some() && self.watched_epoch == link.epoch {
+            return;
+        }
+        let paths = [self.path.clone()];
+        let outcome = self.source.watch(&paths, Reach::Node, &self.changes).await.pop();
+        self.watch = outcome.and_then(Result::ok);
+        self.watched_epoch = link.epoch;
+    }
+
+    /// Makes the node ours, reading before every write: what stands right is not touched.
+    async fn claim(&mut self) -> Claim {
+        for _ in 0..MAX_STEPS {
+            let step = match self.source.held(&self.path).await {
+                Ok(None) => self.source.create_ephemeral(&self.path, &self.data).await,
+                Ok(Some(held)) if held.owner == Owner::Me && held.data == self.data => {
+                    (self.was_ours, self.ours) = (true, true);
+                    return Claim::Ours;
+                }
+                Ok(Some(held)) => match self.may_take(&held) {
+                    Ok(()) => self.source.take_over(&self.path, held.version, &self.data).await,
+                    Err(why) => {
+                        self.ours = false;
+                        return Claim::Theirs(why);
+                    }
+                },
+                Err(trouble) => Err(trouble),
+            };
+            match step {
+                // looked at once more: only what was read counts
+                Ok(()) | Err(Trouble::Exists | Trouble::Changed | Trouble::NoNode) => {}
+                Err(trouble @ (Trouble::Unknown(_) | Trouble::Refused(_))) => {
+                    return Claim::Open(trouble.to_string());
+                }
+            }
+        }
+        Claim::Open("others keep changing the node".into())
+    }
+
+    /// Whether a node that is not as it should be may be replaced.
+    fn may_take(&self, held: &Held) -> Result<(), &'static str> {
+        match held.owner {
+            Owner::Me | Owner::FormerMe => Ok(()),
+            // what a former process left behind would end with its session, and take us with it
+            Owner::Other if !self.was_ours => Ok(()),
+            Owner::Other => {
+                Err("another process registered the same address; it keeps the node while it lives")
+            }
+            Owner::Nobody => Err("a lasting node stands in its place; remove it with `remora registry rm`"),
+        }
+    }
+
+    async fn withdraw(&mut self) -> Claim {
+        let outcome = match self.source.held(&self.path).await {
+            Ok(Some(Held { owner: Owner::Me | Owner::FormerMe, version, .. })) => {
+                self.source.release(&self.path, version).await
+            }
+            Ok(_) => Ok(()),
+            Err(trouble) => Err(trouble),
+        };
+        match outcome {
+            Ok(()) | Err(Trouble::NoNode) => {
+                self.ours = false;
+                Claim::Ours
+            }
+            Err(trouble) => Claim::Open(trouble.to_string()),
+        }
+    }
+
+    async fn leave(&mut self) {
+        for _ in 0..MAX_STEPS {
+            if self.withdraw().await == Claim::Ours {
+                return self.source.status.own(&self.path, false, Some("it has left".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn payload(own: &Own) -> Vec<u8> {
+    let mut fields = serde_json::Map::new();
+    if let Some(weight) = own.provider.weight {
+        fields.insert("weight".into(), weight.into());
+    }
+    if let Some(idc) = &own.idc {
+        fields.insert("idc".into(), idc.as_str().into());
+    }
+    serde_json::Value::Object(fields).to_string().into_bytes()
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,369 @@
+//! The registry in memory, kept in a YAML file of this host and followed when that is edited.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::layout::Scope;
+use super::status::Status;
+use super::{Changes, Held, Link, Node, Owner, Reach, Trouble, Watching, lock};
+
+/// How often the file is looked at.
+const POLL: Duration = Duration::from_millis(200);
+/// A file untouched for this long is not read again to see whether it changed.
+const SETTLED: Duration = Duration::from_secs(2);
+
+const HEADER: &str = "\
+# Services known to remora: one path per entry, its data beside it. Edits take effect at once.
+# Comments above the first entry stay when `remora registry put` writes this file.
+#
+# /service/user: { access: open }
+# /api/user/get: { path: /user/get, method: POST }
+# /address/user: { addresses: [ { address: \"127.0.0.1:8080\" } ] }
+";
+
+/// Why the registry can't be opened; its Display names the file and the way out.
+#[derive(Debug)]
+pub struct OpenError {
+    file: PathBuf,
+    problem: String,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "registry.embedded.file: {}: {}", self.file.display(), self.problem)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// A watch, until dropped.
+pub(super) type Watch = Arc<Watcher>;
+
+pub(super) struct Watcher {
+    path: String,
+    reach: Reach,
+    changes: Arc<Changes>,
+}
+
+pub(super) struct Embedded {
+    file: PathBuf,
+    root: String,
+    tree: Mutex<Tree>,
+    link: watch::Sender<Link>,
+    status: Arc<Status>,
+}
+
+#[derive(Default)]
+struct Tree {
+    root: String,
+    seen: Seen,
+    /// Entries of the file, by full path.
+    lasting: BTreeMap<String, Vec<u8>>,
+    ephemeral: BTreeMap<String, Vec<u8>>,
+    /// Both, and the parents they imply.
+    nodes: BTreeMap<String, Stored>,
+    watchers: Vec<Weak<Watcher>>,
+}
+
+/// The file as it was read last.
+#[derive(Default)]
+struct Seen {
+    text: String,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+#[derive(Clone, PartialEq, Default)]
+struct Stored {
+    data: Vec<u8>,
+    ephemeral: bool,
+}
+
+impl Embedded {
+    pub(super) fn open(file: &Path, root: &str, status: Arc<Status>) -> Result<Self, OpenError> {
+        let wrong = |problem: String| OpenError { file: file.to_owned(), problem };
+        if let Err(error) = fs::symlink_metadata(file)
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            let reason = "it is missing and can't be made; name one in a directory that can be written";
+            write_whole(file, &format!("{HEADER}{{}}\n")).map_err(|e| wrong(format!("{reason}: {e}")))?;
+        }
+        let seen = Seen::read(file).map_err(|e| wrong(format!("it can't be read: {e}")))?;
+        let lasting = parse(&seen.text).map_err(wrong)?;
+        let mut tree = Tree { root: root.to_owned(), lasting, seen, ..Tree::default() };
+        tree.rebuild();
+        status.reached(Instant::now());
+        let link = watch::Sender::new(Link { epoch: 1, up: true });
+        Ok(Self { file: file.to_owned(), root: root.to_owned(), tree: Mutex::new(tree), link, status })
+    }
+
+    pub(super) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Follows the file until `stop` turns true.
+    pub(super) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(POLL) => self.follow(),
+            }
+        }
+    }
+
+    fn follow(&self) {
+        let mut tree = lock(&self.tree);
+        match tree.refresh(&self.file, SystemTime::now()) {
+            Ok(changed) => {
+                self.status.events.fetch_add(changed, Relaxed);
+                self.status.problem("file", None);
+                self.status.contact(Instant::now());
+            }
+            Err(problem) => {
+                let problem = OpenError { file: self.file.clone(), problem };
+                let text = format!("{problem}; what was read before stays in force");
+                if self.status.problem("file", Some(text.clone())) {
+                    tracing::warn!(problem = %text, "the registry file is not used");
+                }
+            }
+        }
+    }
+
+    pub(super) fn read(&self, scopes: &[Scope]) -> Vec<Node> {
+        self.status.operations.fetch_add(1, Relaxed);
+        let tree = lock(&self.tree);
+        scopes.iter().flat_map(|scope| self.read_one(&tree, scope)).collect()
+    }
+
+    fn read_one(&self, tree: &Tree, scope: &Scope) -> Vec<Node> {
+        let top = format!("{}{}", self.root, scope.path);
+        let within = |path: &str| {
+            let Some(below) = path.strip_prefix(&top) else { return false };
+            below.split('/').skip(1).enumerate().all(|(level, name)| scope.wants(level + 1, name))
+        };
+        let nodes = tree.nodes.range(top.clone()..).take_while(|(path, _)| path.starts_with(&top));
+        nodes
+            .filter(|(path, _)| is_at_or_below(path, &top) && within(path))
+            .map(|(path, stored)| Node {
+                path: path.strip_prefix(&self.root).unwrap_or(path).to_owned(),
+                data: Ok(stored.data.clone()),
+                ephemeral: stored.ephemeral,
+            })
+            .collect()
+    }
+
+    pub(super) fn watch(
+        &self,
+        paths: &[String],
+        reach: Reach,
+        changes: &Arc<Changes>,
+    ) -> Vec<Result<Watching, Trouble>> {
+        let mut tree = lock(&self.tree);
+        tree.watchers.retain(|watcher| watcher.strong_count() > 0);
+        let watch = |path: &String| {
+            let watcher = Arc::new(Watcher { path: path.clone(), reach, changes: changes.clone() });
+            tree.watchers.push(Arc::downgrade(&watcher));
+            Ok(Watching::Embedded { _watch: watcher })
+        };
+        paths.iter().map(watch).collect()
+    }
+
+    pub(super) fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        let path = format!("{}{path}", self.root);
+        self.write(|lasting| {
+            lasting.insert(path, data.to_vec());
+            Ok(())
+        })
+    }
+
+    pub(super) fn remove(&self, path: &str) -> Result<(), Trouble> {
+        let path = format!("{}{path}", self.root);
+        self.write(|lasting| {
+            let before = lasting.len();
+            lasting.retain(|known, _| !is_at_or_below(known, &path));
+            if lasting.len() == before { Err(Trouble::NoNode) } else { Ok(()) }
+        })
+    }
+
+    /// Changes the file, read anew, and then what is known of it.
+    fn write(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let refused =
+            |problem: String| Trouble::Refused(OpenError { file: self.file.clone(), problem }.to_string());
+        let mut tree = lock(&self.tree);
+        tree.refresh(&self.file, SystemTime::now()).map_err(refused)?;
+        let mut lasting = tree.lasting.clone();
+        change(&mut lasting)?;
+        let text = render(&tree.seen.text, &lasting);
+        write_whole(&self.file, &text).map_err(|e| refused(format!("it can't be written: {e}")))?;
+        tree.refresh(&self.file, SystemTime::now()).map_err(refused)?;
+        Ok(())
+    }
+
+    pub(super) fn held(&self, path: &str) -> Option<Held> {
+        let full = format!("{}{path}", self.root);
+        let stored = lock(&self.tree).nodes.get(&full)?.clone();
+        let owner = if stored.ephemeral { Owner::Me } else { Owner::Nobody };
+        Some(Held { owner, version: 0, data: stored.data })
+    }
+
+    pub(super) fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        let full = format!("{}{path}", self.root);
+        let mut tree = lock(&self.tree);
+        tree.ephemeral.insert(full, data.to_vec());
+        tree.rebuild();
+        Ok(())
+    }
+
+    pub(super) fn release(&self, path: &str) -> Result<(), Trouble> {
+        let full = format!("{}{path}", self.root);
+        let mut tree = lock(&self.tree);
+        tree.ephemeral.remove(&full);
+        tree.rebuild();
+        Ok(())
+    }
+}
+
+impl Tree {
+    /// Reads the file if it may have changed; returns how many nodes did.
+    fn refresh(&mut self, file: &Path, now: SystemTime) -> Result<u64, String> {
+        let wrong = |e: io::Error| format!("it can't be read: {e}");
+        let now_there = fs::metadata(file).map_err(wrong)?;
+        if self.seen.is_surely(&now_there, now) {
+            return Ok(0);
+        }
+        let seen = Seen::read(file).map_err(wrong)?;
+        if seen.text == self.seen.text && self.seen.modified.is_some() {
+            self.seen = seen;
+            return Ok(0);
+        }
+        self.lasting = parse(&seen.text)?;
+        self.seen = seen;
+        Ok(self.rebuild())
+    }
+
+    /// Merges what is known, and tells the watchers what changed; returns how many nodes that is.
+    fn rebuild(&mut self) -> u64 {
+        let mut nodes = BTreeMap::new();
+        for path in self.lasting.keys().chain(self.ephemeral.keys()) {
+            let parents = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+            for parent in parents.filter(|parent| !parent.is_empty()) {
+                nodes.entry(parent.to_owned()).or_insert_with(Stored::default);
+            }
+        }
+        let stored = |data: &Vec<u8>, ephemeral| Stored { data: data.clone(), ephemeral };
+        nodes.extend(self.ephemeral.iter().map(|(path, data)| (path.clone(), stored(data, true))));
+        nodes.extend(self.lasting.iter().map(|(path, data)| (path.clone(), stored(data, false))));
+        let before = std::mem::replace(&mut self.nodes, nodes);
+        let differs = |path: &&String| before.get(*path) != self.nodes.get(*path);
+        let changed: BTreeSet<_> = before.keys().chain(self.nodes.keys()).filter(differs).collect();
+        for path in &changed {
+            let path = path.strip_prefix(&self.root).unwrap_or(path);
+            self.watchers.iter().filter_map(Weak::upgrade).for_each(|watcher| watcher.tell(path));
+        }
+        changed.len() as u64
+    }
+}
+
+impl Watcher {
+    fn tell(&self, path: &str) {
+        let heard = match self.reach {
+            Reach::Node => path == self.path,
+            Reach::Subtree => is_at_or_below(path, &self.path),
+        };
+        if heard {
+            self.changes.note(path.to_owned());
+        }
+    }
+}
+
+impl Seen {
+    fn read(file: &Path) -> io::Result<Self> {
+        // looked at before it is read: an edit in between is found by the next look
+        let there = fs::metadata(file)?;
+        let text = fs::read_to_string(file)?;
+        Ok(Self { text, length: there.len(), modified: there.modified().ok() })
+    }
+
+    /// Whether the file is as it was read: clocks of file systems are coarse, so a fresh one may not be.
+    fn is_surely(&self, there: &fs::Metadata, now: SystemTime) -> bool {
+        let settled = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > SETTLED);
+        let modified = there.modified().ok();
+        self.length == there.len() && self.modified == modified && modified.is_some_and(settled)
+    }
+}
+
+fn is_at_or_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+/// The entries of the file, by path; fails with the line and what is wrong there.
+fn parse(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let strict = serde_saphyr::options! { strict_booleans: true };
+    let entries: Option<BTreeMap<String, Value>> =
+        serde_saphyr::from_str_with_options(text, strict).map_err(|error| shortly(&error.to_string()))?;
+    let mut nodes = BTreeMap::new();
+    for (path, value) in entries.unwrap_or_default() {
+        if !is_path(&path) {
+            let path = path.escape_default();
+            return Err(format!("\"{path}\" is not a path such as /service/user"));
+        }
+        let data = if value.is_null() { Vec::new() } else { value.to_string().into_bytes() };
+        nodes.insert(path, data);
+    }
+    Ok(nodes)
+}
+
+fn is_path(path: &str) -> bool {
+    let names = path.strip_prefix('/').unwrap_or_default();
+    names.split('/').all(|name| !name.is_empty() && name != "." && name != "..")
+}
+
+/// The first line of a message: those below it draw the place.
+fn shortly(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The file's text: comments above the first entry as they were, then one path per line.
+fn render(before: &str, entries: &BTreeMap<String, Vec<u8>>) -> String {
+    let is_comment = |line: &&str| line.trim_start().starts_with('#') || line.trim().is_empty();
+    let mut text: String = before.lines().take_while(is_comment).map(|line| format!("{line}\n")).collect();
+    if entries.is_empty() {
+        text.push_str("{}\n");
+    }
+    for (path, data) in entries {
+        let path = Value::from(path.as_str());
+        let data = String::from_utf8_lossy(data);
+        let data = if data.trim().is_empty() { "{}" } else { data.trim() };
+        text.push_str(&format!("{path}: {data}\n"));
+    }
+    text
+}
+
+/// Replaces the file in one step: readers see the old text or the new one.
+fn write_whole(file: &Path, text: &str) -> io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = file.with_file_name(name);
+    let write = || {
+        let mut out = fs::File::create(&temporary)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&temporary, file)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! The driver: turns what happens into calls of the mirror, and its actions into deeds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::mirror::{Action, Mirror};
+use super::watches::Change;
+use super::{Changes, Link, Node, Reach, Source, Watching};
+use crate::directory::{Directory, Unavailable, Want};
+use crate::names::ServiceName;
+
+type Waiting = oneshot::Sender<Result<(), Unavailable>>;
+
+struct ReadDone {
+    service: ServiceName,
+    ticket: u64,
+    outcome: Result<Vec<Node>, String>,
+}
+
+struct WatchDone {
+    change: Change,
+    watches: Vec<(String, Watching)>,
+}
+
+struct Follower<'a> {
+    source: &'a Source,
+    directory: &'a Directory,
+    mirror: Mirror,
+    /// Callers of services that are being loaded.
+    waiting: HashMap<ServiceName, Vec<Waiting>>,
+    watches: BTreeMap<String, Watching>,
+    changes: Arc<Changes>,
+    link: Link,
+    reads: JoinSet<ReadDone>,
+    rewatches: JoinSet<WatchDone>,
+}
+
+/// Keeps `directory` equal to the source until `stop` turns true.
+pub(super) async fn follow(
+    source: &Source,
+    directory: &Directory,
+    mut wants: mpsc::Receiver<Want>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mirror = Mirror::new(source.layout(), source.path_overhead(), fastrand::Rng::new(), now());
+    let mut link = source.link();
+    let mut follower = Follower {
+        source,
+        directory,
+        mirror,
+        waiting: HashMap::new(),
+        watches: BTreeMap::new(),
+        changes: Arc::default(),
+        link: Link::default(),
+        reads: JoinSet::new(),
+        rewatches: JoinSet::new(),
+    };
+    let linked = *link.borrow_and_update();
+    follower.linked(linked);
+    loop {
+        follower.act();
+        let wake = tokio::time::sleep_until(follower.mirror.wake().into());
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            Some(want) = wants.recv() => follower.want(want),
+            () = follower.changes.changed() => follower.changed(),
+            Ok(()) = link.changed() => {
+                let linked = *link.borrow_and_update();
+                follower.linked(linked);
+            }
+            Some(Ok(done)) = follower.reads.join_next() => follower.read(done),
+            Some(Ok(done)) = follower.rewatches.join_next() => follower.watched(done),
+            () = wake => follower.mirror.sweep(now(), |service| directory.take_used(service)),
+        }
+    }
+}
+
+impl Follower<'_> {
+    fn want(&mut self, want: Want) {
+        let waiting = self.waiting.entry(want.service.clone()).or_default();
+        if waiting.len() >= 64 {
+            waiting.retain(|caller| !caller.is_closed());
+        }
+        waiting.push(want.loaded);
+        self.mirror.want(&want.service, now());
+    }
+
+    fn changed(&mut self) {
+        let now = now();
+        self.changes.take().iter().for_each(|path| self.mirror.changed(path, now));
+    }
+
+    fn linked(&mut self, link: Link) {
+        if !link.up {
+            self.mirror.detached(now());
+        } else if !self.link.up || self.link.epoch != link.epoch {
+            let directory = self.directory;
+            self.mirror.attached(now(), |service| directory.take_used(service));
+        }
+        self.link = link;
+    }
+
+    fn read(&mut self, done: ReadDone) {
+        self.mirror.read(&done.service, done.ticket, done.outcome, now());
+    }
+
+    fn watched(&mut self, done: WatchDone) {
+        let added: Vec<_> = done.watches.iter().map(|(path, _)| path.clone()).collect();
+        let complete = added.len() == done.change.add.len();
+        if !self.mirror.watched(done.change.serial, &added, complete, now()) {
+            return;
+        }
+        // the new watch of a path stands before the old one goes
+        self.watches.extend(done.watches);
+        if complete {
+            done.change.drop.iter().for_each(|path| drop(self.watches.remove(path)));
+        }
+    }
+
+    fn act(&mut self) {
+        for action in self.mirror.poll(now()) {
+            match action {
+                Action::Read { service, ticket } => self.start_read(service, ticket),
+                Action::Watch(change) => self.start_watch(change),
+                Action::Publish(service, found) => self.directory.publish(&service, found),
+                Action::Forget(service) => self.directory.forget(&service),
+                Action::Settle(service, outcome) => {
+                    for caller in self.waiting.remove(&service).unwrap_or_default() {
+                        // a caller that gave up needs no answer
+                        let _ = caller.send(outcome.clone());
+                    }
+                }
+            }
+        }
+        let (services, watched) = self.mirror.size();
+        self.source.status.watched(services, watched);
+    }
+
+    fn start_read(&mut self, service: ServiceName, ticket: u64) {
+        let source = self.source.clone();
+        self.reads.spawn(async move {
+            let scopes = source.layout().scopes(&service);
+            let outcome = source.read(&scopes).await.map_err(|trouble| trouble.to_string());
+            ReadDone { service, ticket, outcome }
+        });
+    }
+
+    fn start_watch(&mut self, change: Change) {
+        let (source, changes) = (self.source.clone(), self.changes.clone());
+        self.rewatches.spawn(async move {
+            let outcomes = source.watch(&change.add, Reach::Subtree, &changes).await;
+            let watches = change.add.iter().cloned().zip(outcomes);
+            let watches = watches.filter_map(|(path, outcome)| Some((path, outcome.ok()?))).collect();
+            WatchDone { change, watches }
+        });
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,1 +1,0 @@
-//! Znode paths and payloads ↔ model, `flat` and `tree`.

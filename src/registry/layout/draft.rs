@@ -1,0 +1,139 @@
+//! A service while its nodes are read: what both layouts share.
+
+use serde_json::Value;
+
+use super::fields::{self, Fields, ProviderFields};
+use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Service, Skipped};
+use crate::names::{Address, ApiName};
+use crate::registry::Node;
+
+/// A provider's weight where nobody wrote one.
+const DEFAULT_WEIGHT: u16 = 100;
+
+pub(super) struct Draft<'a> {
+    pub(super) service: Service,
+    pub(super) previous: Option<&'a Service>,
+    /// The service's own node was there and could not be read.
+    pub(super) head_is_bad: bool,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(previous: Option<&'a Service>) -> Self {
+        Self { service: Service::default(), previous, head_is_bad: false }
+    }
+
+    pub(super) fn skip(&mut self, path: &str, reason: impl Into<String>) {
+        self.service.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
+    }
+
+    /// The value, or a note why the node at `path` is left out.
+    pub(super) fn keep<T>(&mut self, path: &str, value: Result<T, String>) -> Option<T> {
+        value.map_err(|reason| self.skip(path, reason)).ok()
+    }
+
+    /// The node's fields, or a note why it is left out.
+    pub(super) fn fields(&mut self, node: &Node) -> Option<Fields> {
+        let fields = match &node.data {
+            Ok(data) => fields::object(data),
+            Err(reason) => Err(reason.clone()),
+        };
+        self.keep(&node.path, fields)
+    }
+
+    /// Reads the service's own node; returns the path in front of its APIs' paths, if it is known.
+    pub(super) fn head(&mut self, node: &Node) -> Option<String> {
+        let fields = self.fields(node);
+        let head = fields.as_ref().map(fields::service);
+        let (Some(fields), Some(Some(head))) = (fields, head.map(|head| self.keep(&node.path, head))) else {
+            self.head_is_bad = true;
+            self.keep_previous_head();
+            return None;
+        };
+        self.service.state = head.state;
+        self.service.access = head.access;
+        self.service.owner = head.owner;
+        self.service.description = head.description;
+        self.service.policy = self.policy(&node.path, &fields, self.previous.map(|p| &p.policy));
+        Some(head.context)
+    }
+
+    fn keep_previous_head(&mut self) {
+        if let Some(previous) = self.previous {
+            self.service.state = previous.state;
+            self.service.access = previous.access;
+            self.service.owner = previous.owner.clone();
+            self.service.description = previous.description.clone();
+            self.service.policy = previous.policy.clone();
+        }
+    }
+
+    fn policy(&mut self, path: &str, fields: &Fields, last: Option<&PolicyPatch>) -> PolicyPatch {
+        fields::policy(fields).unwrap_or_else(|reason| {
+            self.skip(path, format!("{reason}; the last good policy stays in force"));
+            last.cloned().unwrap_or_default()
+        })
+    }
+
+    /// Reads an API's node.
+    pub(super) fn api(&mut self, node: &Node, name: &str) -> Option<(ApiName, Api)> {
+        let name = ApiName::new(name).map_err(|e| e.to_string());
+        let name = self.keep(&node.path, name)?;
+        let fields = self.fields(node)?;
+        let mut api = self.keep(&node.path, fields::api(&fields))?;
+        let last = self.previous.and_then(|p| p.apis.get(&name)).map(|api| &api.policy);
+        api.policy = self.policy(&node.path, &fields, last);
+        Some((name, api))
+    }
+
+    /// Reads a caller's node.
+    pub(super) fn grant(&mut self, node: &Node) -> Option<Grant> {
+        let fields = self.fields(node)?;
+        let found = self.keep(&node.path, fields::grant(&fields))?;
+        for (index, reason) in found.bad_keys {
+            self.skip(&format!("{}#keys[{index}]", node.path), reason);
+        }
+        Some(found.grant)
+    }
+
+    /// Reads a provider's own node, called `host:port`.
+    pub(super) fn provider(&mut self, node: &Node, name: &str) -> Option<(Address, ProviderFields)> {
+        let address = Address::new(name).map_err(|e| e.to_string());
+        let address = self.keep(&node.path, address)?;
+        let fields = self.fields(node)?;
+        let found = self.keep(&node.path, fields::provider(&fields))?;
+        Some((address, found))
+    }
+
+    pub(super) fn finish(mut self) -> Service {
+        let unknown_head = self.head_is_bad && self.previous.is_none();
+        if unknown_head && !self.service.callers.is_empty() {
+            // nobody knows that it is open, and somebody handed out keys
+            self.service.access = Access::Key;
+        }
+        self.service.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+        self.service
+    }
+}
+
+/// A provider from its fields, `ephemeral` if a node of its own says that it lives.
+pub(super) fn provider(address: Address, fields: ProviderFields, ephemeral: bool) -> Provider {
+    Provider {
+        address,
+        weight: fields.weight.unwrap_or(DEFAULT_WEIGHT),
+        idc: fields.idc,
+        state: fields.state.unwrap_or_default(),
+        tags: fields.tags,
+        max_connections: fields.max_connections,
+        ephemeral,
+    }
+}
+
+/// One item of a list of addresses.
+pub(super) fn listed(item: &Value) -> Result<(Address, ProviderFields), String> {
+    let wrong =
+        || format!("{} is not an object such as {{\"address\":\"10.0.0.5:8080\"}}", fields::shown(item));
+    let item = item.as_object().ok_or_else(wrong)?;
+    let address = fields::text(item, "address")?.ok_or("address: it is missing; write host:port")?;
+    let address = Address::new(&address).map_err(|e| format!("address: {e}"))?;
+    Ok((address, fields::provider(item)?))
+}

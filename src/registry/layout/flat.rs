@@ -1,0 +1,92 @@
+//! Layout `flat`: services, addresses, APIs and callers side by side.
+
+use std::collections::BTreeMap;
+
+use super::draft::{self, Draft};
+use super::fields::{self, Fields, ProviderFields};
+use crate::model::{Provider, Service};
+use crate::names::{Address, CallerName, ServiceName};
+use crate::registry::Node;
+
+/// What is known of one address while the list and its own node are merged.
+#[derive(Default)]
+struct Known {
+    listed: Option<ProviderFields>,
+    own: Option<ProviderFields>,
+    ephemeral: bool,
+}
+
+pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Service>) -> Service {
+    let mut draft = Draft::new(previous);
+    let mut known = BTreeMap::new();
+    for node in nodes {
+        let segments: Vec<_> = node.path.split('/').skip(1).collect();
+        match segments.as_slice() {
+            [_, name, ..] if *name != service.as_str() => {}
+            ["service", _] => {
+                draft.head(node);
+            }
+            ["address", _] => list(&mut draft, &mut known, node),
+            ["address", _, name] => {
+                if let Some((address, fields)) = draft.provider(node, name) {
+                    let entry = known.entry(address).or_default();
+                    entry.ephemeral = node.ephemeral;
+                    entry.own = Some(fields);
+                }
+            }
+            ["api", _, name] => {
+                if let Some((name, api)) = draft.api(node, name) {
+                    draft.service.apis.insert(name, api);
+                }
+            }
+            ["access", _, name] => caller(&mut draft, node, name),
+            _ => {}
+        }
+    }
+    draft.service.providers = known.into_iter().map(merged).collect();
+    draft.finish()
+}
+
+fn list(draft: &mut Draft<'_>, known: &mut BTreeMap<Address, Known>, node: &Node) {
+    let Some(fields) = draft.fields(node) else { return };
+    let Some(items) = draft.keep(&node.path, fields::array(&fields, "addresses")) else { return };
+    for (index, item) in items.iter().enumerate() {
+        let at = format!("{}#addresses[{index}]", node.path);
+        let Some((address, fields)) = draft.keep(&at, draft::listed(item)) else { continue };
+        let entry = known.entry(address).or_default();
+        if entry.listed.is_some() {
+            draft.skip(&at, "the address stands in the list twice; the first one holds");
+        } else {
+            entry.listed = Some(fields);
+        }
+    }
+}
+
+fn caller(draft: &mut Draft<'_>, node: &Node, name: &str) {
+    let name = CallerName::new(name).map_err(|e| e.to_string());
+    let Some(name) = draft.keep(&node.path, name) else { return };
+    if let Some(grant) = draft.grant(node) {
+        draft.service.callers.insert(name, grant);
+    }
+}
+
+/// What a person wrote in the list holds; the provider's own node fills the rest.
+fn merged((address, known): (Address, Known)) -> Provider {
+    let (listed, own) = (known.listed.unwrap_or_default(), known.own.unwrap_or_default());
+    let fields = ProviderFields {
+        weight: listed.weight.or(own.weight),
+        idc: listed.idc.or(own.idc),
+        state: listed.state.or(own.state),
+        tags: listed.tags.or(own.tags),
+        max_connections: listed.max_connections.or(own.max_connections),
+    };
+    draft::provider(address, fields, known.ephemeral)
+}
+
+/// Checks a list that is to be written: every item of it.
+pub(super) fn check_list(fields: &Fields) -> Result<(), String> {
+    for (index, item) in fields::array(fields, "addresses")?.iter().enumerate() {
+        draft::listed(item).map_err(|reason| format!("addresses[{index}]: {reason}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Layout `tree`: categories with services below them; a category is a service of the model,
+//! a service below it one of its APIs.
+
+use super::draft::{self, Draft};
+use crate::model::{Api, Grant, Service, State};
+use crate::names::{ApiName, CallerName, ServiceName};
+use crate::registry::Node;
+
+/// Who calls a service is no part of it.
+pub(super) const PRUNED: Option<(usize, &str)> = Some((2, "consumers"));
+
+pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Service>) -> Service {
+    let mut draft = Draft::new(previous);
+    let mut context = Some(String::new());
+    // parents sort before their children
+    for node in nodes {
+        let segments: Vec<_> = node.path.split('/').skip(1).collect();
+        match segments.as_slice() {
+            ["services", name, ..] if *name != service.as_str() => {}
+            ["services", _] => context = draft.head(node),
+            ["services", _, name] => {
+                if let Some((name, api)) = draft.api(node, name) {
+                    draft.service.apis.insert(name, api);
+                }
+            }
+            ["services", _, api, "providers", name] => {
+                if let Some((address, fields)) = draft.provider(node, name)
+                    && let Some(api) = draft.service.apis.get_mut(*api)
+                {
+                    let provider = draft::provider(address, fields, node.ephemeral);
+                    api.providers.get_or_insert_default().push(provider);
+                }
+            }
+            ["services", _, api, "access", name] => caller(&mut draft, node, api, name),
+            _ => {}
+        }
+    }
+    for (name, api) in &mut draft.service.apis {
+        api.path = joined(name, api, context.as_deref(), previous);
+        api.providers.get_or_insert_default().sort_by(|a, b| a.address.cmp(&b.address));
+    }
+    draft.finish()
+}
+
+/// `contextPath` + `path`; while the category can't be read, the path as it was.
+fn joined(name: &ApiName, api: &Api, context: Option<&str>, previous: Option<&Service>) -> String {
+    let last = || previous.and_then(|service| service.apis.get(name)).map(|api| api.path.clone());
+    match context {
+        Some("") => api.path.clone(),
+        // no path of its own: the context is the path
+        Some(context) if api.path == "/" => context.to_owned(),
+        Some(context) => format!("{context}{}", api.path),
+        None => last().unwrap_or_else(|| api.path.clone()),
+    }
+}
+
+/// A grant below an API covers that API alone; one caller's grants become one.
+fn caller(draft: &mut Draft<'_>, node: &Node, api: &str, name: &str) {
+    let name = CallerName::new(name).map_err(|e| e.to_string());
+    let Some(name) = draft.keep(&node.path, name) else { return };
+    let Some(grant) = draft.grant(node) else { return };
+    let grant = Grant { apis: vec![api.to_owned()], ..grant };
+    match draft.service.callers.get_mut(&name) {
+        None => {
+            draft.service.callers.insert(name, grant);
+        }
+        // a refusal of one API takes nothing from the others
+        Some(_) if grant.state != State::On => {}
+        Some(known) if known.state != State::On => *known = grant,
+        Some(known) => {
+            known.apis.extend(grant.apis);
+            known.keys.extend(grant.keys);
+            known.quota = known.quota.take().or(grant.quota);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How it stands with the registry, for operators.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::lock;
+
+/// What [`Source::status`](super::Source::status) tells.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusReport {
+    /// `embedded` or `zookeeper`.
+    pub source: &'static str,
+    /// Whether the registry can be asked now.
+    pub connected: bool,
+    /// Whether it was reached once.
+    pub ready: bool,
+    /// ZooKeeper's session, `0x…`.
+    pub session: Option<String>,
+    /// Milliseconds since the registry last answered; `None`: never yet.
+    pub last_contact_ms: Option<u64>,
+    /// Connections made again, in the same session or not.
+    pub reconnects: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Requests sent.
+    pub operations: u64,
+    /// Changes heard of.
+    pub events: u64,
+    /// Services kept up to date.
+    pub services: usize,
+    /// Paths watched.
+    pub watched_paths: usize,
+    /// Bytes of these paths.
+    pub watched_bytes: usize,
+    /// Differences found between the view and the registry.
+    pub drift: u64,
+    /// What is wrong now, each with its way out.
+    pub problems: Vec<String>,
+    /// This host's own providers.
+    pub own: Vec<OwnReport>,
+}
+
+/// How it stands with one provider of this host.
+#[derive(Debug, Clone, Serialize)]
+pub struct OwnReport {
+    /// Its node.
+    pub path: String,
+    /// Whether the node is there and ours.
+    pub registered: bool,
+    /// Why not, where it should be.
+    pub note: Option<String>,
+}
+
+/// What is counted and noted by all parts of the registry.
+#[derive(Default)]
+pub(super) struct Status {
+    ready: AtomicBool,
+    pub(super) reconnects: AtomicU64,
+    pub(super) sessions: AtomicU64,
+    pub(super) operations: AtomicU64,
+    pub(super) events: AtomicU64,
+    services: AtomicUsize,
+    watched_paths: AtomicUsize,
+    watched_bytes: AtomicUsize,
+    last_contact: Mutex<Option<Instant>>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+    own: Mutex<BTreeMap<String, (bool, Option<String>)>>,
+}
+
+impl Status {
+    pub(super) fn ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+
+    pub(super) fn reached(&self, now: Instant) {
+        self.ready.store(true, Relaxed);
+        self.contact(now);
+    }
+
+    pub(super) fn contact(&self, now: Instant) {
+        *lock(&self.last_contact) = Some(now);
+    }
+
+    /// Sets or clears what is wrong with `topic`; true if that is news.
+    pub(super) fn problem(&self, topic: &'static str, problem: Option<String>) -> bool {
+        let mut problems = lock(&self.problems);
+        match problem {
+            Some(text) => problems.insert(topic, text.clone()) != Some(text),
+            None => problems.remove(topic).is_some(),
+        }
+    }
+
+    pub(super) fn first_problem(&self) -> Option<String> {
+        lock(&self.problems).values().next().cloned()
+    }
+
+    pub(super) fn own(&self, path: &str, registered: bool, note: Option<String>) {
+        lock(&self.own).insert(path.to_owned(), (registered, note));
+    }
+
+    pub(super) fn watched(&self, services: usize, (paths, bytes): (usize, usize)) {
+        self.services.store(services, Relaxed);
+        self.watched_paths.store(paths, Relaxed);
+        self.watched_bytes.store(bytes, Relaxed);
+    }
+
+    pub(super) fn report(
+        &self,
+        source: &'static str,
+        connected: bool,
+        session: Option<String>,
+    ) -> StatusReport {
+        let own = lock(&self.own);
+        let own = own.iter().map(|(path, (registered, note))| OwnReport {
+            path: path.clone(),
+            registered: *registered,
+            note: note.clone(),
+        });
+        let contact = *lock(&self.last_contact);
+        StatusReport {
+            source,
+            connected,
+            ready: self.ready(),
+            session,
+            last_contact_ms: contact.map(|at| at.elapsed().as_millis() as u64),
+            reconnects: self.reconnects.load(Relaxed),
+            sessions: self.sessions.load(Relaxed),
+            operations: self.operations.load(Relaxed),
+            events: self.events.load(Relaxed),
+            services: self.services.load(Relaxed),
+            watched_paths: self.watched_paths.load(Relaxed),
+            watched_bytes: self.watched_bytes.load(Relaxed),
+            drift: 0,
+            problems: lock(&self.problems).values().cloned().collect(),
+            own: own.collect(),
+        }
+    }
+}

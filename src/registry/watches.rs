@@ -1,0 +1,238 @@
+//! Which paths are watched: those of each service while they are few, else the layout's roots.
+
+use std::collections::BTreeSet;
+
+use crate::model::Layout;
+use crate::names::ServiceName;
+
+/// Above this many bytes of watched paths the roots are watched instead: the client library
+/// can't reconnect with more than 128 KiB.
+const MAX_BYTES: usize = 96 << 10;
+/// Below this many bytes each service is watched by itself again.
+const FEW_BYTES: usize = MAX_BYTES / 2;
+
+/// A change of what is watched: first all of `add`, then, if that went well, all of `drop`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) serial: u64,
+    pub(crate) add: Vec<String>,
+    pub(crate) drop: Vec<String>,
+}
+
+pub(crate) struct Watches {
+    layout: Layout,
+    /// Bytes that stand before every path on its way to the registry.
+    overhead: usize,
+    services: BTreeSet<ServiceName>,
+    /// Of the services' own paths, watched or not.
+    bytes: usize,
+    wide: bool,
+    wanted: BTreeSet<String>,
+    held: BTreeSet<String>,
+    add: BTreeSet<String>,
+    drop: BTreeSet<String>,
+    under_way: Option<Change>,
+    serial: u64,
+}
+
+impl Watches {
+    pub(crate) fn new(layout: Layout, overhead: usize) -> Self {
+        Self {
+            layout,
+            overhead,
+            services: BTreeSet::new(),
+            bytes: 0,
+            wide: false,
+            wanted: BTreeSet::new(),
+            held: BTreeSet::new(),
+            add: BTreeSet::new(),
+            drop: BTreeSet::new(),
+            under_way: None,
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, service: &ServiceName) {
+        if !self.services.insert(service.clone()) {
+            return;
+        }
+        let paths = self.paths(service);
+        self.bytes += self.size(&paths);
+        if !self.wide && self.bytes > MAX_BYTES {
+            self.wide = true;
+            self.choose_again();
+        } else if !self.wide {
+            paths.into_iter().for_each(|path| self.want(path));
+        }
+    }
+
+    pub(crate) fn unsubscribe(&mut self, service: &ServiceName) {
+        if !self.services.remove(service) {
+            return;
+        }
+        let paths = self.paths(service);
+        self.bytes -= self.size(&paths);
+        if self.wide && self.bytes < FEW_BYTES {
+            self.wide = false;
+            self.choose_again();
+        } else if !self.wide {
+            paths.iter().for_each(|path| self.unwant(path));
+        }
+    }
+
+    /// All watches are gone: every one has to be added again.
+    pub(crate) fn lost(&mut self) {
+        self.held.clear();
+        self.drop.clear();
+        self.add = self.wanted.clone();
+        self.under_way = None;
+        self.serial += 1;
+    }
+
+    /// What to change next, one change at a time; its outcome goes to [`Watches::done`].
+    pub(crate) fn next(&mut self) -> Option<Change> {
+        if self.under_way.is_some() || (self.add.is_empty() && self.drop.is_empty()) {
+            return None;
+        }
+        let add = std::mem::take(&mut self.add).into_iter().collect();
+        let drop = std::mem::take(&mut self.drop).into_iter().collect();
+        self.serial += 1;
+        let change = Change { serial: self.serial, add, drop };
+        self.under_way = Some(change.clone());
+        Some(change)
+    }
+
+    /// Notes how a change ended: the paths that are watched now. False if it is out of date.
+    pub(crate) fn done(&mut self, serial: u64, added: &[String]) -> bool {
+        let Some(change) = self.under_way.take_if(|change| change.serial == serial) else { return false };
+        self.held.extend(added.iter().cloned());
+        if added.len() == change.add.len() {
+            change.drop.iter().for_each(|path| {
+                self.held.remove(path);
+            });
+        }
+        for path in change.add.iter().chain(&change.drop) {
+            match (self.wanted.contains(path), self.held.contains(path)) {
+                (true, false) => drop(self.add.insert(path.clone())),
+                (false, true) => drop(self.drop.insert(path.clone())),
+                (true, true) | (false, false) => {}
+            }
+        }
+        true
+    }
+
+    /// Whether every change to `service` is heard of.
+    pub(crate) fn covers(&self, service: &ServiceName) -> bool {
+        let held = |path: &str| self.held.contains(path);
+        self.layout.roots().iter().all(|root| held(root)) || self.paths(service).iter().all(|path| held(path))
+    }
+
+    /// How many paths are watched, and their bytes.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.held.len(), self.held.iter().map(|path| path.len() + self.overhead).sum())
+    }
+
+    fn paths(&self, service: &ServiceName) -> Vec<String> {
+        self.layout.scopes(service).into_iter().map(|scope| scope.path).collect()
+    }
+
+    fn size(&self, paths: &[String]) -> usize {
+        paths.iter().map(|path| path.len() + self.overhead).sum()
+    }
+
+    fn choose_again(&mut self) {
+        let wanted: BTreeSet<String> = if self.wide {
+            self.layout.roots().iter().map(|root| (*root).to_owned()).collect()
+        } else {
+            self.services.iter().flat_map(|service| self.paths(service)).collect()
+        };
+        let gone: Vec<_> = self.wanted.difference(&wanted).cloned().collect();
+        gone.iter().for_each(|path| self.unwant(path));
+        wanted.into_iter().for_each(|path| self.want(path));
+    }
+
+    fn want(&mut self, path: String) {
+        self.drop.remove(&path);
+        if !self.held.contains(&path) && !self.is_being_added(&path) {
+            self.add.insert(path.clone());
+        }
+        self.wanted.insert(path);
+    }
+
+    fn unwant(&mut self, path: &str) {
+        self.wanted.remove(path);
+        self.add.remove(path);
+        if self.held.contains(path) {
+            self.drop.insert(path.to_owned());
+        }
+    }
+
+    fn is_being_added(&self, path: &String) -> bool {
+        self.under_way.as_ref().is_some_and(|change| change.add.contains(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(n: usize) -> ServiceName {
+        ServiceName::new(&format!("service-{n:04}")).unwrap()
+    }
+
+    fn settle(watches: &mut Watches) {
+        while let Some(change) = watches.next() {
+            assert!(watches.done(change.serial, &change.add));
+        }
+    }
+
+    #[test]
+    fn many_services_are_watched_by_the_roots_and_few_again_by_themselves() {
+        for layout in [Layout::Flat, Layout::Tree] {
+            let mut watches = Watches::new(layout, 10);
+            let most = 6000;
+            for n in 0..most {
+                watches.subscribe(&name(n));
+                settle(&mut watches);
+                assert!(watches.held().1 <= MAX_BYTES, "{n}: {:?}", watches.held());
+                assert!(watches.covers(&name(n)));
+            }
+            assert_eq!(watches.held().0, layout.roots().len());
+            for n in 10..most {
+                watches.unsubscribe(&name(n));
+                settle(&mut watches);
+                assert!(watches.covers(&name(3)));
+            }
+            assert_eq!(watches.held().0, 10 * layout.scopes(&name(0)).len());
+        }
+    }
+
+    #[test]
+    fn after_a_loss_everything_is_added_again() {
+        let mut watches = Watches::new(Layout::Flat, 0);
+        watches.subscribe(&name(1));
+        let stale = watches.next().unwrap();
+        watches.lost();
+        assert!(!watches.done(stale.serial, &stale.add));
+        assert!(!watches.covers(&name(1)));
+        let change = watches.next().unwrap();
+        assert_eq!(change.add, stale.add);
+        watches.done(change.serial, &change.add);
+        assert!(watches.covers(&name(1)));
+    }
+
+    #[test]
+    fn what_could_not_be_added_is_tried_again_and_nothing_is_dropped_for_it() {
+        let mut watches = Watches::new(Layout::Tree, 0);
+        watches.subscribe(&name(1));
+        settle(&mut watches);
+        watches.subscribe(&name(2));
+        watches.unsubscribe(&name(1));
+        let change = watches.next().unwrap();
+        assert_eq!((change.add.len(), change.drop.len()), (1, 1));
+        watches.done(change.serial, &[]);
+        assert_eq!(watches.held().0, 1);
+        let again = watches.next().unwrap();
+        assert_eq!((again.add, again.drop), (change.add, change.drop));
+    }
+}

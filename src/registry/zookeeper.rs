@@ -1,0 +1,460 @@
+//! The only file that talks to ZooKeeper: sessions, reads, watches, writes; it decides nothing.
+//!
+//! The client library loses persistent watches on every reconnect, gives its own reconnects an
+//! uncapped back-off and is dead after an expiry. So every (re)connection is a new epoch of the
+//! [`Link`], a client that stays away too long is abandoned, and requests fail while there is none.
+
+mod write;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zookeeper_client::{
+    Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, MultiReadResult,
+    PersistentWatcher, SessionInfo, SessionState, StateWatcher,
+};
+
+use super::layout::Scope;
+use super::status::Status;
+use super::{Changes, Link, Node, Reach, Trouble, Watching, lock};
+
+/// No request waits longer for its answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Pause after the ensemble refused our credentials.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// How often a quiet session is proved to be alive.
+const WATCHDOG: Duration = Duration::from_secs(30);
+/// Nodes read with one request, each with its data and its children.
+const NODES_PER_READ: usize = 40;
+/// Requests of one read under way at once.
+const READS_AT_ONCE: usize = 16;
+/// Sessions remembered as our own.
+const FORMER_SESSIONS: usize = 64;
+
+const LASTING: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
+const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+
+/// A watch: its task drains events until the session ends or this is dropped.
+pub(super) type Watch = JoinSet<()>;
+
+pub(super) struct ZooKeeper {
+    connect: String,
+    session_timeout: Duration,
+    root: String,
+    /// There while requests can be answered.
+    client: Mutex<Option<Client>>,
+    /// Newest last.
+    sessions: Mutex<VecDeque<i64>>,
+    link: watch::Sender<Link>,
+    status: Arc<Status>,
+}
+
+/// Why a client is no longer used.
+enum Ended {
+    Stopped,
+    /// The session is over, or the client says so; it may be re-attached once.
+    Expired(SessionInfo),
+    /// The client is of no use.
+    Lost(&'static str),
+    Refused,
+}
+
+/// A node of one level of a read.
+struct Wanted<'a> {
+    path: String,
+    level: usize,
+    scope: &'a Scope,
+}
+
+impl ZooKeeper {
+    pub(super) fn new(connect: &str, session_timeout: Duration, root: &str, status: Arc<Status>) -> Self {
+        Self {
+            connect: connect.to_owned(),
+            session_timeout,
+            root: root.to_owned(),
+            client: Mutex::new(None),
+            sessions: Mutex::default(),
+            link: watch::Sender::default(),
+            status,
+        }
+    }
+
+    pub(super) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// The session, `0x…`, while there is one.
+    pub(super) fn session(&self) -> Option<String> {
+        lock(&self.client).as_ref().map(|client| client.session_id().to_string())
+    }
+
+    pub(super) fn path_overhead(&self) -> usize {
+        let chroot = self.connect.find('/').map_or(0, |at| self.connect.len() - at);
+        chroot + self.root.len()
+    }
+
+    /// Keeps a session until `stop` turns true, then closes it.
+    pub(super) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
+        let (mut session, mut failures) = (None, 0);
+        loop {
+            let client = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                client = self.open(session.take()) => client,
+            };
+            let ended = match client {
+                Some(client) => {
+                    failures = 0;
+                    self.serve(client, &mut stop).await
+                }
+                None => Ended::Lost("no server answered"),
+            };
+            let pause = match ended {
+                Ended::Stopped => return,
+                Ended::Expired(info) => {
+                    session = Some(info);
+                    Duration::ZERO
+                }
+                Ended::Lost(_) => {
+                    failures += 1;
+                    pause(failures)
+                }
+                Ended::Refused => REFUSED_PAUSE,
+            };
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One attempt to connect, in the former session where there is one.
+    async fn open(&self, session: Option<SessionInfo>) -> Option<Client> {
+        // every server is tried once: the pauses between rounds are ours
+        let mut connector =
+            Client::connector().with_session_timeout(self.session_timeout).with_fail_eagerly();
+        if let Some(session) = session {
+            connector = connector.with_session(session);
+        }
+        let connected = tokio::time::timeout(self.session_timeout, connector.connect(&self.connect)).await;
+        let client = match connected {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return self.unreached(&error.to_string()),
+            Err(_) => return self.unreached("timeout"),
+        };
+        // a new session may be at a server that lags behind
+        if let Err(trouble) = self.answered(client.sync("/")).await {
+            return self.unreached(&trouble.to_string());
+        }
+        Some(client)
+    }
+
+    fn unreached(&self, reason: &str) -> Option<Client> {
+        let servers = self.connect.split('/').next().unwrap_or_default();
+        let problem = format!(
+            "registry.zookeeper.connect: {servers} can't be reached ({reason}); check that it runs and the address"
+        );
+        if self.status.problem("connect", Some(problem.clone())) {
+            tracing::warn!(%problem, "registry unreachable");
+        }
+        None
+    }
+
+    /// Serves with this client until it ends; nobody else holds it then but requests under way.
+    async fn serve(&self, client: Client, stop: &mut watch::Receiver<bool>) -> Ended {
+        let mut states = client.state_watcher();
+        let session = client.session_id();
+        self.remember(session.0);
+        tracing::info!(%session, "registry session");
+        let ended = self.follow_states(&client, &mut states, stop).await;
+        self.detach();
+        *lock(&self.client) = None;
+        drop(client);
+        match &ended {
+            // the session is closed once the server was told: then ephemeral nodes are gone
+            Ended::Stopped => drop(tokio::time::timeout(Duration::from_millis(500), closed(states)).await),
+            Ended::Expired(_) => tracing::warn!(%session, "registry session expired"),
+            Ended::Lost(reason) => tracing::warn!(%session, reason, "registry session abandoned"),
+            Ended::Refused => {
+                let problem = "ZooKeeper refused our credentials; asked again in 60s";
+                self.status.problem("connect", Some(problem.into()));
+            }
+        }
+        ended
+    }
+
+    async fn follow_states(
+        &self,
+        client: &Client,
+        states: &mut StateWatcher,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Ended {
+        let mut state = states.peek_state();
+        loop {
+            match state {
+                SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
+                    self.attach(client).await;
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                        next = states.changed() => state = next,
+                        () = self.guard(client) => return Ended::Lost("it no longer answers"),
+                    }
+                }
+                SessionState::Disconnected => {
+                    self.detach();
+                    // the library's own back-off has no cap: half a session away is enough
+                    let half = client.session_timeout() / 2;
+                    let grace = half + half.mul_f64(fastrand::f64() / 4.0);
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                        next = states.changed() => state = next,
+                        () = tokio::time::sleep(grace) => return Ended::Lost("it was away for too long"),
+                    }
+                }
+                SessionState::Expired => return Ended::Expired(client.session().clone()),
+                SessionState::AuthFailed => return Ended::Refused,
+                SessionState::Closed => return Ended::Lost("it was closed"),
+            }
+        }
+    }
+
+    /// Ends when the session doesn't answer although it seems connected.
+    async fn guard(&self, client: &Client) {
+        loop {
+            tokio::time::sleep(WATCHDOG).await;
+            if self.check_root(client).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn attach(&self, client: &Client) {
+        *lock(&self.client) = Some(client.clone());
+        self.status.problem("connect", None);
+        self.status.reached(Instant::now());
+        self.link.send_modify(|link| {
+            if link.epoch > 0 {
+                self.status.reconnects.fetch_add(1, Relaxed);
+            }
+            *link = Link { epoch: link.epoch + 1, up: true };
+        });
+        // an unknown answer shows up elsewhere
+        let _ = self.check_root(client).await;
+    }
+
+    fn detach(&self) {
+        *lock(&self.client) = None;
+        self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
+    }
+
+    /// Proves that the session answers; notes when the tree we look at isn't there at all.
+    async fn check_root(&self, client: &Client) -> Result<(), Trouble> {
+        let root = if self.root.is_empty() { "/" } else { &self.root };
+        let there = self.answered(client.check_stat(root)).await?.is_some();
+        let chroot = self.connect.find('/').and_then(|at| self.connect.get(at..)).unwrap_or_default();
+        let problem = (!there).then(|| {
+            format!("{chroot}{root} does not exist in ZooKeeper: every service reads as absent; create it, or mend the chroot of registry.zookeeper.connect or registry.root")
+        });
+        self.status.problem("root", problem);
+        Ok(())
+    }
+
+    fn remember(&self, session: i64) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.back() != Some(&session) {
+            self.status.sessions.fetch_add(1, Relaxed);
+            sessions.push_back(session);
+        }
+        if sessions.len() > FORMER_SESSIONS {
+            sessions.pop_front();
+        }
+    }
+
+    fn client(&self) -> Result<Client, Trouble> {
+        let client = lock(&self.client).clone();
+        client.ok_or_else(|| Trouble::Unknown("the registry can't be reached".into()))
+    }
+
+    fn full(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// The answer to one request, counted and bounded in time.
+    async fn answered<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+        self.status.operations.fetch_add(1, Relaxed);
+        match tokio::time::timeout(ANSWER, request).await {
+            Ok(Ok(answer)) => {
+                self.status.contact(Instant::now());
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(trouble(error)),
+            Err(_) => Err(Trouble::Unknown(format!("ZooKeeper did not answer within {}s", ANSWER.as_secs()))),
+        }
+    }
+
+    pub(super) async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
+        let client = self.client()?;
+        let mut nodes = Vec::new();
+        let mut level: Vec<_> =
+            scopes.iter().map(|scope| Wanted { path: self.full(&scope.path), level: 0, scope }).collect();
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for window in level.chunks(NODES_PER_READ * READS_AT_ONCE) {
+                self.read_window(&client, window, &mut nodes, &mut below).await?;
+            }
+            level = below;
+        }
+        Ok(nodes)
+    }
+
+    /// Reads some nodes of a level; what is below them is added to `below`.
+    async fn read_window<'a>(
+        &self,
+        client: &Client,
+        window: &[Wanted<'a>],
+        nodes: &mut Vec<Node>,
+        below: &mut Vec<Wanted<'a>>,
+    ) -> Result<(), Trouble> {
+        let mut requests = Vec::new();
+        for chunk in window.chunks(NODES_PER_READ) {
+            let mut reader = client.new_multi_reader();
+            for wanted in chunk {
+                reader.add_get_data(&wanted.path).map_err(trouble)?;
+                if wanted.level < wanted.scope.depth {
+                    reader.add_get_children(&wanted.path).map_err(trouble)?;
+                }
+            }
+            // sent here, awaited below
+            requests.push((chunk, reader.commit()));
+        }
+        for (chunk, request) in requests {
+            let mut answers = self.answered(request).await?.into_iter();
+            for wanted in chunk {
+                nodes.extend(self.node(&wanted.path, answers.next())?);
+                if wanted.level < wanted.scope.depth {
+                    below.extend(children(wanted, answers.next())?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&self, path: &str, answer: Option<MultiReadResult>) -> Result<Option<Node>, Trouble> {
+        let path = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+        match answer {
+            Some(MultiReadResult::Data { data, stat }) => {
+                Ok(Some(Node { path, data: Ok(data), ephemeral: stat.ephemeral_owner != 0 }))
+            }
+            Some(MultiReadResult::Error { err: Error::NoNode }) => Ok(None),
+            Some(MultiReadResult::Error { err: Error::NoAuth }) => {
+                let reason = "ZooKeeper lets us not read it; give its ACL read for the world".to_owned();
+                Ok(Some(Node { path, data: Err(reason), ephemeral: false }))
+            }
+            Some(MultiReadResult::Error { err }) => Err(trouble(err)),
+            _ => Err(out_of_step()),
+        }
+    }
+
+    /// Watches all `paths`; the requests leave at once.
+    pub(super) async fn watch(
+        &self,
+        paths: &[String],
+        reach: Reach,
+        changes: &Arc<Changes>,
+    ) -> Vec<Result<Watching, Trouble>> {
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(trouble) => return paths.iter().map(|_| Err(trouble.clone())).collect(),
+        };
+        let mode = match reach {
+            Reach::Node => AddWatchMode::Persistent,
+            Reach::Subtree => AddWatchMode::PersistentRecursive,
+        };
+        let requests: Vec<_> = paths.iter().map(|path| client.watch(&self.full(path), mode)).collect();
+        let mut watches = Vec::new();
+        for request in requests {
+            let watcher = self.answered(request).await;
+            watches.push(watcher.map(|watcher| {
+                let mut task = JoinSet::new();
+                task.spawn(drain(watcher, self.root.clone(), changes.clone(), self.status.clone()));
+                Watching::ZooKeeper { _watch: task }
+            }));
+        }
+        watches
+    }
+}
+
+/// Notes every change until the session ends; asking a watcher again after that would panic.
+async fn drain(mut watcher: PersistentWatcher, root: String, changes: Arc<Changes>, status: Arc<Status>) {
+    loop {
+        let event = watcher.changed().await;
+        match event.event_type {
+            EventType::Session if event.session_state.is_terminated() => return,
+            EventType::Session => {}
+            EventType::NodeCreated
+            | EventType::NodeDeleted
+            | EventType::NodeDataChanged
+            | EventType::NodeChildrenChanged => {
+                status.events.fetch_add(1, Relaxed);
+                changes.note(event.path.strip_prefix(&root).unwrap_or(&event.path).to_owned());
+            }
+        }
+    }
+}
+
+fn children<'a>(
+    parent: &Wanted<'a>,
+    answer: Option<MultiReadResult>,
+) -> Result<impl Iterator<Item = Wanted<'a>>, Trouble> {
+    let names = match answer {
+        Some(MultiReadResult::Children { children }) => children,
+        Some(MultiReadResult::Error { err: Error::NoNode | Error::NoAuth }) => Vec::new(),
+        Some(MultiReadResult::Error { err }) => return Err(trouble(err)),
+        _ => return Err(out_of_step()),
+    };
+    let (level, scope, path) = (parent.level + 1, parent.scope, parent.path.clone());
+    let wanted = names.into_iter().filter(move |name| scope.wants(level, name));
+    Ok(wanted.map(move |name| Wanted { path: format!("{path}/{name}"), level, scope }))
+}
+
+async fn closed(mut states: StateWatcher) {
+    while !states.changed().await.is_terminated() {}
+}
+
+fn out_of_step() -> Trouble {
+    Trouble::Unknown("ZooKeeper answered something else than it was asked".into())
+}
+
+/// Full jitter up to 0.1 s, doubling with every failure to 2 s.
+fn pause(failures: u32) -> Duration {
+    let most = Duration::from_millis(100 << failures.saturating_sub(1).min(8)).min(MAX_PAUSE);
+    most.mul_f64(fastrand::f64())
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may add errors; all others are final")]
+fn trouble(error: Error) -> Trouble {
+    match error {
+        Error::NoNode => Trouble::NoNode,
+        Error::NodeExists => Trouble::Exists,
+        Error::BadVersion | Error::NotEmpty => Trouble::Changed,
+        // the connection broke, the session ended or the answer made no sense: it may have been done
+        Error::ConnectionLoss
+        | Error::Custom(_)
+        | Error::Timeout
+        | Error::UnexpectedError(_)
+        | Error::UnmarshalError { .. }
+        | Error::SessionExpired
+        | Error::SessionMoved
+        | Error::ClientClosed
+        | Error::Throttled
+        | Error::NoHosts => Trouble::Unknown(format!("ZooKeeper: {error}")),
+        Error::NoAuth => Trouble::Refused("ZooKeeper: not authorized; its ACL does not let us".into()),
+        other => Trouble::Refused(format!("ZooKeeper: {other}")),
+    }
+}

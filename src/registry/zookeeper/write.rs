@@ -1,0 +1,130 @@
+//! Writes to ZooKeeper, each one step of what its callers do.
+
+use std::pin::pin;
+
+use zookeeper_client::{Client, MultiWriteError, MultiWriter};
+
+use super::super::{Held, Owner, Trouble, lock};
+use super::{EPHEMERAL, LASTING, ZooKeeper, trouble};
+use crate::registry::layout::Scope;
+
+/// Nodes deleted with one request.
+const DELETES_AT_ONCE: usize = 100;
+
+impl ZooKeeper {
+    pub(in crate::registry) async fn held(&self, path: &str) -> Result<Option<Held>, Trouble> {
+        let client = self.client()?;
+        match self.answered(client.get_data(&self.full(path))).await {
+            Ok((data, stat)) => {
+                let owner = self.owner(&client, stat.ephemeral_owner);
+                Ok(Some(Held { owner, version: stat.version, data }))
+            }
+            Err(Trouble::NoNode) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn owner(&self, client: &Client, session: i64) -> Owner {
+        match session {
+            0 => Owner::Nobody,
+            mine if mine == client.session_id().0 => Owner::Me,
+            former if lock(&self.sessions).contains(&former) => Owner::FormerMe,
+            _ => Owner::Other,
+        }
+    }
+
+    pub(in crate::registry) async fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        let (client, path) = (self.client()?, self.full(path));
+        match self.answered(client.create(&path, data, &EPHEMERAL)).await {
+            Err(Trouble::NoNode) => self.make_parents(&client, &path).await,
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
+    async fn make_parents(&self, client: &Client, path: &str) -> Result<(), Trouble> {
+        let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) else {
+            return Err(self.no_chroot());
+        };
+        match self.answered(client.mkdir(parent, &LASTING)).await {
+            Err(Trouble::NoNode) => Err(self.no_chroot()),
+            outcome => outcome,
+        }
+    }
+
+    fn no_chroot(&self) -> Trouble {
+        Trouble::Refused("the chroot of registry.zookeeper.connect does not exist; create it first".into())
+    }
+
+    pub(in crate::registry) async fn take_over(
+        &self,
+        path: &str,
+        version: i32,
+        data: &[u8],
+    ) -> Result<(), Trouble> {
+        let (client, path) = (self.client()?, self.full(path));
+        let mut writer = client.new_multi_writer();
+        writer.add_delete(&path, Some(version)).map_err(trouble)?;
+        writer.add_create(&path, data, &EPHEMERAL).map_err(trouble)?;
+        self.commit(&mut writer).await
+    }
+
+    pub(in crate::registry) async fn release(&self, path: &str, version: i32) -> Result<(), Trouble> {
+        let client = self.client()?;
+        self.answered(client.delete(&self.full(path), Some(version))).await
+    }
+
+    pub(in crate::registry) async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        let (client, path) = (self.client()?, self.full(path));
+        loop {
+            match self.answered(client.set_data(&path, data, None)).await {
+                Err(Trouble::NoNode) => {}
+                outcome => return outcome.map(|_| ()),
+            }
+            match self.answered(client.create(&path, data, &LASTING)).await {
+                Err(Trouble::NoNode) => self.make_parents(&client, &path).await?,
+                Err(Trouble::Exists) => {}
+                outcome => return outcome.map(|_| ()),
+            }
+        }
+    }
+
+    pub(in crate::registry) async fn remove(&self, path: &str) -> Result<(), Trouble> {
+        let scope = Scope { path: path.to_owned(), depth: usize::MAX, prune: None };
+        loop {
+            let mut nodes = self.read(std::slice::from_ref(&scope)).await?;
+            if nodes.is_empty() {
+                return Err(Trouble::NoNode);
+            }
+            // children sort behind their parents, and go before them
+            nodes.sort_by(|a, b| b.path.cmp(&a.path));
+            match self.delete_all(nodes.iter().map(|node| self.full(&node.path)).collect()).await {
+                // somebody made or removed a node meanwhile
+                Err(Trouble::Changed | Trouble::NoNode) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn delete_all(&self, paths: Vec<String>) -> Result<(), Trouble> {
+        let client = self.client()?;
+        for chunk in paths.chunks(DELETES_AT_ONCE) {
+            let mut writer = client.new_multi_writer();
+            for path in chunk {
+                writer.add_delete(path, None).map_err(trouble)?;
+            }
+            self.commit(&mut writer).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, writer: &mut MultiWriter<'_>) -> Result<(), Trouble> {
+        let mut request = pin!(writer.commit());
+        let answer = async {
+            request.as_mut().await.map_err(|error| match error {
+                MultiWriteError::RequestFailed { source } => source,
+                MultiWriteError::OperationFailed { source, .. } => source,
+            })
+        };
+        self.answered(answer).await.map(|_| ())
+    }
+}
