@@ -166,14 +166,13 @@ fn bind_one(key: &str, at: &Bind) -> Result<Bound, StartError> {
 
 fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
     let variable = key.to_uppercase();
-    let way_out = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            format!(
-                "another program serves it; stop that one or set `{key}` (REMORA_{variable}) to another address"
-            )
-        }
-        std::io::ErrorKind::PermissionDenied => "this user may not; use a port above 1023".into(),
-        _ => format!("set `{key}` to an address of this host"),
+    let kind = error.kind();
+    let way_out = if kind == std::io::ErrorKind::AddrInUse {
+        format!("another program serves it; stop it or set `{key}` (REMORA_{variable}) to another address")
+    } else if kind == std::io::ErrorKind::PermissionDenied {
+        "this user may not; use a port above 1023".into()
+    } else {
+        format!("set `{key}` to an address of this host")
     };
     StartError(format!("{key}: {at} can't be served: {error}; {way_out}"))
 }

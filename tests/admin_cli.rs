@@ -273,11 +273,12 @@ fn entries_by_hand(which: &Registry<'_>, layout: &str, root: &str) {
         "tree" => "user/get/10.0.0.5:8080",
         _ => "user/10.0.0.5:8080",
     };
+    let caller = if layout == "tree" { "user/get/web" } else { "user/web" };
     let entries = [
         ("service", "user", r#"{"access":"open","owner":"us"}"#, "owner"),
         ("api", "user/get", r#"{"path":"/user/get","encoding":"json"}"#, "/user/get"),
         ("address", provider, r#"{"weight":7}"#, "7"),
-        ("access", "user/web", r#"{"apis":["*"]}"#, "apis"),
+        ("access", caller, r#"{"apis":["*"]}"#, "apis"),
     ];
     for (kind, name, data, part) in entries {
         must(&["put", kind, name, data]);

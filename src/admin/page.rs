@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use crate::directory::{Directory, Entry, Route};
-use crate::model::Provider;
+use crate::model::{Provider, Skipped};
 use crate::registry::Source;
 
 /// The pages there are.
@@ -40,8 +40,8 @@ pub(super) fn services(directory: &Directory) -> Value {
     json!({ "services": rows.collect::<serde_json::Map<_, _>>() })
 }
 
-/// One service with its rules, providers and load.
-pub(super) fn service(entry: &Entry) -> Value {
+/// One service with its rules, providers and load; paths as they stand in the registry, below `root`.
+pub(super) fn service(entry: &Entry, root: &str) -> Value {
     let peers = entry.peers();
     let provider = |provider: &Provider| {
         let peer = peers.get(provider.address.as_str());
@@ -75,6 +75,7 @@ pub(super) fn service(entry: &Entry) -> Value {
         });
         (route.name.to_string(), shown)
     };
+    let skipped = |node: &Skipped| json!({ "path": format!("{root}{}", node.path), "reason": node.reason });
     let service = &entry.service;
     json!({
         "name": entry.name,
@@ -89,7 +90,7 @@ pub(super) fn service(entry: &Entry) -> Value {
         "providers": service.providers.iter().map(provider).collect::<Vec<_>>(),
         "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),
         "callers": service.callers,
-        "skipped": service.skipped,
+        "skipped": service.skipped.iter().map(skipped).collect::<Vec<_>>(),
     })
 }
 

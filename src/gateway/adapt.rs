@@ -17,6 +17,7 @@ use super::route::Plan;
 use crate::error::CallError;
 use crate::model::Encoding;
 use crate::peer::Peer;
+use crate::upstream::body::Broken;
 use crate::upstream::{Answered, Payload};
 
 /// Largest answer that is gathered to be adapted, in bytes.
@@ -220,10 +221,10 @@ pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Resu
     }
     let status = answered.status().as_u16();
     let body = answered.into_body().collect(MAX_ANSWER).await.map_err(|broken| match broken {
-        crate::upstream::body::Broken::TooLarge => {
+        Broken::TooLarge => {
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
-        other => broken_body(other, MAX_ANSWER),
+        Broken::Caller | Broken::Provider | Broken::Idle => CallError::Cut,
     })?;
     match sent {
         Sent::Yar { id, caller } => yar_answer(plan, status, &body, *id, *caller),

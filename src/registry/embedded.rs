@@ -364,6 +364,3 @@ fn write_whole(file: &Path, text: &str) -> io::Result<()> {
     };
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -383,6 +383,3 @@ impl Mirror {
         Duration::from_millis(self.rng.u64(10..=most))
     }
 }
-
-#[cfg(test)]
-mod tests;

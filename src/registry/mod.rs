@@ -140,6 +140,7 @@ enum Watching {
 pub struct Source {
     kind: Kind,
     layout: Layout,
+    root: Arc<str>,
     status: Arc<Status>,
 }
 
@@ -162,7 +163,7 @@ pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
             zookeeper::ZooKeeper::new(connect, *session_timeout, &config.root, status.clone()),
         )),
     };
-    Ok(Source { kind, layout: config.layout, status })
+    Ok(Source { kind, layout: config.layout, root: config.root.as_str().into(), status })
 }
 
 /// Keeps `directory` equal to the registry; ends soon after `stop` turns true, the session closed.
@@ -185,6 +186,11 @@ impl Source {
     /// How the nodes are laid out.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// What stands before every path in the registry; empty for `/`.
+    pub fn root(&self) -> &str {
+        &self.root
     }
 
     /// Whether the registry was reached once.

@@ -105,7 +105,7 @@ impl Payload {
     pub(super) fn answer(body: Incoming, idle: Duration, lease: Lease) -> Self {
         let mut lease = Some(lease);
         if body.is_end_stream() {
-            lease.take().map(Lease::give_back);
+            give_back(&mut lease);
         }
         Self(Kind::Answer(Box::new(AnswerStream { body, idle, silence: None, lease })))
     }
@@ -160,6 +160,13 @@ impl Payload {
             true => Ok(first),
             false => Ok(gathered.into()),
         }
+    }
+}
+
+/// The answer was read to its end: its connection can carry another.
+fn give_back(lease: &mut Option<Lease>) {
+    if let Some(lease) = lease.take() {
+        lease.give_back();
     }
 }
 
@@ -277,13 +284,13 @@ impl AnswerStream {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 if self.body.is_end_stream() {
-                    self.lease.take().map(Lease::give_back);
+                    give_back(&mut self.lease);
                 }
                 Some(Ok(frame))
             }
             Some(Err(_)) => Some(Err(Broken::Provider)),
             None => {
-                self.lease.take().map(Lease::give_back);
+                give_back(&mut self.lease);
                 None
             }
         })

@@ -277,10 +277,13 @@ impl Copy {
 }
 
 fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to it".into(),
-        _ => error.to_string(),
+    let kind = error.kind();
+    if kind == io::ErrorKind::ConnectionRefused {
+        "connection refused".into()
+    } else if matches!(kind, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
+        "no route to it".into()
+    } else {
+        error.to_string()
     }
 }
 
