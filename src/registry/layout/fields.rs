@@ -196,8 +196,8 @@ fn method(fields: &Fields) -> Result<Option<String>, String> {
 /// Checks that `path` can stand in a request line.
 fn path_of(field: &str, path: String) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&b);
-    let allowed = path.starts_with('/') || (path.is_empty() && field == "contextPath");
-    if !allowed {
+    let rooted = path.starts_with('/') || (path.is_empty() && field == "contextPath");
+    if !rooted {
         return Err(format!("{field}: {} does not start with /", shown(&path.into())));
     }
     if !path.bytes().all(allowed) {
