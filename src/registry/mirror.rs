@@ -383,3 +383,6 @@ impl Mirror {
         Duration::from_millis(self.rng.u64(10..=most))
     }
 }
+
+#[cfg(test)]
+mod tests;
