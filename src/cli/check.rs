@@ -81,6 +81,11 @@ fn provider(own: &OwnProvider) -> String {
 
 /// Reaches the registry and reads every service in it as the sidecar would.
 fn reach(config: &Config) -> Result<(), String> {
+    if let Source::Embedded { file } = &config.registry.source
+        && !file.exists()
+    {
+        return print(&format!("  {:<10} {} is made at the first start\n", "reached", file.display()));
+    }
     runtime()?.block_on(async {
         let source = registry::open(&config.registry).map_err(|e| e.to_string())?;
         let (stop, stopped) = watch::channel(false);

@@ -105,7 +105,7 @@ fn guide(config: &Config, script: &Path) -> String {
     };
     format!(
         "The sidecar is ready, and behind it two services: hello (JSON) and calc (Yar with msgpack).\n\n  \
-         # JSON to JSON\n  {call}/hello/greet?name=Ada\n\n  \
+         # JSON to JSON\n  {call}/hello/greet -G -d name=Ada\n\n  \
          # JSON to Yar, and back\n  {call}/calc/add -d '[1,2]'\n  {call}/calc/add -d '{{\"a\":1.5,\"b\":2}}'\n\n\
          {php}  \
          # what the sidecar knows and counts\n  curl -s {admin}/services\n  curl -s {admin}/metrics\n\n\
