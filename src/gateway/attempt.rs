@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::Request;
 
 use super::adapt::{self, Answer, Sent};
+use super::answer;
 use super::call::Read;
 use super::route::Plan;
 use super::{Record, Worker};
@@ -25,7 +26,7 @@ pub(super) async fn attempt_all(
     let in_time = async {
         let (request, sent) = adapt::request(&plan, call).await?;
         let answered = attempt(worker, &plan, request, record).await?;
-        adapt::answer(&plan, &sent, answered).await
+        answer::answer(&plan, &sent, answered).await
     };
     match tokio::time::timeout_at(until, in_time).await {
         Ok(Ok(answer)) => Ok(answer),

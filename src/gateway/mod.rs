@@ -13,6 +13,7 @@ use crate::upstream::Upstream;
 
 mod adapt;
 mod admit;
+mod answer;
 mod attempt;
 mod call;
 mod record;

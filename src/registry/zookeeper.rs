@@ -4,6 +4,7 @@
 //! uncapped back-off and is dead after an expiry. So every (re)connection is a new epoch of the
 //! [`Link`], a client that stays away too long is abandoned, and requests fail while there is none.
 
+mod read;
 mod write;
 
 use std::collections::VecDeque;
@@ -15,13 +16,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zookeeper_client::{
-    Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, MultiReadResult,
-    PersistentWatcher, SessionInfo, SessionState, StateWatcher,
+    Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, PersistentWatcher, SessionInfo,
+    SessionState, StateWatcher,
 };
 
-use super::layout::Scope;
 use super::status::Status;
-use super::{Changes, Link, Node, Reach, Trouble, Watching, lock};
+use super::{Changes, Link, Reach, Trouble, Watching, lock};
 
 /// No request waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -31,10 +31,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// How often a quiet session is proved to be alive.
 const WATCHDOG: Duration = Duration::from_secs(30);
-/// Nodes read with one request, each with its data and its children.
-const NODES_PER_READ: usize = 40;
-/// Requests of one read under way at once.
-const READS_AT_ONCE: usize = 16;
 /// Sessions remembered as our own.
 const FORMER_SESSIONS: usize = 64;
 
@@ -64,13 +60,6 @@ enum Ended {
     /// The client is of no use.
     Lost(&'static str),
     Refused,
-}
-
-/// A node of one level of a read.
-struct Wanted<'a> {
-    path: String,
-    level: usize,
-    scope: &'a Scope,
 }
 
 impl ZooKeeper {
@@ -298,69 +287,6 @@ impl ZooKeeper {
         }
     }
 
-    pub(super) async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
-        let client = self.client()?;
-        let mut nodes = Vec::new();
-        let mut level: Vec<_> =
-            scopes.iter().map(|scope| Wanted { path: self.full(&scope.path), level: 0, scope }).collect();
-        while !level.is_empty() {
-            let mut below = Vec::new();
-            for window in level.chunks(NODES_PER_READ * READS_AT_ONCE) {
-                self.read_window(&client, window, &mut nodes, &mut below).await?;
-            }
-            level = below;
-        }
-        Ok(nodes)
-    }
-
-    /// Reads some nodes of a level; what is below them is added to `below`.
-    async fn read_window<'a>(
-        &self,
-        client: &Client,
-        window: &[Wanted<'a>],
-        nodes: &mut Vec<Node>,
-        below: &mut Vec<Wanted<'a>>,
-    ) -> Result<(), Trouble> {
-        let mut requests = Vec::new();
-        for chunk in window.chunks(NODES_PER_READ) {
-            let mut reader = client.new_multi_reader();
-            for wanted in chunk {
-                reader.add_get_data(&wanted.path).map_err(trouble)?;
-                if wanted.level < wanted.scope.depth {
-                    reader.add_get_children(&wanted.path).map_err(trouble)?;
-                }
-            }
-            // sent here, awaited below
-            requests.push((chunk, reader.commit()));
-        }
-        for (chunk, request) in requests {
-            let mut answers = self.answered(request).await?.into_iter();
-            for wanted in chunk {
-                nodes.extend(self.node(&wanted.path, answers.next())?);
-                if wanted.level < wanted.scope.depth {
-                    below.extend(children(wanted, answers.next())?);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn node(&self, path: &str, answer: Option<MultiReadResult>) -> Result<Option<Node>, Trouble> {
-        let path = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
-        match answer {
-            Some(MultiReadResult::Data { data, stat }) => {
-                Ok(Some(Node { path, data: Ok(data), ephemeral: stat.ephemeral_owner != 0 }))
-            }
-            Some(MultiReadResult::Error { err: Error::NoNode }) => Ok(None),
-            Some(MultiReadResult::Error { err: Error::NoAuth }) => {
-                let reason = "ZooKeeper lets us not read it; give its ACL read for the world".to_owned();
-                Ok(Some(Node { path, data: Err(reason), ephemeral: false }))
-            }
-            Some(MultiReadResult::Error { err }) => Err(trouble(err)),
-            _ => Err(out_of_step()),
-        }
-    }
-
     /// Watches all `paths`; the requests leave at once.
     pub(super) async fn watch(
         &self,
@@ -408,27 +334,8 @@ async fn drain(mut watcher: PersistentWatcher, root: String, changes: Arc<Change
     }
 }
 
-fn children<'a>(
-    parent: &Wanted<'a>,
-    answer: Option<MultiReadResult>,
-) -> Result<impl Iterator<Item = Wanted<'a>>, Trouble> {
-    let names = match answer {
-        Some(MultiReadResult::Children { children }) => children,
-        Some(MultiReadResult::Error { err: Error::NoNode | Error::NoAuth }) => Vec::new(),
-        Some(MultiReadResult::Error { err }) => return Err(trouble(err)),
-        _ => return Err(out_of_step()),
-    };
-    let (level, scope, path) = (parent.level + 1, parent.scope, parent.path.clone());
-    let wanted = names.into_iter().filter(move |name| scope.wants(level, name));
-    Ok(wanted.map(move |name| Wanted { path: format!("{path}/{name}"), level, scope }))
-}
-
 async fn closed(mut states: StateWatcher) {
     while !states.changed().await.is_terminated() {}
-}
-
-fn out_of_step() -> Trouble {
-    Trouble::Unknown("ZooKeeper answered something else than it was asked".into())
 }
 
 /// Full jitter up to 0.1 s, doubling with every failure to 2 s.
