@@ -197,3 +197,23 @@ fn without_the_registry_callers_of_a_new_service_are_told_soon() {
     let told = world.mirror.poll(world.now + PATIENCE);
     assert!(matches!(told.as_slice(), [Action::Settle(_, Err(_))]), "{told:?}");
 }
+
+#[test]
+fn a_service_nobody_calls_is_dropped_with_its_watches() {
+    let mut world = World::new(1);
+    world.tree.insert("/service/user".into(), b"{}".to_vec());
+    world.attach();
+    world.mirror.want(&name("user"), world.now);
+    world.settle();
+    assert!(world.watched.contains("/service/user"));
+    world.now += SWEEP;
+    world.mirror.sweep(world.now, |_| true);
+    for minute in 1..=10 {
+        world.act();
+        assert!(world.view.contains_key("user"), "dropped after {minute} minutes");
+        world.now += SWEEP;
+        world.mirror.sweep(world.now, |_| false);
+    }
+    world.settle();
+    assert!(!world.view.contains_key("user") && world.watched.is_empty(), "{:?}", world.watched);
+}
