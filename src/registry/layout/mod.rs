@@ -220,3 +220,6 @@ fn address(text: &str) -> Result<Address, String> {
 fn caller(text: &str) -> Result<CallerName, String> {
     CallerName::new(text).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Literal nodes of both layouts, and rubbish in each of them.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Encoding, Policy, State};
+
+fn user() -> ServiceName {
+    ServiceName::new("user").unwrap()
+}
+
+fn nodes(all: &[(&str, &str)]) -> Vec<Node> {
+    let node = |(path, data): &(&str, &str)| Node {
+        path: (*path).to_owned(),
+        data: Ok(data.as_bytes().to_vec()),
+        ephemeral: path.contains(':'),
+    };
+    all.iter().map(node).collect()
+}
+
+const FLAT: [(&str, &str); 6] = [
+    ("/service/user", r#"{"state":"on","owner":"us","access":"open","policy":{"timeout":"2s"},"x":1}"#),
+    ("/address/user", r#"{"addresses":[{"address":"10.0.0.5:80","weight":7},{"address":"10.0.0.6:80"}]}"#),
+    ("/address/user/10.0.0.5:80", r#"{"weight":100,"idc":"bj1"}"#),
+    ("/address/user/10.0.0.7:80", ""),
+    ("/api/user/get", r#"{"path":"/user/get","method":"get","params":["id"]}"#),
+    ("/access/user/web", r#"{"apis":["get"],"keys":[]}"#),
+];
+
+const TREE: [(&str, &str); 4] = [
+    ("/services/user", r#"{"contextPath":"/u","access":"key"}"#),
+    ("/services/user/get", r#"{"path":"/get","encoding":"yar-msgpack","state":"drain"}"#),
+    ("/services/user/get/providers/10.0.0.5:80", r#"{"weight":3,"state":"off"}"#),
+    ("/services/user/get/access/web", "{}"),
+];
+
+#[test]
+fn flat_is_read_and_what_a_person_wrote_in_the_list_wins() {
+    let service = Layout::Flat.parse(&user(), &nodes(&FLAT), None).unwrap();
+    assert!(service.skipped.is_empty(), "{:?}", service.skipped);
+    assert_eq!(service.policy.over(&Policy::default()).timeout, Duration::from_secs(2));
+    let mut seen: Vec<_> =
+        service.providers.iter().map(|p| (p.address.as_str(), p.weight, p.idc.as_deref())).collect();
+    seen.sort_unstable();
+    let wanted = [("10.0.0.5:80", 7, Some("bj1")), ("10.0.0.6:80", 100, None), ("10.0.0.7:80", 100, None)];
+    assert_eq!(seen, wanted);
+    let get = &service.apis["get"];
+    assert_eq!((get.path.as_str(), get.method.as_deref()), ("/user/get", Some("GET")));
+    assert_eq!((get.encoding, &get.params), (Encoding::Json, &vec!["id".to_owned()]));
+    assert_eq!(service.callers["web"].apis, ["get"]);
+}
+
+#[test]
+fn tree_joins_the_paths_and_gives_each_api_its_own_providers() {
+    let service = Layout::Tree.parse(&user(), &nodes(&TREE), None).unwrap();
+    assert!(service.skipped.is_empty(), "{:?}", service.skipped);
+    let get = &service.apis["get"];
+    assert_eq!((get.path.as_str(), get.encoding, get.state), ("/u/get", Encoding::YarMsgpack, State::Drain));
+    let own = get.providers.as_ref().unwrap();
+    assert_eq!((own[0].address.as_str(), own[0].weight, own[0].state), ("10.0.0.5:80", 3, State::Off));
+    assert_eq!(service.callers["web"].apis, ["get"], "a grant below one api is for that api");
+}
+
+#[test]
+fn a_service_exists_when_any_of_its_nodes_does() {
+    assert_eq!(Layout::Flat.parse(&user(), &[], None), None);
+    for node in FLAT {
+        assert!(Layout::Flat.parse(&user(), &nodes(&[node]), None).is_some(), "{node:?}");
+    }
+}
+
+#[test]
+fn rubbish_in_one_node_is_shown_and_takes_no_other_down() {
+    let big = format!("{{\"x\":\"{}\"}}", "x".repeat(70_000));
+    let rubbish = ["{", "[]", "7", "\u{0}", "nul", "{\"state\":\"maybe\",\"apis\":7,\"addresses\":{}}", &big];
+    for (layout, all) in [(Layout::Flat, &FLAT[..]), (Layout::Tree, &TREE[..])] {
+        for broken in 0..all.len() {
+            for data in rubbish {
+                let mut some = all.to_vec();
+                some[broken].1 = data;
+                let service = layout.parse(&user(), &nodes(&some), None).unwrap();
+                let shown: Vec<_> = service.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
+                let start: String = data.chars().take(20).collect();
+                assert!(
+                    shown.iter().any(|path| path.starts_with(all[broken].0)),
+                    "{}: {start}: {shown:?}",
+                    all[broken].0
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_policy_keeps_the_last_good_one() {
+    let before = Layout::Flat.parse(&user(), &nodes(&FLAT), None);
+    let bad = [("/service/user", r#"{"owner":"them","policy":{"timeout":5}}"#)];
+    let after = Layout::Flat.parse(&user(), &nodes(&bad), before.as_ref()).unwrap();
+    assert_eq!(after.policy, before.unwrap().policy);
+    assert_eq!(after.owner.as_deref(), Some("them"));
+    assert!(after.skipped[0].reason.contains("timeout"), "{:?}", after.skipped);
+}
