@@ -123,7 +123,9 @@ impl Watches {
 
     /// Whether every change to `service` is heard of.
     pub(crate) fn covers(&self, service: &ServiceName) -> bool {
-        let held = |path: &str| self.held.contains(path);
+        // a watch on its way out is heard of no more by the time the service is read
+        let leaves = |path: &str| self.under_way.iter().any(|change| change.drop.iter().any(|p| p == path));
+        let held = |path: &str| self.held.contains(path) && !leaves(path);
         self.layout.roots().iter().all(|root| held(root)) || self.paths(service).iter().all(|path| held(path))
     }
 
@@ -234,5 +236,22 @@ mod tests {
         assert_eq!(watches.held().0, 1);
         let again = watches.next().unwrap();
         assert_eq!((again.add, again.drop), (change.add, change.drop));
+    }
+
+    #[test]
+    fn a_watch_that_is_being_dropped_covers_nothing() {
+        let mut watches = Watches::new(Layout::Tree, 0);
+        watches.subscribe(&name(1));
+        settle(&mut watches);
+        watches.unsubscribe(&name(1));
+        watches.subscribe(&name(2));
+        let change = watches.next().unwrap();
+        assert_eq!((change.add.len(), change.drop.len()), (1, 1));
+        // called again while its watch goes: it must wait for a new one
+        watches.subscribe(&name(1));
+        assert!(!watches.covers(&name(1)));
+        watches.done(change.serial, &change.add);
+        settle(&mut watches);
+        assert!(watches.covers(&name(1)));
     }
 }
