@@ -252,7 +252,7 @@ enum Registry<'a> {
 }
 
 fn registry(which: &Registry<'_>, layout: &str, root: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
+    let mut command = remora::bounded();
     command.arg("registry").args(args).stdin(Stdio::null());
     match which {
         Registry::File(file) => command.env("REMORA_REGISTRY__EMBEDDED__FILE", file),

@@ -292,9 +292,16 @@ pub fn remora(args: &[&str]) -> Output {
     remora_with(args, b"")
 }
 
+/// The binary, ended with code 124 where a command does not end by itself.
+pub fn bounded() -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(BINARY);
+    command
+}
+
 pub fn remora_with(args: &[&str], input: &[u8]) -> Output {
     use std::io::Write;
-    let mut child = Command::new(BINARY)
+    let mut child = bounded()
         .args(args)
         // The default registry is a file beside the caller.
         .current_dir(std::env::temp_dir())
