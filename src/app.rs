@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -37,6 +37,8 @@ pub struct App {
     workers: mpsc::Receiver<()>,
     stop_control: watch::Sender<bool>,
     control: JoinSet<()>,
+    term: Signal,
+    int: Signal,
 }
 
 /// Why the sidecar did not start; its Display names the way out.
@@ -60,6 +62,10 @@ impl App {
         let doors = bind_all(&config)?;
         let admin_socket = bind_one("admin", &config.admin)?;
         let telemetry_socket = config.telemetry.as_ref().map(|at| bind_one("telemetry", at)).transpose()?;
+        // caught before anything is registered: a signal from now on ends in a drain
+        let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
+        let term = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let int = signal(SignalKind::interrupt()).map_err(no_signals)?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
@@ -87,7 +93,18 @@ impl App {
         let make = Make { directory, telemetry, caller: config.caller, defaults: config.defaults, stop };
         let workers = start_workers(make, doors, config.workers)?;
         admin.listening.store(true, Relaxed);
-        Ok(Self { listening, admin, drain: config.drain, left, stop_workers, workers, stop_control, control })
+        Ok(Self {
+            listening,
+            admin,
+            drain: config.drain,
+            left,
+            stop_workers,
+            workers,
+            stop_control,
+            control,
+            term,
+            int,
+        })
     }
 
     /// Where calls are taken over TCP.
@@ -96,16 +113,12 @@ impl App {
     }
 
     /// Runs until SIGTERM or SIGINT, then drains.
-    pub async fn run_until_signal(self) -> Result<(), StartError> {
-        let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
-        let mut term = signal(SignalKind::terminate()).map_err(no_signals)?;
-        let mut int = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    pub async fn run_until_signal(mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
         self.shut_down().await;
-        Ok(())
     }
 
     /// Own providers leave the registry, then calls in flight are answered, then everything ends.

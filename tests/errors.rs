@@ -372,3 +372,18 @@ fn addresses_of_the_inside_stay_in_the_log() {
     assert!(!answer.text().contains(&gone), "{}", answer.text());
     eventually("the log names the peer", Duration::from_secs(5), || remora.log().contains(&gone));
 }
+
+#[test]
+fn a_wildcard_api_lets_nobody_climb_out_of_its_path() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("user", &[("*", "{ path: /v1 }")], &[&peer.address])).start();
+    for path in ["/user/a/../../admin", "/user/a/%2e%2e/%2e%2e/admin", "/user/a%2f..%2f../admin", "/user/*"] {
+        assert_problem(&remora.get(path), "no-api", 404);
+    }
+    for method in ["../../admin?x=1", "a/b", "*", ""] {
+        let seen = php::yar("json", &remora.url("/user"), method, json!([]), json!({}));
+        assert_thrown(&seen, "NoApi", 10405);
+    }
+    assert_eq!(peer.calls(), 0);
+    assert_eq!(remora.get("/user/a/b.c").status, 200);
+}

@@ -22,7 +22,7 @@ mod write;
 
 pub use describe::describe;
 pub use exception::{Code, Exception};
-pub use header::{HEAD, HEADER, Header, Packager, is_yar};
+pub use header::{HEAD, HEADER, Header, Packager, is_yar, may_become_yar};
 pub use read::{Request, Response, with_method};
 pub use write::{encode_exception, encode_request, encode_result};
 

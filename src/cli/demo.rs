@@ -51,10 +51,10 @@ pub(super) fn run() -> Result<(), String> {
         providers.spawn(calc(calc_on, stopped));
         let app = App::start(config).await.map_err(|e| e.to_string())?;
         print(&guide)?;
-        let outcome = app.run_until_signal().await.map_err(|e| e.to_string());
+        app.run_until_signal().await;
         stop.send_replace(true);
         providers.join_all().await;
-        outcome
+        Ok(())
     })
 }
 

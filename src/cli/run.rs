@@ -10,6 +10,7 @@ pub(super) fn run(config: Config) -> Result<(), String> {
         let app = App::start(config).await.map_err(|e| e.to_string())?;
         let listening: Vec<_> = app.listening().iter().map(ToString::to_string).collect();
         tracing::info!(listening = listening.join(" "), "remora takes calls");
-        app.run_until_signal().await.map_err(|e| e.to_string())
+        app.run_until_signal().await;
+        Ok(())
     })
 }

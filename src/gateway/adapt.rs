@@ -75,8 +75,8 @@ fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), Cal
     let mut headers = head.headers;
     end_to_end(&mut headers);
     let (message, payload, method) = match body {
-        Body::Http { peeked, rest } => {
-            let payload = Payload::request(peeked, rest, plan.route.policy.max_body);
+        Body::Http(body) => {
+            let payload = Payload::request(body, plan.route.policy.max_body);
             if hyper::body::Body::size_hint(&payload).lower() > plan.route.policy.max_body {
                 return Err(CallError::TooLarge(plan.route.policy.max_body));
             }
@@ -130,9 +130,9 @@ async fn yar_request(
             check_size(plan, message.payload.len())?;
             (yar_to_yar(plan, &message, packager)?, id, Some((own, id)))
         }
-        Body::Http { peeked, rest } => {
+        Body::Http(body) => {
             let limit = plan.route.policy.max_body;
-            let body = Payload::request(peeked, rest, limit).collect(limit).await;
+            let body = Payload::request(body, limit).collect(limit).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
             let params = http_params(plan, head.uri.query(), &body, packager)?;

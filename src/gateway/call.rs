@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
@@ -12,6 +12,7 @@ use proto_adapters::yar::{self, HEAD, Header, Packager};
 use super::Record;
 use crate::error::CallError;
 use crate::upstream::Payload;
+use crate::upstream::body::Inbound;
 
 /// What the URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +32,8 @@ pub struct Call {
     pub target: Target,
     /// Method, URL, headers.
     pub head: Parts,
-    /// The frames of the body that were read to tell Yar from HTTP.
-    pub peeked: VecDeque<Bytes>,
     /// The body.
-    pub body: Incoming,
+    pub body: Inbound,
     /// When its head was read.
     pub started: Instant,
 }
@@ -65,7 +64,7 @@ pub(super) struct Read {
 /// What a caller sent.
 #[derive(Debug)]
 pub(super) enum Body {
-    Http { peeked: VecDeque<Bytes>, rest: Incoming },
+    Http(Inbound),
     Yar(Message),
 }
 
@@ -80,9 +79,9 @@ pub(super) struct Message {
 impl Call {
     /// Whether its body is a Yar message.
     pub fn is_yar(&self) -> bool {
-        match self.peeked.front() {
+        match self.body.peeked.front() {
             Some(first) if first.len() >= 10 => yar::is_yar(first),
-            Some(_) => yar::is_yar(&self.peeked.iter().flatten().copied().take(10).collect::<Vec<_>>()),
+            Some(_) => yar::is_yar(&self.body.peeked.iter().flatten().copied().take(10).collect::<Vec<_>>()),
             None => false,
         }
     }
@@ -101,15 +100,15 @@ impl Call {
         record: &mut Record,
     ) -> Result<Read, CallError> {
         let yar = self.is_yar();
-        let Self { mut target, head, peeked, body, started } = self;
+        let Self { mut target, head, body, started } = self;
         if !yar {
-            return Ok(Read { target, head, started, body: Body::Http { peeked, rest: body } });
+            return Ok(Read { target, head, started, body: Body::Http(body) });
         }
         *voice = Voice::Yar { packager: Packager::Json, id: 0 };
         let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
-        let begun = peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
+        let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
-        let gathered = gather(peeked, body, limit, started + patience).await;
+        let gathered = gather(body, limit, started + patience).await;
         let message = match gathered {
             Ok(bytes) => parse(bytes, voice)?,
             Err(error) => return Err(error),
@@ -132,14 +131,9 @@ fn hear(head: &[u8], voice: &mut Voice) {
     *voice = Voice::Yar { packager, id };
 }
 
-async fn gather(
-    peeked: VecDeque<Bytes>,
-    body: Incoming,
-    limit: u64,
-    deadline: Instant,
-) -> Result<Bytes, CallError> {
+async fn gather(body: Inbound, limit: u64, deadline: Instant) -> Result<Bytes, CallError> {
     let patience = deadline.saturating_duration_since(Instant::now());
-    let payload = Payload::request(peeked, body, limit);
+    let payload = Payload::request(body, limit);
     match tokio::time::timeout(patience, payload.collect(limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(broken)) => Err(super::attempt::broken_body(broken, limit)),
@@ -202,17 +196,16 @@ impl Read {
     }
 }
 
-/// Reads frames until ten bytes are there or the body ends; they are what tells Yar from HTTP.
-pub async fn peek(body: &mut Incoming) -> Result<VecDeque<Bytes>, hyper::Error> {
+/// Reads frames until they show whether the body is Yar, or end; what was read so far stays in `peeked`.
+pub async fn peek(body: &mut Incoming, peeked: &mut VecDeque<Bytes>) -> Result<(), hyper::Error> {
     use hyper::body::Body as _;
-    let mut peeked = VecDeque::new();
-    let mut seen = BytesMut::new();
-    while seen.len() < 10 {
+    let mut seen = Vec::new();
+    while seen.len() < 10 && yar::may_become_yar(&seen) {
         let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
         let Some(frame) = next.transpose()? else { break };
         let Ok(data) = frame.into_data() else { break };
         seen.extend_from_slice(data.get(..10).unwrap_or(&data));
         peeked.push_back(data);
     }
-    Ok(peeked)
+    Ok(())
 }

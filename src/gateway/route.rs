@@ -9,6 +9,7 @@ use super::{Record, millis};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::model::State;
+use crate::names::ApiName;
 
 /// A call, decided.
 #[derive(Debug)]
@@ -37,7 +38,11 @@ pub(super) fn plan(
     let no_api = || CallError::NoApi { service: service.clone(), api: call.target.rest_shown() };
     let route = entry.route(&api).ok_or_else(no_api)?.clone();
     let takes_more = route.name.as_str() == "*" || matches!(call.body, Body::Yar(_));
-    if api.is_empty() || (call.target.rest != api && !takes_more) {
+    // what goes into a provider's path under `*` is no more than what `permit` is asked about
+    if ApiName::new(&api).is_err() || api == "*" || climbs(&call.target.rest) {
+        return Err(no_api());
+    }
+    if call.target.rest != api && !takes_more {
         return Err(no_api());
     }
     if route.api.state != State::On {
@@ -53,9 +58,30 @@ pub(super) fn plan(
     Ok(Plan { route, api, deadline, patience_ms, caller: record.caller.clone() })
 }
 
+/// Whether a path has a segment that leads out of where it stands, also percent-encoded.
+fn climbs(rest: &str) -> bool {
+    let plain = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    plain.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
+}
+
 impl super::Target {
     fn rest_shown(&self) -> String {
         let named = if self.rest.is_empty() { &self.api } else { &self.rest };
         named.chars().take(128).flat_map(char::escape_default).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_climbs_is_seen_however_it_is_written() {
+        for bad in ["..", "a/../b", "a/%2e%2E/b", "a/.%2e", "a%2f..%2Fb", "a/./b", "a/..%5cb"] {
+            assert!(climbs(bad), "{bad}");
+        }
+        for good in ["a", "a/b.c", "a/...", "a/..b", ""] {
+            assert!(!climbs(good), "{good}");
+        }
     }
 }

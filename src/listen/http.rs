@@ -1,5 +1,6 @@
 //! HTTP/1 from callers: bytes ↔ call and answer.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::socket::stopped;
 use crate::upstream::Payload;
-use crate::upstream::body::Broken;
+use crate::upstream::body::{Broken, Inbound};
 
 /// For a request's head; also how long a kept connection may be idle.
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
@@ -75,36 +76,37 @@ async fn answer(
 ) -> Result<Response<Leaving>, Infallible> {
     let started = Instant::now();
     let has_body = !request.body().is_end_stream();
-    // set until the body was read or handed on; a dropped call leaves it set
+    // set until the body was read to its end: an early answer leaves it set
     unread.store(has_body, Relaxed);
-    let call = match call(request, started).await {
+    let call = match call(request, started, unread).await {
         Ok(call) => call,
         Err(error) => return Ok(without_call(&error)),
     };
-    let handled = gateway::handle(&worker, call).await;
-    if handled.result.is_ok() {
-        unread.store(false, Relaxed);
-    }
-    Ok(render(handled))
+    Ok(render(gateway::handle(&worker, call).await))
 }
 
 /// Splits the URL and looks at the first bytes of the body.
-async fn call(request: Request<Incoming>, started: Instant) -> Result<Call, CallError> {
+async fn call(
+    request: Request<Incoming>,
+    started: Instant,
+    unread: Arc<AtomicBool>,
+) -> Result<Call, CallError> {
     if request.method() == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
-    let (head, mut body) = request.into_parts();
+    let (head, mut rest) = request.into_parts();
     let target = target(&head.uri)?;
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
-    let mut peeked = Default::default();
-    if head.method == Method::POST && !waits && !body.is_end_stream() {
-        let early = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut body)).await;
-        peeked = early
-            .map_err(|_| CallError::MalformedRequest("the body did not begin within 5s".into()))?
+    let mut peeked = VecDeque::new();
+    if head.method == Method::POST && !waits && !rest.is_end_stream() {
+        let looked = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut rest, &mut peeked)).await;
+        // a body that begins late is nothing to refuse: Yar clients send theirs at once
+        looked
+            .unwrap_or(Ok(()))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
-    Ok(Call { target, head, peeked, body, started })
+    Ok(Call { target, head, body: Inbound { peeked, rest, unread }, started })
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service.

@@ -127,7 +127,11 @@ impl Announcer {
         let claim = if wanted { self.claim().await } else { self.withdraw().await };
         let (pause, note) = match claim {
             Claim::Ours => (CHECK, None),
-            Claim::Theirs(why) => (SUPERSEDED, Some(why.to_owned())),
+            // without a watch the other's end is not heard of
+            Claim::Theirs(why) => {
+                let pause = if self.watch.is_some() { SUPERSEDED } else { CHECK };
+                (pause, Some(why.to_owned()))
+            }
             Claim::Open(reason) => {
                 self.failures += 1;
                 let most = (100u64 << self.failures.min(5)).min(2000);

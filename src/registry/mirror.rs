@@ -313,8 +313,9 @@ impl Mirror {
         if self.watch_again.is_some_and(|at| now < at) {
             return;
         }
+        // also where nothing is left to change: a time that is past would wake the driver for ever
+        self.watch_again = None;
         if let Some(change) = self.watches.next() {
-            self.watch_again = None;
             self.actions.push(Action::Watch(change));
         }
     }

@@ -188,7 +188,7 @@ impl ZooKeeper {
         loop {
             match state {
                 SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
-                    self.attach(client).await;
+                    self.attach(client);
                     tokio::select! {
                         _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
                         next = states.changed() => state = next,
@@ -215,6 +215,8 @@ impl ZooKeeper {
 
     /// Ends when the session doesn't answer although it seems connected.
     async fn guard(&self, client: &Client) {
+        // an unknown answer shows up elsewhere
+        let _ = self.check_root(client).await;
         loop {
             tokio::time::sleep(WATCHDOG).await;
             if self.check_root(client).await.is_err() {
@@ -223,7 +225,7 @@ impl ZooKeeper {
         }
     }
 
-    async fn attach(&self, client: &Client) {
+    fn attach(&self, client: &Client) {
         *lock(&self.client) = Some(client.clone());
         self.status.problem("connect", None);
         self.status.reached(Instant::now());
@@ -233,8 +235,6 @@ impl ZooKeeper {
             }
             *link = Link { epoch: link.epoch + 1, up: true };
         });
-        // an unknown answer shows up elsewhere
-        let _ = self.check_root(client).await;
     }
 
     fn detach(&self) {

@@ -54,10 +54,20 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// A caller's body, still on the wire.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Frames that were read to tell Yar from HTTP.
+    pub peeked: VecDeque<Bytes>,
+    /// The rest.
+    pub rest: Incoming,
+    /// Until all of it was read.
+    pub unread: Arc<AtomicBool>,
+}
+
 #[derive(Debug)]
 struct RequestStream {
-    peeked: VecDeque<Bytes>,
-    body: Incoming,
+    from: Inbound,
     left: u64,
     progress: Arc<Progress>,
 }
@@ -92,13 +102,13 @@ impl Payload {
         Self(Kind::Full(bytes.into()))
     }
 
-    /// A caller's body, at most `limit` bytes of it; `peeked` was read already.
-    pub fn request(peeked: VecDeque<Bytes>, body: Incoming, limit: u64) -> Self {
-        if peeked.is_empty() && body.is_end_stream() {
+    /// A caller's body, at most `limit` bytes of it.
+    pub fn request(from: Inbound, limit: u64) -> Self {
+        if from.is_over() {
             return Self::full(Bytes::new());
         }
         let progress = Arc::default();
-        Self(Kind::Request(Box::new(RequestStream { peeked, body, left: limit, progress })))
+        Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
     }
 
     /// A provider's body, given up when it is silent for `idle`; the connection goes back when it ends well.
@@ -220,7 +230,7 @@ impl Body for Payload {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Request(stream) => stream.peeked.is_empty() && stream.body.is_end_stream(),
+            Kind::Request(stream) => stream.from.is_over(),
             Kind::Answer(stream) => stream.body.is_end_stream(),
         }
     }
@@ -230,8 +240,8 @@ impl Body for Payload {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Answer(stream) => stream.body.size_hint(),
             Kind::Request(stream) => {
-                let peeked: u64 = stream.peeked.iter().map(|frame| frame.len() as u64).sum();
-                let rest = stream.body.size_hint();
+                let peeked: u64 = stream.from.peeked.iter().map(|frame| frame.len() as u64).sum();
+                let rest = stream.from.rest.size_hint();
                 match rest.exact() {
                     Some(rest) => SizeHint::with_exact(rest + peeked),
                     None => rest,
@@ -241,24 +251,35 @@ impl Body for Payload {
     }
 }
 
+impl Inbound {
+    fn is_over(&self) -> bool {
+        self.peeked.is_empty() && self.rest.is_end_stream()
+    }
+}
+
 impl RequestStream {
+    fn end(&self, with_trailers: bool) {
+        self.from.unread.store(false, Relaxed);
+        self.progress.end(with_trailers);
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = match self.peeked.pop_front() {
+        let frame = match self.from.peeked.pop_front() {
             Some(data) => Frame::data(data),
-            None => match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => match ready!(Pin::new(&mut self.from.rest).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     self.progress.caller_broke.store(true, Relaxed);
                     return Poll::Ready(Some(Err(Broken::Caller)));
                 }
                 None => {
-                    self.progress.end(false);
+                    self.end(false);
                     return Poll::Ready(None);
                 }
             },
         };
         let Some(data) = frame.data_ref() else {
-            self.progress.end(true);
+            self.end(true);
             return Poll::Ready(Some(Ok(frame)));
         };
         let Some(left) = self.left.checked_sub(data.len() as u64) else {
@@ -267,9 +288,9 @@ impl RequestStream {
         };
         self.left = left;
         self.progress.keep(data);
-        if self.peeked.is_empty() && self.body.is_end_stream() {
+        if self.from.is_over() {
             // the reader may see the end without asking again
-            self.progress.end(false);
+            self.end(false);
         }
         Poll::Ready(Some(Ok(frame)))
     }

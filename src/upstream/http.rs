@@ -202,12 +202,10 @@ impl Upstream {
     fn take_idle(&self, peer: &Address) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         let kept = idle.get_mut(peer)?;
-        while let Some(one) = kept.pop() {
-            if one.connection.send.is_ready() && one.since.elapsed() < IDLE {
-                return Some(one.connection);
-            }
-        }
-        None
+        kept.retain(|one| !one.connection.send.is_closed() && one.since.elapsed() < IDLE);
+        // one whose upload still goes on after an early answer is busy, not bad
+        let newest = kept.iter().rposition(|one| one.connection.send.is_ready())?;
+        Some(kept.remove(newest).connection)
     }
 
     fn keep(&self, peer: Address, connection: Connection) {

@@ -19,6 +19,11 @@ pub fn is_yar(prefix: &[u8]) -> bool {
     prefix.get(MAGIC_AT..).is_some_and(|rest| rest.starts_with(&MAGIC))
 }
 
+/// Whether a message that begins with `prefix` can still turn out to be Yar: nothing of the magic is wrong yet.
+pub fn may_become_yar(prefix: &[u8]) -> bool {
+    prefix.iter().skip(MAGIC_AT).zip(&MAGIC).all(|(byte, magic)| byte == magic)
+}
+
 /// How a payload is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Packager {

@@ -217,3 +217,22 @@ fn a_service_nobody_calls_is_dropped_with_its_watches() {
     world.settle();
     assert!(!world.view.contains_key("user") && world.watched.is_empty(), "{:?}", world.watched);
 }
+
+#[test]
+fn a_watch_that_failed_and_is_no_longer_wanted_wakes_nobody() {
+    let mut world = World::new(1);
+    world.tree.insert("/service/user".into(), b"{}".to_vec());
+    world.attach();
+    world.mirror.want(&name("user"), world.now);
+    world.act();
+    let (service, ticket) = world.reads.pop().unwrap();
+    let nodes = world.nodes(&service);
+    world.mirror.read(&service, ticket, Ok(nodes), world.now);
+    let actions = world.mirror.poll(world.now);
+    let [Action::Watch(change)] = actions.as_slice() else { panic!("{actions:?}") };
+    world.mirror.watched(change.serial, &[], false, world.now);
+    world.mirror.remove(&service);
+    world.now += Duration::from_secs(5);
+    assert!(world.mirror.poll(world.now).is_empty());
+    assert!(world.mirror.wake() > world.now);
+}
