@@ -141,7 +141,8 @@ fn parameters_never_reach_a_yar_provider_as_an_empty_map() {
     let provider = Php::yar();
     let remora = calc(&provider);
     let answer = yar::send(&remora, "/calc", &yar::json_request("count", "{}"));
-    assert_eq!(yar::json_payload(&answer)["r"], 0);
+    let seen = yar::json_payload(&answer);
+    assert_eq!(seen["r"], 0, "{seen}\n{}", remora.log());
     let answer = remora.post("/calc/count", "{}");
     assert_eq!(answer.status, 200, "{}", answer.text());
     let empty = yar::send(&remora, "/calc", &yar::msgpack_request("count", &[0x90]));

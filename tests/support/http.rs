@@ -118,9 +118,16 @@ impl Conn {
     /// Reads more into `ahead`; 0 at the end of the stream.
     fn fill(&mut self) -> io::Result<usize> {
         let mut part = vec![0; 65536];
-        let n = match &mut self.stream {
-            Stream::Tcp(s) => s.read(&mut part)?,
-            Stream::Unix(s) => s.read(&mut part)?,
+        // a read with a time limit ends as interrupted where the whole machine was paused
+        let n = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(s) => s.read(&mut part),
+                Stream::Unix(s) => s.read(&mut part),
+            };
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
         };
         self.ahead.extend_from_slice(&part[..n]);
         Ok(n)
