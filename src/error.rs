@@ -158,12 +158,20 @@ impl CallError {
             Self::UnadaptableAnswer(_) => {
                 ("unadaptable", 502, 10422, "http_protocol_error", "A value can't be carried over")
             }
-            Self::ProviderError { status, .. } => {
-                ("provider-error", *status, i64::from(*status), "", "The provider answered an error")
-            }
-            Self::ProviderException(_) => {
-                ("provider-exception", 500, 10500, "", "The provider threw an exception")
-            }
+            Self::ProviderError { status, .. } => (
+                "provider-error",
+                *status,
+                i64::from(*status),
+                "proxy_internal_response",
+                "The provider answered an error",
+            ),
+            Self::ProviderException(_) => (
+                "provider-exception",
+                500,
+                10500,
+                "proxy_internal_response",
+                "The provider threw an exception",
+            ),
             Self::Deadline(_) => ("deadline", 504, 10509, "http_response_timeout", "Out of time"),
         };
         Verdict { kind, title, status, code, proxy_status }

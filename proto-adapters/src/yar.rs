@@ -23,7 +23,7 @@ mod write;
 pub use describe::describe;
 pub use exception::{Code, Exception};
 pub use header::{HEAD, HEADER, Header, Packager, is_yar, may_become_yar};
-pub use read::{Request, Response, with_method};
+pub use read::{Request, Response};
 pub use write::{encode_exception, encode_request, encode_result};
 
 use crate::Fault;

@@ -85,7 +85,6 @@ fn a_request_is_read_in_any_order_with_the_later_of_two_keys() {
     let read = request(Packager::Json, payload).unwrap();
     assert_eq!((read.id, read.method.as_str()), (5, "add"));
     assert_eq!(&payload[read.params], br#"{"b":2}"#);
-    assert_eq!(&payload[read.method_at], br#""add""#);
 }
 
 #[test]
@@ -144,22 +143,6 @@ fn bytes_behind_a_msgpack_payload_are_left_alone() {
 fn keys_in_msgpack_may_be_bin() {
     let read = request(Packager::Msgpack, b"\x81\xc4\x01m\xc4\x01a").unwrap();
     assert_eq!(read.method, "a");
-}
-
-#[test]
-fn a_method_is_replaced_and_nothing_else() {
-    let payload = br#"{"i":1, "m" : "shop.add" ,"p":[ 1 ]}"#;
-    let read = request(Packager::Json, payload).unwrap();
-    assert_eq!(
-        yar::with_method(Packager::Json, payload, &read, "a\"dd"),
-        br#"{"i":1, "m" : "a\"dd" ,"p":[ 1 ]}"#
-    );
-    let payload = b"\x82\xa1m\xa8shop.add\xa1p\x91\x01junk";
-    let read = request(Packager::Msgpack, payload).unwrap();
-    assert_eq!(
-        yar::with_method(Packager::Msgpack, payload, &read, "add"),
-        b"\x82\xa1m\xa3add\xa1p\x91\x01junk"
-    );
 }
 
 #[test]

@@ -36,8 +36,10 @@ pub enum Answer {
 /// What was sent, as far as the answer depends on it.
 #[derive(Debug)]
 pub(super) enum Sent {
-    /// To a JSON provider; `yar`: the caller speaks Yar.
-    Json { yar: Option<(Packager, u32)> },
+    /// As it came, to a JSON provider: its answer passes too.
+    AsItCame,
+    /// A Yar caller's, as JSON; `packager` and `id` are the caller's own.
+    Json { packager: Packager, id: u32 },
     /// To a Yar provider, with this id; `caller`: the caller's own packager and id, where it speaks Yar.
     Yar { id: u32, caller: Option<(Packager, u32)> },
 }
@@ -88,11 +90,10 @@ fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), Cal
         let uri = uri(plan, &target.rest, query)?;
         let mut request = Request::new(payload);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-        return Ok((request, Sent::Json { yar: None }));
+        return Ok((request, Sent::AsItCame));
     };
     let request = yar_to_json(plan, &message, method, headers)?;
-    let yar = Some((message.header.packager, message.header.id));
-    Ok((request, Sent::Json { yar }))
+    Ok((request, Sent::Json { packager: message.header.packager, id: message.header.id }))
 }
 
 fn yar_to_json(

@@ -1,5 +1,7 @@
 //! A provider's answer in the caller's form.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use hyper::Response;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
@@ -18,24 +20,26 @@ const SHOWN: usize = 200;
 
 /// The answer in the caller's form.
 pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Result<Answer, CallError> {
-    if sent.passes() {
-        let (mut head, body) = answered.into_parts();
-        end_to_end(&mut head.headers);
-        head.version = hyper::Version::HTTP_11;
-        return Ok(Answer::Http(Response::from_parts(head, body)));
-    }
     let status = answered.status().as_u16();
-    let body = answered.into_body().collect(MAX_ANSWER).await.map_err(|broken| match broken {
+    match sent {
+        Sent::AsItCame => {
+            let (mut head, body) = answered.into_parts();
+            end_to_end(&mut head.headers);
+            head.version = hyper::Version::HTTP_11;
+            Ok(Answer::Http(Response::from_parts(head, body)))
+        }
+        Sent::Json { packager, id } => json_answer(plan, status, &gather(answered).await?, *packager, *id),
+        Sent::Yar { id, caller } => yar_answer(plan, status, &gather(answered).await?, *id, *caller),
+    }
+}
+
+async fn gather(answered: Answered) -> Result<Bytes, CallError> {
+    answered.into_body().collect(MAX_ANSWER).await.map_err(|broken| match broken {
         Broken::TooLarge => {
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
         Broken::Caller | Broken::Provider | Broken::Idle => CallError::Cut,
-    })?;
-    match sent {
-        Sent::Yar { id, caller } => yar_answer(plan, status, &body, *id, *caller),
-        Sent::Json { yar: Some((packager, id)) } => json_answer(plan, status, &body, *packager, *id),
-        Sent::Json { yar: None } => Ok(Answer::Json(body)),
-    }
+    })
 }
 
 fn json_answer(
@@ -79,36 +83,38 @@ fn yar_answer(
     if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
     }
-    let part = |range: &Option<std::ops::Range<usize>>| range.clone().and_then(|range| payload.get(range));
-    if read.status != 0 {
-        let thrown = Exception::read(header.packager, read.status, part(&read.error));
-        return match caller {
-            Some((packager, id)) if packager == header.packager && carries_error(&thrown) => {
-                Ok(Answer::Yar(readdressed(&header, id, payload.get(..read.end).unwrap_or(payload))))
-            }
-            _ => Err(CallError::ProviderException(thrown)),
-        };
+    let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
+    let whole = payload.get(..read.end).unwrap_or(payload);
+    let thrown = (read.status != 0).then(|| Exception::read(header.packager, read.status, part(&read.error)));
+    match (caller, thrown) {
+        (Some((own, id)), thrown) if own == header.packager && thrown.as_ref().is_none_or(carries_error) => {
+            Ok(Answer::Yar(readdressed(&header, id, whole)))
+        }
+        (_, Some(thrown)) => Err(CallError::ProviderException(thrown)),
+        (caller, None) => returned(plan, from, part(&read.output), part(&read.result), caller),
     }
-    match caller {
-        Some((packager, id)) if packager == header.packager => {
-            Ok(Answer::Yar(readdressed(&header, id, payload.get(..read.end).unwrap_or(payload))))
-        }
-        Some((packager, id)) => {
-            let to = spoken(packager)?;
-            let carried = |value: Option<&[u8]>, root| {
-                value.map(|value| adapt::transcode(from, to, value, root, options(plan))).transpose()
-            };
-            let output = carried(part(&read.output), "$.o").map_err(providers)?;
-            let result = carried(part(&read.result), "$.r").map_err(providers)?;
-            let result = result.unwrap_or_else(|| null(to));
-            Ok(Answer::Yar(yar::encode_result(packager, id, &result, output.as_deref())))
-        }
-        None => {
-            let value = part(&read.result);
-            let json = value.map(|value| adapt::transcode(from, Wire::Json, value, "$", options(plan)));
-            Ok(Answer::Json(json.transpose().map_err(providers)?.unwrap_or_else(|| null(Wire::Json)).into()))
-        }
-    }
+}
+
+/// A result in the wire of a caller that packs otherwise; `None`: an HTTP caller, who gets no printed output.
+fn returned(
+    plan: &Plan,
+    from: Wire,
+    output: Option<&[u8]>,
+    result: Option<&[u8]>,
+    caller: Option<(Packager, u32)>,
+) -> Result<Answer, CallError> {
+    let to = caller.map_or(Ok(Wire::Json), |(packager, _)| spoken(packager))?;
+    let carried = |value: Option<&[u8]>, root| {
+        value
+            .map(|value| adapt::transcode(from, to, value, root, options(plan)))
+            .transpose()
+            .map_err(providers)
+    };
+    let Some((packager, id)) = caller else {
+        return Ok(Answer::Json(carried(result, "$")?.unwrap_or_else(|| null(to)).into()));
+    };
+    let result = carried(result, "$.r")?.unwrap_or_else(|| null(to));
+    Ok(Answer::Yar(yar::encode_result(packager, id, &result, carried(output, "$.o")?.as_deref())))
 }
 
 /// Old clients crash on a failure without a readable `e`: only one that has it passes as it is.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::Request;
 
-use super::adapt::{self, Answer, Sent};
+use super::adapt::{self, Answer};
 use super::answer;
 use super::call::Read;
 use super::route::Plan;
@@ -84,12 +84,5 @@ pub(super) fn broken_body(broken: Broken, limit: u64) -> CallError {
         Broken::TooLarge => CallError::TooLarge(limit),
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
         Broken::Provider | Broken::Idle => CallError::Cut,
-    }
-}
-
-impl Sent {
-    /// Whether an answer passes as it is.
-    pub(super) fn passes(&self) -> bool {
-        matches!(self, Sent::Json { yar: None })
     }
 }

@@ -34,6 +34,8 @@ pub struct Call {
     pub head: Parts,
     /// The body.
     pub body: Inbound,
+    /// Whether the body is a Yar message.
+    pub is_yar: bool,
     /// When its head was read.
     pub started: Instant,
 }
@@ -77,15 +79,6 @@ pub(super) struct Message {
 }
 
 impl Call {
-    /// Whether its body is a Yar message.
-    pub fn is_yar(&self) -> bool {
-        match self.body.peeked.front() {
-            Some(first) if first.len() >= 10 => yar::is_yar(first),
-            Some(_) => yar::is_yar(&self.body.peeked.iter().flatten().copied().take(10).collect::<Vec<_>>()),
-            None => false,
-        }
-    }
-
     /// The time the caller says it has left.
     pub(super) fn asked_patience(&self) -> Option<Duration> {
         asked_patience(&self.head.headers)
@@ -99,20 +92,14 @@ impl Call {
         voice: &mut Voice,
         record: &mut Record,
     ) -> Result<Read, CallError> {
-        let yar = self.is_yar();
-        let Self { mut target, head, body, started } = self;
-        if !yar {
+        let Self { mut target, head, body, is_yar, started } = self;
+        if !is_yar {
             return Ok(Read { target, head, started, body: Body::Http(body) });
         }
-        *voice = Voice::Yar { packager: Packager::Json, id: 0 };
         let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
         let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
-        let gathered = gather(body, limit, started + patience).await;
-        let message = match gathered {
-            Ok(bytes) => parse(bytes, voice)?,
-            Err(error) => return Err(error),
-        };
+        let message = parse(gather(body, limit, started + patience).await?, voice)?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api.clone_from(&target.api);
         Ok(Read { target, head, started, body: Body::Yar(message) })
@@ -196,8 +183,8 @@ impl Read {
     }
 }
 
-/// Reads frames until they show whether the body is Yar, or end; what was read so far stays in `peeked`.
-pub async fn peek(body: &mut Incoming, peeked: &mut VecDeque<Bytes>) -> Result<(), hyper::Error> {
+/// Reads frames until they show whether the body is Yar; what was read so far stays in `peeked`.
+pub async fn peek(body: &mut Incoming, peeked: &mut VecDeque<Bytes>) -> Result<bool, hyper::Error> {
     use hyper::body::Body as _;
     let mut seen = Vec::new();
     while seen.len() < 10 && yar::may_become_yar(&seen) {
@@ -207,5 +194,5 @@ pub async fn peek(body: &mut Incoming, peeked: &mut VecDeque<Bytes>) -> Result<(
         seen.extend_from_slice(data.get(..10).unwrap_or(&data));
         peeked.push_back(data);
     }
-    Ok(())
+    Ok(yar::is_yar(&seen))
 }

@@ -98,15 +98,15 @@ async fn call(
     let target = target(&head.uri)?;
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
-    let mut peeked = VecDeque::new();
+    let (mut peeked, mut is_yar) = (VecDeque::new(), false);
     if head.method == Method::POST && !waits && !rest.is_end_stream() {
         let looked = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut rest, &mut peeked)).await;
         // a body that begins late is nothing to refuse: Yar clients send theirs at once
-        looked
-            .unwrap_or(Ok(()))
+        is_yar = looked
+            .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
-    Ok(Call { target, head, body: Inbound { peeked, rest, unread }, started })
+    Ok(Call { target, head, body: Inbound { peeked, rest, unread }, is_yar, started })
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service.
@@ -183,12 +183,8 @@ fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
     }
     let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = leave(status, "application/problem+json", problem.to_string().into(), record);
-    let proxy_status = match verdict.proxy_status {
-        "" => format!("remora; received-status={}", verdict.status),
-        kind => format!("remora; error={kind}"),
-    };
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::try_from(proxy_status) {
+    if let Ok(value) = HeaderValue::try_from(format!("remora; error={}", verdict.proxy_status)) {
         headers.insert("proxy-status", value);
     }
     if matches!(error, CallError::UnknownKey { .. }) {

@@ -74,14 +74,14 @@ pub enum Failure {
 }
 
 /// What a request can be made of again.
-struct Copy {
+struct Replay {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: CopyBody,
+    body: ReplayBody,
 }
 
-enum CopyBody {
+enum ReplayBody {
     Whole(Payload),
     Stream(Arc<Progress>),
 }
@@ -115,10 +115,10 @@ impl Upstream {
         patience: Patience,
     ) -> Result<Answered, Failure> {
         while let Some(connection) = self.take_idle(peer) {
-            let copy = Copy::of(&request);
+            let replay = Replay::of(&request);
             match self.exchange(peer, connection, request, patience.idle).await {
                 Err(Lost { request: Some(unsent), .. }) => request = *unsent,
-                Err(lost) if lost.silent && lost.failure().is_none() => match copy.again() {
+                Err(lost) if lost.silent && lost.failure().is_none() => match replay.request() {
                     Some(again) => {
                         request = again;
                         break;
@@ -250,21 +250,21 @@ impl Lost {
     }
 }
 
-impl Copy {
+impl Replay {
     fn of(request: &Request<Payload>) -> Self {
         let body = match (request.body().copy(), request.body().progress()) {
-            (Some(whole), _) => CopyBody::Whole(whole),
-            (None, Some(progress)) => CopyBody::Stream(progress),
-            (None, None) => CopyBody::Whole(Payload::full("")),
+            (Some(whole), _) => ReplayBody::Whole(whole),
+            (None, Some(progress)) => ReplayBody::Stream(progress),
+            (None, None) => ReplayBody::Whole(Payload::full("")),
         };
         let (method, uri) = (request.method().clone(), request.uri().clone());
         Self { method, uri, headers: request.headers().clone(), body }
     }
 
-    fn again(self) -> Option<Request<Payload>> {
+    fn request(self) -> Option<Request<Payload>> {
         let body = match self.body {
-            CopyBody::Whole(payload) => payload,
-            CopyBody::Stream(progress) => progress.replay()?,
+            ReplayBody::Whole(payload) => payload,
+            ReplayBody::Stream(progress) => progress.replay()?,
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.method;

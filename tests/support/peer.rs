@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Port;
 use super::http::Conn;
 
 /// A request as it reached the provider.
@@ -211,10 +212,13 @@ impl Peer {
         Peer::http(|_| Vec::new())
     }
 
-    /// An address nobody listens on: bound, then closed.
+    /// An address nobody listens on.
     pub fn refusing() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
+        let port = Port::free();
+        let address = port.address();
+        // nobody else may serve it as long as the tests run
+        std::mem::forget(port);
+        address
     }
 
     /// A listener whose queue is full: connecting gets no answer at all.

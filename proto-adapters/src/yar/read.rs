@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Packager, spoken};
 use crate::Fault;
-use crate::codec::{Entry, Reader, Wire, Writer};
-use crate::event::{Event, Options};
+use crate::codec::{Entry, Reader, Wire};
+use crate::event::Event;
 
 /// A request's payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub struct Request {
     pub id: u64,
     /// The method to call.
     pub method: String,
-    /// Where the method's value stands in the payload.
-    pub method_at: Range<usize>,
     /// Where the parameters stand in the payload; empty if there are none or they are null.
     pub params: Range<usize>,
 }
@@ -28,7 +26,7 @@ impl Request {
     /// [`Fault::Malformed`] if the payload is not well-formed, not a map, has no text as `m`,
     /// or is of the PHP packager.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
-        let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
+        let (mut request, mut named) = (Self { id: 0, method: String::new(), params: 0..0 }, false);
         fields(spoken(packager)?, payload, |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
@@ -40,7 +38,7 @@ impl Request {
                         )
                     })?;
                     request.method = method.clone().into_owned();
-                    request.method_at = entry.range;
+                    named = true;
                 }
                 Some("p") if entry.first == Event::Null => request.params = 0..0,
                 Some("p") => request.params = entry.range,
@@ -48,22 +46,11 @@ impl Request {
             }
             Ok(())
         })?;
-        if request.method_at.is_empty() {
+        if !named {
             return Err(Fault::malformed(payload.len(), "the request has no `m`"));
         }
         Ok(request)
     }
-}
-
-/// `payload` with `new` in place of the method; `request` is what was read from that payload.
-pub fn with_method(packager: Packager, payload: &[u8], request: &Request, new: &str) -> Vec<u8> {
-    let Some(wire) = packager.wire() else { return payload.to_vec() };
-    let mut writer = Writer::new(wire, Options::default());
-    // no string is refused below 4 GiB
-    let _ = writer.push(&Event::Str(new.into()));
-    let before = payload.get(..request.method_at.start).unwrap_or_default();
-    let behind = payload.get(request.method_at.end..).unwrap_or_default();
-    [before, &writer.finish(), behind].concat()
 }
 
 /// A response's payload.
