@@ -20,6 +20,7 @@ use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound};
 use crate::telemetry::Telemetry;
+use crate::upstream::Budget;
 
 /// How often a worker closes connections that were idle for too long.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -69,7 +70,8 @@ impl App {
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
-        observe(&telemetry, &source, &directory);
+        let buffers = Budget::new(config.buffers);
+        observe(&telemetry, &source, &directory, &buffers);
         let listening = doors.iter().filter_map(|door| door.first().and_then(socket::address)).collect();
 
         let admin = Arc::new(Admin {
@@ -90,7 +92,8 @@ impl App {
         let left = announce(source, &config, &admin.drain);
 
         let (stop_workers, stop) = watch::channel(false);
-        let make = Make { directory, telemetry, caller: config.caller, defaults: config.defaults, stop };
+        let make =
+            Make { directory, telemetry, caller: config.caller, defaults: config.defaults, buffers, stop };
         let workers = start_workers(make, doors, config.workers)?;
         admin.listening.store(true, Relaxed);
         Ok(Self {
@@ -140,7 +143,7 @@ impl App {
 }
 
 /// What operators watch of the registry and of the view.
-fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>) {
+fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, buffers: &Arc<Budget>) {
     type Read = fn(&registry::StatusReport) -> u64;
     let of_registry: [(_, _, Read); 7] = [
         ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
@@ -155,6 +158,8 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>) {
         let source = source.clone();
         telemetry.observe(name, description, move || read(&source.status()));
     }
+    let held = buffers.clone();
+    telemetry.observe("remora.buffers.bytes", "Bodies held to be converted", move || held.held());
     let view = directory.clone();
     telemetry.observe("remora.view.services", "Services in the view", move || view.list().len() as u64);
     let view = directory.clone();
@@ -216,6 +221,7 @@ struct Make {
     telemetry: Telemetry,
     caller: Option<Caller>,
     defaults: Policy,
+    buffers: Arc<Budget>,
     stop: watch::Receiver<bool>,
 }
 
@@ -246,7 +252,7 @@ fn start_workers(
 }
 
 async fn work(make: Make, sockets: Vec<Bound>) {
-    let worker = Worker::new(make.directory, make.telemetry, make.caller, make.defaults);
+    let worker = Worker::new(make.directory, make.telemetry, make.caller, make.defaults, make.buffers);
     let sweep = async {
         loop {
             tokio::time::sleep(SWEEP).await;

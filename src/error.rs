@@ -64,6 +64,8 @@ pub enum CallError {
         /// Its `concurrency`.
         limit: u32,
     },
+    /// Bodies of that many bytes, the `buffers` of this sidecar, are held already.
+    NoRoom(u64),
     /// The request body is over its limit, in bytes.
     TooLarge(u64),
     /// No provider was reached.
@@ -141,6 +143,9 @@ impl CallError {
             }
             Self::Overloaded { .. } => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")
+            }
+            Self::NoRoom(_) => {
+                ("overloaded", 503, 10506, "connection_limit_reached", "Too many bodies held at once")
             }
             Self::TooLarge(_) => ("too-large", 413, 10413, "http_request_error", "The body is too large"),
             Self::ConnectFailed { .. } => {
@@ -247,6 +252,13 @@ impl fmt::Display for CallError {
                 write!(
                     f,
                     "{limit} calls to service \"{service}\" are in flight from this host, its `concurrency`"
+                )
+            }
+            Self::NoRoom(most) => {
+                let most = crate::units::show_size(*most);
+                write!(
+                    f,
+                    "this sidecar holds {most} of bodies that it converts, its `buffers`; try again later"
                 )
             }
             Self::TooLarge(limit) => {

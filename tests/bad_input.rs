@@ -98,6 +98,36 @@ fn half_a_head() {
 }
 
 #[test]
+fn slow_uploads_to_be_converted_are_held_within_buffers() {
+    let calc =
+        Peer::http(|request| support::peer::answer(200, &[], &yar::msgpack_answer(&request.body, &[0xc3])));
+    let entries = service("calc", &[("x", YAR)], &[&calc.address]);
+    let more = "buffers: 1MiB\ndefaults: { timeout: 30s }";
+    let remora = Remora::embedded(&entries).with(more).start();
+    let held = || {
+        let metrics = remora.admin("GET", "/metrics").text();
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("remora_buffers_bytes "));
+        sample.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("{metrics}")) as u64
+    };
+    let slow = |bytes: usize| {
+        let mut conn = remora.conn();
+        conn.send(format!("POST /calc/x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 2 * bytes))
+            .unwrap();
+        conn.send([&b"["[..], &vec![b' '; bytes - 1]].concat()).unwrap();
+        conn
+    };
+    let waiting = [slow(500 << 10), slow(500 << 10)];
+    eventually("both uploads are held", Duration::from_secs(10), || held() == 1000 << 10);
+    let refused = remora.post("/calc/x", &format!("[{}1]", " ".repeat(100 << 10)));
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("its `buffers`"), "{}", refused.text());
+    assert_eq!(remora.post("/calc/x", "[1]").text(), "true");
+    drop(waiting);
+    eventually("all is given back", Duration::from_secs(10), || held() == 0);
+    assert_eq!(remora.post("/calc/x", &format!("[{}1]", " ".repeat(900 << 10))).text(), "true");
+}
+
+#[test]
 fn a_head_that_is_not_http() {
     let scene = Scene::new();
     let rubbish: [&[u8]; 6] = [

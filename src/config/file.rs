@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) defaults: Option<Map<String, Value>>,
     pub(super) drain: Option<Time>,
     pub(super) workers: Option<Count>,
+    pub(super) buffers: Option<Size>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -147,6 +148,20 @@ impl<'de> Deserialize<'de> for Time {
             return Err(wanted(&value, "a duration such as 250ms, 10s or 5m"));
         };
         units::duration(text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A number of bytes with its unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(d)?;
+        let Some(text) = value.as_str() else {
+            return Err(wanted(&value, "a size such as 64KiB or 10MiB"));
+        };
+        units::size(text).map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub drain: Duration,
     /// Data-path threads.
     pub workers: usize,
+    /// Bytes of bodies held at once because they have to be converted, over all workers.
+    pub buffers: u64,
     /// What was written but is not in force in this version, for the log and `remora check`.
     pub notes: Vec<String>,
 }
@@ -221,6 +223,7 @@ providers:
 defaults: { timeout: 1s, balance: random }
 drain: 500ms
 workers: 2
+buffers: 8MiB
 "#;
         let config = loaded(yaml, &[]).unwrap();
         let Source::ZooKeeper { connect, session_timeout } = &config.registry.source else { panic!() };
@@ -233,7 +236,7 @@ workers: 2
         assert_eq!((health.ask.clone(), health.rise, health.fall), (Ask::Http("/health".into()), 1, 3));
         assert_eq!(config.providers[1].health.as_ref().unwrap().ask, Ask::Tcp);
         assert_eq!(config.defaults.timeout, Duration::from_secs(1));
-        assert_eq!((config.drain.as_millis(), config.workers), (500, 2));
+        assert_eq!((config.drain.as_millis(), config.workers, config.buffers), (500, 2, 8 << 20));
     }
 
     #[test]

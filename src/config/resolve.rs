@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::file::{
-    CallerFile, Count, EmbeddedFile, File, HealthFile, ListenFile, ProviderFile, Text, Time, ZooKeeperFile,
+    CallerFile, Count, EmbeddedFile, File, HealthFile, ListenFile, ProviderFile, Size, Text, Time,
+    ZooKeeperFile,
 };
 use super::problem::{Problems, unknown_key};
 use super::{Ask, Bind, Caller, Config, HealthCheck, Host, Listen, OwnProvider, Registry, Source};
@@ -25,6 +26,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 const LAYOUT: Layout = Layout::Flat;
 const ROOT: &str = "/";
 const DRAIN: Duration = Duration::from_secs(10);
+const BUFFERS: u64 = 256 << 20;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
@@ -62,6 +64,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         defaults: policy(file.defaults.unwrap_or_default(), &mut notes, problems),
         drain: file.drain.map_or(DRAIN, |Time(drain)| drain),
         workers: count(file.workers, "workers", 1..=1024, problems).map_or_else(cores, |n| n as usize),
+        buffers: file.buffers.map_or(BUFFERS, |Size(bytes)| bytes),
         notes,
     };
     if let Err(reason) = node_name(&config.host.name) {

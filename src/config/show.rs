@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{Ask, Bind, Caller, Config, HealthCheck, OwnProvider, Source};
-use crate::units::show_duration;
+use crate::units::{show_duration, show_size};
 
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +38,7 @@ impl Config {
             "defaults": self.defaults.to_value(),
             "drain": show_duration(self.drain),
             "workers": self.workers,
+            "buffers": show_size(self.buffers),
             "notes": self.notes,
         })
     }

@@ -18,6 +18,7 @@ use crate::error::CallError;
 use crate::model::Encoding;
 use crate::peer::Peer;
 use crate::upstream::Payload;
+use crate::upstream::budget::Share;
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
@@ -45,7 +46,11 @@ pub(super) enum Sent {
 }
 
 /// The request in the form of the API's encoding; only its peer is open yet.
-pub(super) async fn request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), CallError> {
+pub(super) async fn request(
+    plan: &Plan,
+    call: Read,
+    share: &mut Share,
+) -> Result<(Request<Payload>, Sent), CallError> {
     let packager = match plan.route.api.encoding {
         Encoding::Json => return json_request(plan, call),
         Encoding::YarMsgpack => Packager::Msgpack,
@@ -55,7 +60,7 @@ pub(super) async fn request(plan: &Plan, call: Read) -> Result<(Request<Payload>
             return Err(CallError::UnadaptableCall(reason.into()));
         }
     };
-    yar_request(plan, call, packager).await
+    yar_request(plan, call, packager, share).await
 }
 
 /// Names the peer in the request, and what is left of a deadline the caller set.
@@ -123,6 +128,7 @@ async fn yar_request(
     plan: &Plan,
     call: Read,
     packager: Packager,
+    share: &mut Share,
 ) -> Result<(Request<Payload>, Sent), CallError> {
     let Read { head, body, .. } = call;
     let (message, id, caller) = match body {
@@ -133,7 +139,7 @@ async fn yar_request(
         }
         Body::Http(body) => {
             let limit = plan.route.policy.max_body;
-            let body = Payload::request(body, limit).collect(limit).await;
+            let body = Payload::request(body, limit).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
             let params = http_params(plan, head.uri.query(), &body, packager)?;

@@ -12,6 +12,7 @@ use super::route::Plan;
 use crate::error::CallError;
 use crate::upstream::Answered;
 use crate::upstream::body::Broken;
+use crate::upstream::budget::Share;
 
 /// Largest answer that is gathered to be adapted, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -19,7 +20,12 @@ const MAX_ANSWER: u64 = 64 << 20;
 const SHOWN: usize = 200;
 
 /// The answer in the caller's form.
-pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Result<Answer, CallError> {
+pub(super) async fn answer(
+    plan: &Plan,
+    sent: &Sent,
+    answered: Answered,
+    share: &mut Share,
+) -> Result<Answer, CallError> {
     let status = answered.status().as_u16();
     match sent {
         Sent::AsItCame => {
@@ -28,16 +34,19 @@ pub(super) async fn answer(plan: &Plan, sent: &Sent, answered: Answered) -> Resu
             head.version = hyper::Version::HTTP_11;
             Ok(Answer::Http(Response::from_parts(head, body)))
         }
-        Sent::Json { packager, id } => json_answer(plan, status, &gather(answered).await?, *packager, *id),
-        Sent::Yar { id, caller } => yar_answer(plan, status, &gather(answered).await?, *id, *caller),
+        Sent::Json { packager, id } => {
+            json_answer(plan, status, &gather(answered, share).await?, *packager, *id)
+        }
+        Sent::Yar { id, caller } => yar_answer(plan, status, &gather(answered, share).await?, *id, *caller),
     }
 }
 
-async fn gather(answered: Answered) -> Result<Bytes, CallError> {
-    answered.into_body().collect(MAX_ANSWER).await.map_err(|broken| match broken {
+async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallError> {
+    answered.into_body().collect(MAX_ANSWER, share).await.map_err(|broken| match broken {
         Broken::TooLarge => {
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
+        Broken::NoRoom(most) => CallError::NoRoom(most),
         Broken::Caller | Broken::Provider | Broken::Idle => CallError::Cut,
     })
 }

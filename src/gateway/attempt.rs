@@ -24,9 +24,9 @@ pub(super) async fn attempt_all(
 ) -> Result<Answer, CallError> {
     let until = tokio::time::Instant::from_std(plan.deadline);
     let in_time = async {
-        let (request, sent) = adapt::request(&plan, call).await?;
+        let (request, sent) = adapt::request(&plan, call, &mut record.share).await?;
         let answered = attempt(worker, &plan, request, record).await?;
-        answer::answer(&plan, &sent, answered).await
+        answer::answer(&plan, &sent, answered, &mut record.share).await
     };
     match tokio::time::timeout_at(until, in_time).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -84,5 +84,6 @@ pub(super) fn broken_body(broken: Broken, limit: u64) -> CallError {
         Broken::TooLarge => CallError::TooLarge(limit),
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
         Broken::Provider | Broken::Idle => CallError::Cut,
+        Broken::NoRoom(most) => CallError::NoRoom(most),
     }
 }

@@ -13,6 +13,7 @@ use super::Record;
 use crate::error::CallError;
 use crate::upstream::Payload;
 use crate::upstream::body::Inbound;
+use crate::upstream::budget::Share;
 
 /// What the URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Call {
         let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
         let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
-        let message = parse(gather(body, limit, started + patience).await?, voice)?;
+        let message = parse(gather(body, limit, started + patience, &mut record.share).await?, voice)?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api.clone_from(&target.api);
         Ok(Read { target, head, started, body: Body::Yar(message) })
@@ -118,10 +119,10 @@ fn hear(head: &[u8], voice: &mut Voice) {
     *voice = Voice::Yar { packager, id };
 }
 
-async fn gather(body: Inbound, limit: u64, deadline: Instant) -> Result<Bytes, CallError> {
+async fn gather(body: Inbound, limit: u64, deadline: Instant, share: &mut Share) -> Result<Bytes, CallError> {
     let patience = deadline.saturating_duration_since(Instant::now());
     let payload = Payload::request(body, limit);
-    match tokio::time::timeout(patience, payload.collect(limit)).await {
+    match tokio::time::timeout(patience, payload.collect(limit, share)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(broken)) => Err(super::attempt::broken_body(broken, limit)),
         Err(_) => Err(CallError::MalformedRequest(format!(

@@ -9,7 +9,7 @@ use crate::error::CallError;
 use crate::model::Policy;
 use crate::names::ServiceName;
 use crate::telemetry::{Repeats, Telemetry};
-use crate::upstream::Upstream;
+use crate::upstream::{Budget, Upstream};
 
 mod adapt;
 mod admit;
@@ -34,6 +34,8 @@ pub struct Worker {
     pub upstream: Arc<Upstream>,
     /// Who the PHP on this host is.
     pub host_caller: Option<Caller>,
+    /// Room for bodies that are converted; all workers share it.
+    pub buffers: Arc<Budget>,
     /// Rules where no service is known yet.
     pub defaults: Policy,
     /// Errors this worker has just logged.
@@ -84,12 +86,14 @@ impl Worker {
         telemetry: Telemetry,
         host_caller: Option<Caller>,
         defaults: Policy,
+        buffers: Arc<Budget>,
     ) -> Arc<Self> {
         Arc::new(Self {
             directory,
             telemetry,
             upstream: Upstream::new(),
             host_caller,
+            buffers,
             defaults,
             repeats: Repeats::default(),
             view: Mutex::default(),

@@ -10,6 +10,7 @@ use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::peer::{InFlight, Peer};
 use crate::telemetry::Line;
+use crate::upstream::budget::Share;
 
 /// How an answer's way to the caller ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Record {
     pub(super) tried: Vec<Arc<Peer>>,
     /// The place at the peer.
     pub(super) in_flight: Option<InFlight>,
+    /// Its bodies held to be converted.
+    pub(super) share: Share,
     wire: &'static str,
     place: Option<Place>,
     route: Option<Arc<Route>>,
@@ -59,6 +62,7 @@ impl Drop for Place {
 impl Record {
     pub(super) fn new(worker: Arc<Worker>, call: &Call) -> Self {
         Self {
+            share: worker.buffers.share(),
             worker,
             started: call.started,
             service: call.target.service.chars().take(128).collect(),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::budget::Share;
 use super::http::Lease;
 
 /// A streamed request body up to this size, in bytes, can be sent again.
@@ -39,6 +40,8 @@ pub enum Broken {
     Provider,
     /// The provider was silent for the idle timeout.
     Idle,
+    /// That many bytes, all that may be, are held by other calls.
+    NoRoom(u64),
 }
 
 impl fmt::Display for Broken {
@@ -48,6 +51,7 @@ impl fmt::Display for Broken {
             Self::Caller => "the caller's body ended early",
             Self::Provider => "the provider's answer ended early",
             Self::Idle => "the provider stopped in the middle of its answer",
+            Self::NoRoom(_) => "too many bytes are held for other calls",
         })
     }
 }
@@ -141,8 +145,8 @@ impl Payload {
         }
     }
 
-    /// Gathers it; fails when it is over `limit` bytes or breaks.
-    pub async fn collect(mut self, limit: u64) -> Result<Bytes, Broken> {
+    /// Gathers it into `share`; fails when it is over `limit` bytes, finds no room, or breaks.
+    pub async fn collect(mut self, limit: u64, share: &mut Share) -> Result<Bytes, Broken> {
         if let Kind::Full(bytes) = self.0 {
             return Ok(bytes);
         }
@@ -153,6 +157,7 @@ impl Payload {
         let mut gathered = Vec::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
             let Ok(data) = frame?.into_data() else { continue };
+            share.grow(data.len())?;
             if first.is_empty() && gathered.is_empty() {
                 first = data;
                 continue;

@@ -1,0 +1,75 @@
+//! How many bytes of bodies are held at once because they have to be converted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::body::Broken;
+
+/// The bytes all workers together may hold.
+#[derive(Debug)]
+pub struct Budget {
+    most: u64,
+    held: AtomicU64,
+}
+
+/// What one call holds of it; given back on drop.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Budget {
+    /// Room for `most` bytes.
+    pub fn new(most: u64) -> Arc<Self> {
+        Arc::new(Self { most, held: AtomicU64::new(0) })
+    }
+
+    /// Bytes held now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+
+    /// Nothing yet, for one call.
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share { budget: self.clone(), bytes: 0 }
+    }
+}
+
+impl Share {
+    /// Takes room for `bytes` more; fails with the whole budget where that is used up.
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Broken> {
+        let (bytes, most) = (bytes as u64, self.budget.most);
+        let before = self.budget.held.fetch_add(bytes, Relaxed);
+        // counted in either case: what is dropped is counted out
+        self.bytes += bytes;
+        if before + bytes > most { Err(Broken::NoRoom(most)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.held.fetch_sub(self.bytes, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_bounded_and_given_back() {
+        let budget = Budget::new(10);
+        let (mut one, mut other) = (budget.share(), budget.share());
+        assert_eq!(one.grow(6), Ok(()));
+        assert_eq!(other.grow(4), Ok(()));
+        assert_eq!(one.grow(1), Err(Broken::NoRoom(10)));
+        drop(one);
+        assert_eq!(budget.held(), 4);
+        assert_eq!(other.grow(6), Ok(()));
+        drop(other);
+        assert_eq!(budget.held(), 0);
+    }
+}
