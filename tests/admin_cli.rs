@@ -346,6 +346,27 @@ fn what_the_command_writes_stands_where_the_layout_says() {
 }
 
 #[test]
+fn commands_at_once_lose_nothing_and_a_linked_file_stays_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("kept.yaml"), dir.path().join("registry.yaml"));
+    fs::write(&file, "{}\n").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let link = &link;
+            scope.spawn(move || {
+                let name = format!("service-{n}");
+                let done = registry(&Registry::File(link), "flat", "/", &["put", "service", &name, "{}"]);
+                assert!(done.status.success(), "{}", all(&done));
+            });
+        }
+    });
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("/service/service-").count(), 8, "{text}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
 fn a_running_sidecar_follows_the_command() {
     let peer = Peer::named("new");
     let remora = Remora::embedded("").start();

@@ -167,7 +167,7 @@ impl Announcer {
                     return Claim::Ours;
                 }
                 Ok(Some(held)) => match self.may_take(&held) {
-                    Ok(()) => self.source.take_over(&self.path, held.version, &self.data).await,
+                    Ok(()) => self.source.take_over(&self.path, &held, &self.data).await,
                     Err(why) => {
                         self.ours = false;
                         return Claim::Theirs(why);
@@ -201,8 +201,8 @@ impl Announcer {
 
     async fn withdraw(&mut self) -> Claim {
         let outcome = match self.source.held(&self.path).await {
-            Ok(Some(Held { owner: Owner::Me | Owner::FormerMe, version, .. })) => {
-                self.source.release(&self.path, version).await
+            Ok(Some(held)) if matches!(held.owner, Owner::Me | Owner::FormerMe) => {
+                self.source.release(&self.path, &held).await
             }
             Ok(_) => Ok(()),
             Err(trouble) => Err(trouble),

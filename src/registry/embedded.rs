@@ -202,6 +202,8 @@ impl Embedded {
         let refused =
             |problem: String| Trouble::Refused(OpenError { file: self.file.clone(), problem }.to_string());
         let mut tree = lock(&self.tree);
+        // another process may write too: none loses what the other wrote
+        let _only_one = lock_beside(&self.file).map_err(|e| refused(format!("it can't be locked: {e}")))?;
         tree.refresh(&self.file, SystemTime::now()).map_err(refused)?;
         let mut lasting = tree.lasting.clone();
         change(&mut lasting)?;
@@ -215,7 +217,7 @@ impl Embedded {
         let full = format!("{}{path}", self.root);
         let stored = lock(&self.tree).nodes.get(&full)?.clone();
         let owner = if stored.ephemeral { Owner::Me } else { Owner::Nobody };
-        Some(Held { owner, version: 0, data: stored.data })
+        Some(Held { owner, born: 0, version: 0, data: stored.data })
     }
 
     pub(super) fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
@@ -351,8 +353,18 @@ fn render(before: &str, entries: &BTreeMap<String, Vec<u8>>) -> String {
     text
 }
 
-/// Replaces the file in one step: readers see the old text or the new one.
+/// Holds the lock of the file's directory, the file itself being replaced by every write.
+fn lock_beside(file: &Path) -> io::Result<fs::File> {
+    let file = fs::canonicalize(file)?;
+    let directory = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let held = fs::File::open(directory)?;
+    held.lock()?;
+    Ok(held)
+}
+
+/// Replaces the file in one step: readers see the old text or the new one; a link to it stays.
 fn write_whole(file: &Path, text: &str) -> io::Result<()> {
+    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = file.with_file_name(name);

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::mirror::{Action, Mirror};
 use super::watches::Change;
-use super::{Changes, Link, Node, Reach, Source, Watching};
+use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
 use crate::directory::{Directory, Unavailable, Want};
 use crate::names::ServiceName;
 
@@ -24,6 +24,8 @@ struct ReadDone {
 struct WatchDone {
     change: Change,
     watches: Vec<(String, Watching)>,
+    /// Why one was not made.
+    trouble: Option<Trouble>,
 }
 
 struct Follower<'a> {
@@ -111,6 +113,9 @@ impl Follower<'_> {
     fn watched(&mut self, done: WatchDone) {
         let added: Vec<_> = done.watches.iter().map(|(path, _)| path.clone()).collect();
         let complete = added.len() == done.change.add.len();
+        let problem =
+            done.trouble.map(|trouble| format!("changes can't be heard of: {trouble}; tried again"));
+        self.source.status.problem("watch", problem);
         if !self.mirror.watched(done.change.serial, &added, complete, now()) {
             return;
         }
@@ -144,7 +149,8 @@ impl Follower<'_> {
         let source = self.source.clone();
         self.reads.spawn(async move {
             let scopes = source.layout().scopes(&service);
-            let outcome = source.read(&scopes).await.map_err(|trouble| trouble.to_string());
+            let read = apart(async move { source.read(&scopes).await }).await;
+            let outcome = read.and_then(|read| read).map_err(|trouble| trouble.to_string());
             ReadDone { service, ticket, outcome }
         });
     }
@@ -152,11 +158,27 @@ impl Follower<'_> {
     fn start_watch(&mut self, change: Change) {
         let (source, changes) = (self.source.clone(), self.changes.clone());
         self.rewatches.spawn(async move {
-            let outcomes = source.watch(&change.add, Reach::Subtree, &changes).await;
-            let watches = change.add.iter().cloned().zip(outcomes);
-            let watches = watches.filter_map(|(path, outcome)| Some((path, outcome.ok()?))).collect();
-            WatchDone { change, watches }
+            let paths = change.add.clone();
+            let outcomes = apart(async move { source.watch(&paths, Reach::Subtree, &changes).await }).await;
+            let (mut watches, mut trouble) = (Vec::new(), None);
+            for (path, outcome) in change.add.iter().zip(outcomes.into_iter().flatten()) {
+                match outcome {
+                    Ok(watching) => watches.push((path.clone(), watching)),
+                    Err(reason) => trouble = Some(reason),
+                }
+            }
+            WatchDone { change, watches, trouble }
         });
+    }
+}
+
+/// Does `work` in a task of its own: a panic there fails this one piece, and its place is given back.
+async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Trouble> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(_)) | None => Err(Trouble::Unknown("a defect of remora ended the request".into())),
     }
 }
 

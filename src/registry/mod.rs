@@ -94,6 +94,8 @@ enum Owner {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
     owner: Owner,
+    /// Differs for every node that ever stood here.
+    born: i64,
     version: i32,
     data: Vec<u8>,
 }
@@ -295,18 +297,19 @@ impl Source {
         }
     }
 
-    /// In one step: deletes the node if it still has this version, and makes it anew as ours.
-    async fn take_over(&self, path: &str, version: i32, data: &[u8]) -> Result<(), Trouble> {
+    /// In one step: deletes the node if it is still this one, and makes it anew as ours.
+    async fn take_over(&self, path: &str, held: &Held, data: &[u8]) -> Result<(), Trouble> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.create_ephemeral(path, data),
-            Kind::ZooKeeper(zookeeper) => zookeeper.take_over(path, version, data).await,
+            Kind::ZooKeeper(zookeeper) => zookeeper.take_over(path, held, data).await,
         }
     }
 
-    async fn release(&self, path: &str, version: i32) -> Result<(), Trouble> {
+    /// Deletes the node if it is still this one.
+    async fn release(&self, path: &str, held: &Held) -> Result<(), Trouble> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.release(path),
-            Kind::ZooKeeper(zookeeper) => zookeeper.release(path, version).await,
+            Kind::ZooKeeper(zookeeper) => zookeeper.release(path, held).await,
         }
     }
 }

@@ -276,8 +276,16 @@ impl ZooKeeper {
 
     /// The answer to one request, counted and bounded in time.
     async fn answered<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+        self.answered_by(Instant::now() + ANSWER, request).await
+    }
+
+    async fn answered_by<T>(
+        &self,
+        deadline: Instant,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Trouble> {
         self.status.operations.fetch_add(1, Relaxed);
-        match tokio::time::timeout(ANSWER, request).await {
+        match tokio::time::timeout_at(deadline.into(), request).await {
             Ok(Ok(answer)) => {
                 self.status.contact(Instant::now());
                 Ok(answer)
@@ -303,9 +311,11 @@ impl ZooKeeper {
             Reach::Subtree => AddWatchMode::PersistentRecursive,
         };
         let requests: Vec<_> = paths.iter().map(|path| client.watch(&self.full(path), mode)).collect();
+        // all were sent at once: none has longer than the first
+        let deadline = Instant::now() + ANSWER;
         let mut watches = Vec::new();
         for request in requests {
-            let watcher = self.answered(request).await;
+            let watcher = self.answered_by(deadline, request).await;
             watches.push(watcher.map(|watcher| {
                 let mut task = JoinSet::new();
                 task.spawn(drain(watcher, self.root.clone(), changes.clone(), self.status.clone()));

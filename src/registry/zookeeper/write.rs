@@ -17,7 +17,7 @@ impl ZooKeeper {
         match self.answered(client.get_data(&self.full(path))).await {
             Ok((data, stat)) => {
                 let owner = self.owner(&client, stat.ephemeral_owner);
-                Ok(Some(Held { owner, version: stat.version, data }))
+                Ok(Some(Held { owner, born: stat.czxid, version: stat.version, data }))
             }
             Err(Trouble::NoNode) => Ok(None),
             Err(trouble) => Err(trouble),
@@ -58,19 +58,34 @@ impl ZooKeeper {
     pub(in crate::registry) async fn take_over(
         &self,
         path: &str,
-        version: i32,
+        held: &Held,
         data: &[u8],
     ) -> Result<(), Trouble> {
         let (client, path) = (self.client()?, self.full(path));
+        self.still(&client, &path, held).await?;
         let mut writer = client.new_multi_writer();
-        writer.add_delete(&path, Some(version)).map_err(trouble)?;
+        writer.add_delete(&path, Some(held.version)).map_err(trouble)?;
         writer.add_create(&path, data, &EPHEMERAL).map_err(trouble)?;
         self.commit(&mut writer).await
     }
 
-    pub(in crate::registry) async fn release(&self, path: &str, version: i32) -> Result<(), Trouble> {
-        let client = self.client()?;
-        self.answered(client.delete(&self.full(path), Some(version))).await
+    pub(in crate::registry) async fn release(&self, path: &str, held: &Held) -> Result<(), Trouble> {
+        let (client, path) = (self.client()?, self.full(path));
+        self.still(&client, &path, held).await?;
+        self.answered(client.delete(&path, Some(held.version))).await
+    }
+
+    /// Whether it is the same node yet: the server that showed it may have lagged behind, and
+    /// every node begins with version 0.
+    async fn still(&self, client: &Client, path: &str, held: &Held) -> Result<(), Trouble> {
+        // both leave at once, in this order
+        let (synced, seen) = (client.sync(path), client.check_stat(path));
+        self.answered(synced).await?;
+        match self.answered(seen).await? {
+            Some(stat) if stat.czxid == held.born && stat.version == held.version => Ok(()),
+            Some(_) => Err(Trouble::Changed),
+            None => Err(Trouble::NoNode),
+        }
     }
 
     pub(in crate::registry) async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
