@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::mirror::{Action, Mirror};
+use super::mirror::{Action, Batch, Mirror};
 use super::watches::Change;
 use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
 use crate::directory::{Directory, Unavailable, Want};
@@ -16,8 +16,7 @@ use crate::names::ServiceName;
 type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 
 struct ReadDone {
-    service: ServiceName,
-    ticket: u64,
+    batch: Batch,
     outcome: Result<Vec<Node>, String>,
 }
 
@@ -101,13 +100,13 @@ impl Follower<'_> {
             self.mirror.detached(now());
         } else if !self.link.up || self.link.epoch != link.epoch {
             let directory = self.directory;
-            self.mirror.attached(now(), |service| directory.take_used(service));
+            self.mirror.attached(now(), link.storm, |service| directory.take_used(service));
         }
         self.link = link;
     }
 
     fn read(&mut self, done: ReadDone) {
-        self.mirror.read(&done.service, done.ticket, done.outcome, now());
+        self.mirror.read(&done.batch, done.outcome, now());
     }
 
     fn watched(&mut self, done: WatchDone) {
@@ -116,7 +115,7 @@ impl Follower<'_> {
         let problem =
             done.trouble.map(|trouble| format!("changes can't be heard of: {trouble}; tried again"));
         self.source.status.problem("watch", problem);
-        if !self.mirror.watched(done.change.serial, &added, complete, now()) {
+        if !self.mirror.watched(done.change.serial, &added, now()) {
             return;
         }
         // the new watch of a path stands before the old one goes
@@ -129,7 +128,7 @@ impl Follower<'_> {
     fn act(&mut self) {
         for action in self.mirror.poll(now()) {
             match action {
-                Action::Read { service, ticket } => self.start_read(service, ticket),
+                Action::Read(batch) => self.start_read(batch),
                 Action::Watch(change) => self.start_watch(change),
                 Action::Publish(service, found) => self.directory.publish(&service, found),
                 Action::Forget(service) => self.directory.forget(&service),
@@ -145,13 +144,14 @@ impl Follower<'_> {
         self.source.status.watched(services, watched);
     }
 
-    fn start_read(&mut self, service: ServiceName, ticket: u64) {
+    fn start_read(&mut self, batch: Batch) {
         let source = self.source.clone();
         self.reads.spawn(async move {
-            let scopes = source.layout().scopes(&service);
+            let scopes: Vec<_> =
+                batch.services.iter().flat_map(|service| source.layout().scopes(service)).collect();
             let read = apart(async move { source.read(&scopes).await }).await;
             let outcome = read.and_then(|read| read).map_err(|trouble| trouble.to_string());
-            ReadDone { service, ticket, outcome }
+            ReadDone { batch, outcome }
         });
     }
 

@@ -7,19 +7,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use agenda::Agenda;
+
 use super::Node;
-use super::watches::{Change, Watches};
+use super::watches::{Change, Watches, backoff};
 use crate::directory::Unavailable;
 use crate::model::{Layout, Service};
 use crate::names::ServiceName;
 
 /// Reads under way at once.
 const MAX_READS: usize = 4;
+/// Services of one read.
+const BATCH: usize = 50;
 /// An event waits this long, in milliseconds, for others of its kind.
 const COALESCE_MS: std::ops::RangeInclusive<u64> = 20..=100;
-/// After a reconnect, services without calls are re-read within this time, in milliseconds.
-const QUIET_SPREAD_MS: std::ops::Range<u64> = 0..2000;
-/// A service called within this time is re-read at once after a reconnect.
+/// After a reconnect, services called lately are re-read within this time.
+const BUSY_SPREAD: Duration = Duration::from_millis(500);
+/// The others within this time: a few sidecars lost one server,
+const QUIET_SPREAD: Duration = Duration::from_secs(2);
+/// or all of them lost all servers, or their sessions.
+const STORM_SPREAD: Duration = Duration::from_secs(15);
+/// What counts as called lately.
 const RECENT: Duration = Duration::from_secs(60);
 /// A service nobody called for this long is dropped.
 const IDLE: Duration = Duration::from_secs(600);
@@ -33,8 +41,8 @@ const FAILURES_TOLD: u32 = 2;
 /// What the driver has to do.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Read the service's scopes; the outcome goes to [`Mirror::read`].
-    Read { service: ServiceName, ticket: u64 },
+    /// Read the scopes of these services at once; the outcome goes to [`Mirror::read`].
+    Read(Batch),
     /// Change the watches; the outcome goes to [`Mirror::watched`].
     Watch(Change),
     /// Replace the service in the view.
@@ -43,6 +51,13 @@ pub(crate) enum Action {
     Forget(ServiceName),
     /// Answer whoever waits for the service.
     Settle(ServiceName, Result<(), Unavailable>),
+}
+
+/// A read of several services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) services: Vec<ServiceName>,
+    ticket: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +69,6 @@ enum Stage {
 
 struct Sub {
     stage: Stage,
-    due: Option<Instant>,
     /// The read under way.
     ticket: Option<u64>,
     failures: u32,
@@ -72,12 +86,11 @@ pub(crate) struct Mirror {
     layout: Layout,
     link: Link,
     subs: BTreeMap<ServiceName, Sub>,
-    /// When which service is to be read; equals the `due` of all subs.
-    due: BTreeSet<(Instant, ServiceName)>,
+    agenda: Agenda,
+    /// Re-reads of quiet services are spread over this time.
+    spread: Duration,
     uncovered: BTreeSet<ServiceName>,
     watches: Watches,
-    watch_again: Option<Instant>,
-    watch_failures: u32,
     reads: usize,
     tickets: u64,
     sweep_at: Instant,
@@ -92,11 +105,10 @@ impl Mirror {
             layout,
             link: Link::Down { since: now },
             subs: BTreeMap::new(),
-            due: BTreeSet::new(),
+            agenda: Agenda::default(),
+            spread: Duration::ZERO,
             uncovered: BTreeSet::new(),
             watches: Watches::new(layout, overhead),
-            watch_again: None,
-            watch_failures: 0,
             reads: 0,
             tickets: 0,
             sweep_at: now + SWEEP,
@@ -116,9 +128,9 @@ impl Mirror {
             }
             return;
         }
-        let sub = Sub { stage: Stage::Probed, due: None, ticket: None, failures: 0, view: None, used: now };
+        let sub = Sub { stage: Stage::Probed, ticket: None, failures: 0, view: None, used: now };
         self.subs.insert(service.clone(), sub);
-        self.schedule(service, now);
+        self.agenda.add(service, now);
     }
 
     /// The node at `path` was made, changed or removed.
@@ -127,26 +139,24 @@ impl Mirror {
             && self.subs.contains_key(&service)
         {
             let delay = Duration::from_millis(self.rng.u64(COALESCE_MS));
-            self.schedule(&service, now + delay);
+            self.agenda.add(&service, now + delay);
         }
     }
 
     /// The registry can be asked (again): all watches are gone and anything may have changed.
-    pub(crate) fn attached(&mut self, now: Instant, used: impl FnMut(&ServiceName) -> bool) {
+    /// `storm`: many others came back at the same time.
+    pub(crate) fn attached(&mut self, now: Instant, storm: bool, used: impl FnMut(&ServiceName) -> bool) {
         self.note_use(now, used);
+        self.spread = if storm { STORM_SPREAD } else { QUIET_SPREAD };
         self.link = Link::Up;
         self.watches.lost();
-        self.watch_again = None;
-        self.watch_failures = 0;
         for (service, sub) in &mut self.subs {
             if sub.stage == Stage::Live {
                 sub.stage = Stage::Uncovered;
             }
             if sub.stage == Stage::Uncovered {
                 self.uncovered.insert(service.clone());
-                if let Some(due) = sub.due.take() {
-                    self.due.remove(&(due, service.clone()));
-                }
+                self.agenda.remove(service);
             }
         }
     }
@@ -159,42 +169,36 @@ impl Mirror {
     }
 
     /// A change of watches ended with these paths added; false if it is out of date.
-    pub(crate) fn watched(&mut self, serial: u64, added: &[String], complete: bool, now: Instant) -> bool {
-        if !self.watches.done(serial, added) {
-            return false;
+    pub(crate) fn watched(&mut self, serial: u64, added: &[String], now: Instant) -> bool {
+        let in_time = self.watches.done(serial, added, now, &mut self.rng);
+        if in_time {
+            self.cover(now);
         }
-        if complete {
-            self.watch_failures = 0;
-            self.watch_again = None;
-        } else {
-            self.watch_failures += 1;
-            self.watch_again = Some(now + self.backoff(self.watch_failures));
-        }
-        self.cover(now);
-        true
+        in_time
     }
 
-    /// A read ended.
-    pub(crate) fn read(
-        &mut self,
-        service: &ServiceName,
-        ticket: u64,
-        outcome: Result<Vec<Node>, String>,
-        now: Instant,
-    ) {
+    /// A read ended, with every node of its services.
+    pub(crate) fn read(&mut self, batch: &Batch, outcome: Result<Vec<Node>, String>, now: Instant) {
         self.reads = self.reads.saturating_sub(1);
-        let Some(sub) = self.subs.get_mut(service) else { return };
-        if sub.ticket.take_if(|known| *known == ticket).is_none() {
-            return;
+        let mut nodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for node in outcome.iter().flatten() {
+            nodes.entry(self.layout.service_of(&node.path)).or_default().push(node);
         }
-        match outcome {
-            Ok(nodes) => {
-                sub.failures = 0;
-                let previous = sub.view.as_ref().and_then(Option::as_ref);
-                let found = self.layout.parse(service, &nodes, previous);
-                self.found(service, found, now);
+        for service in &batch.services {
+            let Some(sub) = self.subs.get_mut(service) else { continue };
+            if sub.ticket.take_if(|known| *known == batch.ticket).is_none() {
+                continue;
             }
-            Err(reason) => self.failed(service, reason, now),
+            match &outcome {
+                Ok(_) => {
+                    sub.failures = 0;
+                    let previous = sub.view.as_ref().and_then(Option::as_ref);
+                    let own = nodes.remove(&Some(service.clone())).unwrap_or_default();
+                    let found = self.layout.parse(service, own, previous);
+                    self.found(service, found, now);
+                }
+                Err(reason) => self.failed(service, reason.clone(), now),
+            }
         }
     }
 
@@ -220,7 +224,7 @@ impl Mirror {
             Link::Down { since } if now >= since + PATIENCE => self.refuse(),
             Link::Down { .. } => {}
             Link::Up => {
-                self.change_watches(now);
+                self.actions.extend(self.watches.next(now).map(Action::Watch));
                 self.start_reads(now);
             }
         }
@@ -234,8 +238,8 @@ impl Mirror {
                 self.subs.values().any(|sub| sub.view.is_none()).then(|| since + PATIENCE)
             }
             Link::Up => {
-                let read = self.due.first().filter(|_| self.reads < MAX_READS).map(|(due, _)| *due);
-                read.into_iter().chain(self.watch_again).min()
+                let read = self.agenda.first().filter(|_| self.reads < MAX_READS);
+                read.into_iter().chain(self.watches.again()).min()
             }
         };
         next.map_or(self.sweep_at, |next| next.min(self.sweep_at))
@@ -290,8 +294,8 @@ impl Mirror {
             }
         }
         if stage != Stage::Uncovered {
-            let pause = self.backoff(failures);
-            self.schedule(service, now + pause);
+            let pause = backoff(failures, &mut self.rng);
+            self.agenda.add(service, now + pause);
         }
     }
 
@@ -304,55 +308,54 @@ impl Mirror {
             let Some(sub) = self.subs.get_mut(&service) else { continue };
             sub.stage = Stage::Live;
             let quiet = sub.view.is_some() && now >= sub.used + RECENT;
-            let delay = if quiet { self.rng.u64(QUIET_SPREAD_MS) } else { 0 };
-            self.schedule(&service, now + Duration::from_millis(delay));
-        }
-    }
-
-    fn change_watches(&mut self, now: Instant) {
-        if self.watch_again.is_some_and(|at| now < at) {
-            return;
-        }
-        // also where nothing is left to change: a time that is past would wake the driver for ever
-        self.watch_again = None;
-        if let Some(change) = self.watches.next() {
-            self.actions.push(Action::Watch(change));
+            let spread = match quiet {
+                true => self.spread,
+                false if sub.view.is_some() => BUSY_SPREAD,
+                // somebody waits for it
+                false => Duration::ZERO,
+            };
+            self.agenda.add(&service, now + spread.mul_f64(self.rng.f64()));
         }
     }
 
     fn start_reads(&mut self, now: Instant) {
-        let due: Vec<_> = self.due.iter().take_while(|(due, _)| *due <= now).cloned().collect();
-        for (due, service) in due {
-            if self.reads >= MAX_READS {
+        while self.reads < MAX_READS {
+            let services = self.next_batch(now);
+            if services.is_empty() {
                 return;
             }
-            let Some(sub) = self.subs.get_mut(&service) else { continue };
-            self.due.remove(&(due, service.clone()));
+            self.reads += 1;
+            self.actions.push(Action::Read(Batch { services, ticket: self.tickets }));
+        }
+    }
+
+    /// What is due; a service whose last read failed goes alone, so that it takes no other down.
+    fn next_batch(&mut self, now: Instant) -> Vec<ServiceName> {
+        self.tickets += 1;
+        let mut services = Vec::new();
+        while services.len() < BATCH {
             // no longer due before it is read: an event during the read makes it due again
-            sub.due = None;
+            let Some(service) = self.agenda.take(now) else { break };
+            let Some(sub) = self.subs.get_mut(&service) else { continue };
             if sub.stage == Stage::Uncovered {
                 continue;
             }
             if sub.ticket.is_some() {
-                self.schedule(&service, now + Duration::from_millis(*COALESCE_MS.start()));
+                self.agenda.add(&service, now + Duration::from_millis(*COALESCE_MS.start()));
                 continue;
             }
-            self.tickets += 1;
+            let alone = sub.failures > 0;
+            if alone && !services.is_empty() {
+                self.agenda.add(&service, now);
+                break;
+            }
             sub.ticket = Some(self.tickets);
-            self.reads += 1;
-            self.actions.push(Action::Read { service, ticket: self.tickets });
+            services.push(service);
+            if alone {
+                break;
+            }
         }
-    }
-
-    fn schedule(&mut self, service: &ServiceName, at: Instant) {
-        let Some(sub) = self.subs.get_mut(service) else { return };
-        match sub.due {
-            Some(due) if due <= at => return,
-            Some(due) => drop(self.due.remove(&(due, service.clone()))),
-            None => {}
-        }
-        sub.due = Some(at);
-        self.due.insert((at, service.clone()));
+        services
     }
 
     /// Tells whoever waits for a new service that nobody can be asked.
@@ -367,9 +370,8 @@ impl Mirror {
     }
 
     fn remove(&mut self, service: &ServiceName) {
-        if let Some(Sub { due: Some(due), .. }) = self.subs.remove(service) {
-            self.due.remove(&(due, service.clone()));
-        }
+        self.subs.remove(service);
+        self.agenda.remove(service);
         self.uncovered.remove(service);
         self.watches.unsubscribe(service);
     }
@@ -377,13 +379,8 @@ impl Mirror {
     fn note_use(&mut self, now: Instant, mut used: impl FnMut(&ServiceName) -> bool) {
         self.subs.iter_mut().filter(|(service, _)| used(service)).for_each(|(_, sub)| sub.used = now);
     }
-
-    /// Full jitter up to 0.1 s, doubling with every failure to 2 s.
-    fn backoff(&mut self, failures: u32) -> Duration {
-        let most = (100u64 << failures.saturating_sub(1).min(5)).min(2000);
-        Duration::from_millis(self.rng.u64(10..=most))
-    }
 }
 
+mod agenda;
 #[cfg(test)]
 mod tests;

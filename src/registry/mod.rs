@@ -47,6 +47,8 @@ pub(crate) struct Link {
     epoch: u64,
     /// Whether the registry can be asked now.
     up: bool,
+    /// Whether it was away for long, or knows us no more: then many others come back too.
+    storm: bool,
 }
 
 /// Why the registry did not do what it was asked.

@@ -1,6 +1,7 @@
 //! Which paths are watched: those of each service while they are few, else the layout's roots.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::model::Layout;
 use crate::names::ServiceName;
@@ -33,6 +34,9 @@ pub(crate) struct Watches {
     drop: BTreeSet<String>,
     under_way: Option<Change>,
     serial: u64,
+    /// After a change that failed, and how many did in a row.
+    again: Option<Instant>,
+    failures: u32,
 }
 
 impl Watches {
@@ -49,6 +53,8 @@ impl Watches {
             drop: BTreeSet::new(),
             under_way: None,
             serial: 0,
+            again: None,
+            failures: 0,
         }
     }
 
@@ -87,10 +93,16 @@ impl Watches {
         self.add = self.wanted.clone();
         self.under_way = None;
         self.serial += 1;
+        (self.again, self.failures) = (None, 0);
     }
 
     /// What to change next, one change at a time; its outcome goes to [`Watches::done`].
-    pub(crate) fn next(&mut self) -> Option<Change> {
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Change> {
+        if self.again.is_some_and(|at| now < at) {
+            return None;
+        }
+        // also where nothing is left to change: a time that is past would wake the driver for ever
+        self.again = None;
         if self.under_way.is_some() || (self.add.is_empty() && self.drop.is_empty()) {
             return None;
         }
@@ -102,11 +114,26 @@ impl Watches {
         Some(change)
     }
 
+    /// When [`Watches::next`] is to be asked again, where a change failed.
+    pub(crate) fn again(&self) -> Option<Instant> {
+        self.again
+    }
+
     /// Notes how a change ended: the paths that are watched now. False if it is out of date.
-    pub(crate) fn done(&mut self, serial: u64, added: &[String]) -> bool {
+    pub(crate) fn done(
+        &mut self,
+        serial: u64,
+        added: &[String],
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> bool {
         let Some(change) = self.under_way.take_if(|change| change.serial == serial) else { return false };
         self.held.extend(added.iter().cloned());
-        if added.len() == change.add.len() {
+        if added.len() < change.add.len() {
+            self.failures += 1;
+            self.again = Some(now + backoff(self.failures, rng));
+        } else {
+            self.failures = 0;
             change.drop.iter().for_each(|path| {
                 self.held.remove(path);
             });
@@ -174,6 +201,12 @@ impl Watches {
     }
 }
 
+/// Full jitter up to 0.1 s, doubling with every failure to 2 s.
+pub(crate) fn backoff(failures: u32, rng: &mut fastrand::Rng) -> Duration {
+    let most = (100u64 << failures.saturating_sub(1).min(5)).min(2000);
+    Duration::from_millis(rng.u64(10..=most))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,9 +215,19 @@ mod tests {
         ServiceName::new(&format!("service-{n:04}")).unwrap()
     }
 
+    /// One moment for all of a test.
+    fn now() -> Instant {
+        static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *NOW.get_or_init(Instant::now)
+    }
+
+    fn rng() -> fastrand::Rng {
+        fastrand::Rng::with_seed(7)
+    }
+
     fn settle(watches: &mut Watches) {
-        while let Some(change) = watches.next() {
-            assert!(watches.done(change.serial, &change.add));
+        while let Some(change) = watches.next(now()) {
+            assert!(watches.done(change.serial, &change.add, now(), &mut rng()));
         }
     }
 
@@ -213,13 +256,13 @@ mod tests {
     fn after_a_loss_everything_is_added_again() {
         let mut watches = Watches::new(Layout::Flat, 0);
         watches.subscribe(&name(1));
-        let stale = watches.next().unwrap();
+        let stale = watches.next(now()).unwrap();
         watches.lost();
-        assert!(!watches.done(stale.serial, &stale.add));
+        assert!(!watches.done(stale.serial, &stale.add, now(), &mut rng()));
         assert!(!watches.covers(&name(1)));
-        let change = watches.next().unwrap();
+        let change = watches.next(now()).unwrap();
         assert_eq!(change.add, stale.add);
-        watches.done(change.serial, &change.add);
+        watches.done(change.serial, &change.add, now(), &mut rng());
         assert!(watches.covers(&name(1)));
     }
 
@@ -230,11 +273,12 @@ mod tests {
         settle(&mut watches);
         watches.subscribe(&name(2));
         watches.unsubscribe(&name(1));
-        let change = watches.next().unwrap();
+        let change = watches.next(now()).unwrap();
         assert_eq!((change.add.len(), change.drop.len()), (1, 1));
-        watches.done(change.serial, &[]);
+        watches.done(change.serial, &[], now(), &mut rng());
         assert_eq!(watches.held().0, 1);
-        let again = watches.next().unwrap();
+        assert!(watches.next(now()).is_none());
+        let again = watches.next(watches.again().unwrap()).unwrap();
         assert_eq!((again.add, again.drop), (change.add, change.drop));
     }
 
@@ -245,12 +289,12 @@ mod tests {
         settle(&mut watches);
         watches.unsubscribe(&name(1));
         watches.subscribe(&name(2));
-        let change = watches.next().unwrap();
+        let change = watches.next(now()).unwrap();
         assert_eq!((change.add.len(), change.drop.len()), (1, 1));
         // called again while its watch goes: it must wait for a new one
         watches.subscribe(&name(1));
         assert!(!watches.covers(&name(1)));
-        watches.done(change.serial, &change.add);
+        watches.done(change.serial, &change.add, now(), &mut rng());
         settle(&mut watches);
         assert!(watches.covers(&name(1)));
     }

@@ -46,6 +46,8 @@ pub(super) struct ZooKeeper {
     root: String,
     /// There while requests can be answered.
     client: Mutex<Option<Client>>,
+    /// Since when none is, and the session until then.
+    lost: Mutex<Option<(Instant, i64)>>,
     /// Newest last.
     sessions: Mutex<VecDeque<i64>>,
     link: watch::Sender<Link>,
@@ -69,6 +71,7 @@ impl ZooKeeper {
             session_timeout,
             root: root.to_owned(),
             client: Mutex::new(None),
+            lost: Mutex::default(),
             sessions: Mutex::default(),
             link: watch::Sender::default(),
             status,
@@ -226,6 +229,10 @@ impl ZooKeeper {
     }
 
     fn attach(&self, client: &Client) {
+        let session = client.session_id().0;
+        let away = lock(&self.lost).take().map(|(since, former)| (since.elapsed(), former));
+        let storm =
+            away.is_some_and(|(away, former)| former != session || away > client.session_timeout() / 2);
         *lock(&self.client) = Some(client.clone());
         self.status.problem("connect", None);
         self.status.reached(Instant::now());
@@ -233,12 +240,14 @@ impl ZooKeeper {
             if link.epoch > 0 {
                 self.status.reconnects.fetch_add(1, Relaxed);
             }
-            *link = Link { epoch: link.epoch + 1, up: true };
+            *link = Link { epoch: link.epoch + 1, up: true, storm };
         });
     }
 
     fn detach(&self) {
-        *lock(&self.client) = None;
+        if let Some(client) = lock(&self.client).take() {
+            *lock(&self.lost) = Some((Instant::now(), client.session_id().0));
+        }
         self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
     }
 

@@ -89,11 +89,16 @@ impl Layout {
     ///
     /// A node that can't be read is left out and shown in [`Service::skipped`]; of `previous`
     /// stays what only a bad node would change: policies and the service's own fields.
-    pub fn parse(self, service: &ServiceName, nodes: &[Node], previous: Option<&Service>) -> Option<Service> {
+    pub fn parse<'n>(
+        self,
+        service: &ServiceName,
+        nodes: impl IntoIterator<Item = &'n Node>,
+        previous: Option<&Service>,
+    ) -> Option<Service> {
+        let mut nodes: Vec<_> = nodes.into_iter().collect();
         if nodes.is_empty() {
             return None;
         }
-        let mut nodes: Vec<_> = nodes.iter().collect();
         nodes.sort_by(|a, b| a.path.cmp(&b.path));
         Some(match self {
             Layout::Flat => flat::parse(service, &nodes, previous),

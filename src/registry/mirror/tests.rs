@@ -16,7 +16,7 @@ struct World {
     now: Instant,
     rng: fastrand::Rng,
     /// Reads that were sent and are not answered yet.
-    reads: Vec<(ServiceName, u64)>,
+    reads: Vec<Batch>,
     attached: bool,
 }
 
@@ -33,8 +33,8 @@ impl World {
         Self { tree, watched, view, mirror, now, rng, reads: Vec::new(), attached: false }
     }
 
-    fn nodes(&self, service: &ServiceName) -> Vec<Node> {
-        let scopes = Layout::Flat.scopes(service);
+    fn nodes<'s>(&self, services: impl IntoIterator<Item = &'s ServiceName>) -> Vec<Node> {
+        let scopes: Vec<_> = services.into_iter().flat_map(|s| Layout::Flat.scopes(s)).collect();
         let below = |path: &str| {
             scopes.iter().any(|s| {
                 path == s.path || path.strip_prefix(&s.path).is_some_and(|rest| rest.starts_with('/'))
@@ -69,11 +69,11 @@ impl World {
     fn act(&mut self) {
         for action in self.mirror.poll(self.now) {
             match action {
-                Action::Read { service, ticket } => self.reads.push((service, ticket)),
+                Action::Read(batch) => self.reads.push(batch),
                 Action::Watch(change) => {
                     self.watched.retain(|path| !change.drop.contains(path));
                     self.watched.extend(change.add.iter().cloned());
-                    self.mirror.watched(change.serial, &change.add, true, self.now);
+                    self.mirror.watched(change.serial, &change.add, self.now);
                 }
                 Action::Publish(service, found) => drop(self.view.insert(service.to_string(), found)),
                 Action::Forget(service) => drop(self.view.remove(service.as_str())),
@@ -87,10 +87,10 @@ impl World {
         let mut left = if all { self.reads.len() } else { self.rng.usize(..=self.reads.len()) };
         while left > 0 {
             left -= 1;
-            let (service, ticket) = self.reads.swap_remove(self.rng.usize(..self.reads.len()));
+            let batch = self.reads.swap_remove(self.rng.usize(..self.reads.len()));
             let fails = !all && self.rng.u8(..8) == 0;
-            let outcome = if fails { Err("lost".to_owned()) } else { Ok(self.nodes(&service)) };
-            self.mirror.read(&service, ticket, outcome, self.now);
+            let outcome = if fails { Err("lost".to_owned()) } else { Ok(self.nodes(&batch.services)) };
+            self.mirror.read(&batch, outcome, self.now);
         }
     }
 
@@ -117,7 +117,8 @@ impl World {
     fn attach(&mut self) {
         if !self.attached {
             self.attached = true;
-            self.mirror.attached(self.now, |_| true);
+            let storm = self.rng.bool();
+            self.mirror.attached(self.now, storm, |_| true);
         }
     }
 
@@ -142,7 +143,7 @@ fn after_any_faults_the_view_equals_the_tree() {
         for service in SERVICES {
             let Some(Some(seen)) = world.view.get(service) else { continue };
             let service = name(service);
-            let there = Layout::Flat.parse(&service, &world.nodes(&service), Some(seen));
+            let there = Layout::Flat.parse(&service, &world.nodes([&service]), Some(seen));
             assert_eq!(Some(seen), there.as_ref(), "seed {seed}, {service}");
         }
     }
@@ -225,12 +226,12 @@ fn a_watch_that_failed_and_is_no_longer_wanted_wakes_nobody() {
     world.attach();
     world.mirror.want(&name("user"), world.now);
     world.act();
-    let (service, ticket) = world.reads.pop().unwrap();
-    let nodes = world.nodes(&service);
-    world.mirror.read(&service, ticket, Ok(nodes), world.now);
+    let batch = world.reads.pop().unwrap();
+    let (service, nodes) = (batch.services[0].clone(), world.nodes(&batch.services));
+    world.mirror.read(&batch, Ok(nodes), world.now);
     let actions = world.mirror.poll(world.now);
     let [Action::Watch(change)] = actions.as_slice() else { panic!("{actions:?}") };
-    world.mirror.watched(change.serial, &[], false, world.now);
+    world.mirror.watched(change.serial, &[], world.now);
     world.mirror.remove(&service);
     world.now += Duration::from_secs(5);
     assert!(world.mirror.poll(world.now).is_empty());

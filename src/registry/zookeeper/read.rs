@@ -8,9 +8,6 @@ use crate::registry::layout::Scope;
 
 /// Nodes read with one request, each with its data and its children.
 const NODES_PER_READ: usize = 40;
-/// Requests of one read under way at once.
-const READS_AT_ONCE: usize = 16;
-
 /// A node of one level of a read.
 struct Wanted<'a> {
     path: String,
@@ -26,8 +23,9 @@ impl ZooKeeper {
             scopes.iter().map(|scope| Wanted { path: self.full(&scope.path), level: 0, scope }).collect();
         while !level.is_empty() {
             let mut below = Vec::new();
-            for window in level.chunks(NODES_PER_READ * READS_AT_ONCE) {
-                self.read_window(&client, window, &mut nodes, &mut below).await?;
+            // one request at a time: how many reads are under way is decided by who asks for them
+            for chunk in level.chunks(NODES_PER_READ) {
+                self.read_some(&client, chunk, &mut nodes, &mut below).await?;
             }
             level = below;
         }
@@ -35,32 +33,25 @@ impl ZooKeeper {
     }
 
     /// Reads some nodes of a level; what is below them is added to `below`.
-    async fn read_window<'a>(
+    async fn read_some<'a>(
         &self,
         client: &Client,
-        window: &[Wanted<'a>],
+        wanted: &[Wanted<'a>],
         nodes: &mut Vec<Node>,
         below: &mut Vec<Wanted<'a>>,
     ) -> Result<(), Trouble> {
-        let mut requests = Vec::new();
-        for chunk in window.chunks(NODES_PER_READ) {
-            let mut reader = client.new_multi_reader();
-            for wanted in chunk {
-                reader.add_get_data(&wanted.path).map_err(trouble)?;
-                if wanted.level < wanted.scope.depth {
-                    reader.add_get_children(&wanted.path).map_err(trouble)?;
-                }
+        let mut reader = client.new_multi_reader();
+        for wanted in wanted {
+            reader.add_get_data(&wanted.path).map_err(trouble)?;
+            if wanted.level < wanted.scope.depth {
+                reader.add_get_children(&wanted.path).map_err(trouble)?;
             }
-            // sent here, awaited below
-            requests.push((chunk, reader.commit()));
         }
-        for (chunk, request) in requests {
-            let mut answers = self.answered(request).await?.into_iter();
-            for wanted in chunk {
-                nodes.extend(self.node(&wanted.path, answers.next())?);
-                if wanted.level < wanted.scope.depth {
-                    below.extend(children(wanted, answers.next())?);
-                }
+        let mut answers = self.answered(reader.commit()).await?.into_iter();
+        for wanted in wanted {
+            nodes.extend(self.node(&wanted.path, answers.next())?);
+            if wanted.level < wanted.scope.depth {
+                below.extend(children(wanted, answers.next())?);
             }
         }
         Ok(())
