@@ -62,8 +62,8 @@ pub struct Service {
     pub apis: BTreeMap<ApiName, Api>,
     /// Providers of every API that has none of its own (`flat`).
     pub providers: Vec<Provider>,
-    /// Callers with keys.
-    pub callers: BTreeMap<CallerName, Grant>,
+    /// Callers with keys; what one key opens, another of the same caller need not.
+    pub callers: BTreeMap<CallerName, Vec<Grant>>,
     /// Nodes that could not be read.
     pub skipped: Vec<Skipped>,
 }
@@ -125,6 +125,8 @@ pub struct Provider {
     pub max_connections: Option<u32>,
     /// Whether it announced itself with an ephemeral node.
     pub ephemeral: bool,
+    /// Whether it stands in the service's list (`flat`).
+    pub listed: bool,
 }
 
 /// What one caller may do.
@@ -292,6 +294,11 @@ impl PolicyPatch {
             let _ = set(&mut policy, field, value);
         }
         policy
+    }
+
+    /// Whether it limits the calls in flight.
+    pub fn has_concurrency(&self) -> bool {
+        self.0.contains_key("concurrency")
     }
 
     /// Fields that are known but not in force in this version.

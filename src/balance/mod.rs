@@ -111,6 +111,7 @@ mod tests {
             tags: None,
             max_connections: None,
             ephemeral: false,
+            listed: false,
         }
     }
 

@@ -14,6 +14,8 @@ use crate::model::{Access, Grant, Key, State};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
     name: Option<String>,
+    /// Which of its grants the key opened.
+    opened: Vec<usize>,
 }
 
 /// Takes identity and key from the call, or the host's own where it has neither; checks the key if the service wants one.
@@ -34,20 +36,32 @@ pub(super) fn identify(
         _ => (named, given),
     };
     record.caller = name.map(|name| name.chars().take(128).collect());
+    let mut opened = Vec::new();
     if entry.service.access == Access::Key {
         let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
-        check_key(entry, name, key, SystemTime::now()).map_err(refused)?;
+        opened = check_key(entry, name, key, SystemTime::now()).map_err(refused)?;
     }
-    Ok(Caller { name: name.map(str::to_owned) })
+    Ok(Caller { name: name.map(str::to_owned), opened })
 }
 
-fn check_key(entry: &Entry, name: Option<&str>, key: Option<&str>, now: SystemTime) -> Result<(), String> {
+/// The caller's grants that the key opens, at least one.
+fn check_key(
+    entry: &Entry,
+    name: Option<&str>,
+    key: Option<&str>,
+    now: SystemTime,
+) -> Result<Vec<usize>, String> {
     let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
     let key = key.ok_or_else(|| format!("caller \"{name}\" sent none by X-Api-Key (Yar: token)"))?;
-    let grant = entry.service.callers.get(name);
-    // an unknown caller takes as long as a wrong key, and reads the same
-    let opens = grant.is_some_and(|grant| opens(&grant.keys, key, now));
-    if opens { Ok(()) } else { Err(format!("this one does not open it for caller \"{name}\"")) }
+    let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
+    let opened = (0..).zip(grants).filter(|(_, grant)| opens(&grant.keys, key, now));
+    let opened: Vec<_> = opened.map(|(index, _)| index).collect();
+    // an unknown caller and a wrong key read the same
+    if opened.is_empty() {
+        Err(format!("this one does not open it for caller \"{name}\""))
+    } else {
+        Ok(opened)
+    }
 }
 
 fn opens(keys: &[Key], given: &str, now: SystemTime) -> bool {
@@ -66,9 +80,11 @@ pub(super) fn permit(entry: &Entry, caller: &Caller, route: &Route, api: &str) -
     let name = caller.name.as_deref().unwrap_or("");
     let allowed =
         |grant: &Grant| grant.state == State::On && grant.apis.iter().any(|p| covers(p, api, route));
-    match entry.service.callers.get(name) {
-        Some(grant) if allowed(grant) => Ok(()),
-        _ => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
+    let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
+    let mut opened = caller.opened.iter().filter_map(|index| grants.get(*index));
+    match opened.any(allowed) {
+        true => Ok(()),
+        false => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
     }
 }
 

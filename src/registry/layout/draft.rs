@@ -125,6 +125,7 @@ pub(super) fn provider(address: Address, fields: ProviderFields, ephemeral: bool
         tags: fields.tags,
         max_connections: fields.max_connections,
         ephemeral,
+        listed: false,
     }
 }
 

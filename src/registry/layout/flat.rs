@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::draft::{self, Draft};
 use super::fields::{self, Fields, ProviderFields};
 use crate::model::{Provider, Service};
@@ -48,8 +50,9 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
 }
 
 fn list(draft: &mut Draft<'_>, known: &mut BTreeMap<Address, Known>, node: &Node) {
-    let Some(fields) = draft.fields(node) else { return };
-    let Some(items) = draft.keep(&node.path, fields::array(&fields, "addresses")) else { return };
+    let Some(items) = draft.fields(node).and_then(|f| draft.keep(&node.path, addresses(&f))) else {
+        return keep_list(draft, known);
+    };
     for (index, item) in items.iter().enumerate() {
         let at = format!("{}#addresses[{index}]", node.path);
         let Some((address, fields)) = draft.keep(&at, draft::listed(item)) else { continue };
@@ -62,16 +65,36 @@ fn list(draft: &mut Draft<'_>, known: &mut BTreeMap<Address, Known>, node: &Node
     }
 }
 
+fn addresses(fields: &Fields) -> Result<Vec<Value>, String> {
+    fields::array(fields, "addresses").map(<[Value]>::to_vec)
+}
+
+/// One slip in a list must not take all its providers: those of the last good one stay.
+fn keep_list(draft: &Draft<'_>, known: &mut BTreeMap<Address, Known>) {
+    let last = draft.previous.iter().flat_map(|previous| &previous.providers);
+    for provider in last.filter(|provider| provider.listed) {
+        let entry = known.entry(provider.address.clone()).or_default();
+        entry.listed = Some(ProviderFields {
+            weight: Some(provider.weight),
+            idc: provider.idc.clone(),
+            state: Some(provider.state),
+            tags: provider.tags.clone(),
+            max_connections: provider.max_connections,
+        });
+    }
+}
+
 fn caller(draft: &mut Draft<'_>, node: &Node, name: &str) {
     let name = CallerName::new(name).map_err(|e| e.to_string());
     let Some(name) = draft.keep(&node.path, name) else { return };
     if let Some(grant) = draft.grant(node) {
-        draft.service.callers.insert(name, grant);
+        draft.service.callers.insert(name, vec![grant]);
     }
 }
 
 /// What a person wrote in the list holds; the provider's own node fills the rest.
 fn merged((address, known): (Address, Known)) -> Provider {
+    let is_listed = known.listed.is_some();
     let (listed, own) = (known.listed.unwrap_or_default(), known.own.unwrap_or_default());
     let fields = ProviderFields {
         weight: listed.weight.or(own.weight),
@@ -80,7 +103,7 @@ fn merged((address, known): (Address, Known)) -> Provider {
         tags: listed.tags.or(own.tags),
         max_connections: listed.max_connections.or(own.max_connections),
     };
-    draft::provider(address, fields, known.ephemeral)
+    Provider { listed: is_listed, ..draft::provider(address, fields, known.ephemeral) }
 }
 
 /// Checks a list that is to be written: every item of it.

@@ -47,7 +47,7 @@ fn flat_is_read_and_what_a_person_wrote_in_the_list_wins() {
     let get = &service.apis["get"];
     assert_eq!((get.path.as_str(), get.method.as_deref()), ("/user/get", Some("GET")));
     assert_eq!((get.encoding, &get.params), (Encoding::Json, &vec!["id".to_owned()]));
-    assert_eq!(service.callers["web"].apis, ["get"]);
+    assert_eq!(service.callers["web"][0].apis, ["get"]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn tree_joins_the_paths_and_gives_each_api_its_own_providers() {
     assert_eq!((get.path.as_str(), get.encoding, get.state), ("/u/get", Encoding::YarMsgpack, State::Drain));
     let own = get.providers.as_ref().unwrap();
     assert_eq!((own[0].address.as_str(), own[0].weight, own[0].state), ("10.0.0.5:80", 3, State::Off));
-    assert_eq!(service.callers["web"].apis, ["get"], "a grant below one api is for that api");
+    assert_eq!(service.callers["web"][0].apis, ["get"], "a grant below one api is for that api");
 }
 
 #[test]
@@ -86,9 +86,41 @@ fn rubbish_in_one_node_is_shown_and_takes_no_other_down() {
                     "{}: {start}: {shown:?}",
                     all[broken].0
                 );
+                some.remove(broken);
+                let rest = layout.parse(&user(), &nodes(&some), None).unwrap();
+                let parts = |s: Service| (s.apis, s.providers, s.callers);
+                assert_eq!(parts(service), parts(rest), "{}: {start}", all[broken].0);
             }
         }
     }
+}
+
+#[test]
+fn a_slip_in_the_list_keeps_the_addresses_it_had() {
+    let before = Layout::Flat.parse(&user(), &nodes(&FLAT), None);
+    let mut slip = FLAT;
+    slip[1].1 = r#"{"addresses":[{"address":"10.0.0.5:80","weight":7}"#;
+    let after = Layout::Flat.parse(&user(), &nodes(&slip), before.as_ref()).unwrap();
+    assert_eq!(after.providers, before.unwrap().providers);
+    assert_eq!(after.skipped[0].path, "/address/user");
+    let again = Layout::Flat.parse(&user(), &nodes(&slip), Some(&after)).unwrap();
+    assert_eq!(again.providers, after.providers);
+}
+
+#[test]
+fn in_tree_a_key_opens_the_api_it_stands_below() {
+    let key = |n: u8| format!(r#"{{"keys":[{{"sha256":"{}"}}]}}"#, format!("{n:02x}").repeat(32));
+    let (one, two) = (key(1), key(2));
+    let all = [
+        ("/services/user/get", "{}"),
+        ("/services/user/put", "{}"),
+        ("/services/user/get/access/web", one.as_str()),
+        ("/services/user/put/access/web", two.as_str()),
+    ];
+    let service = Layout::Tree.parse(&user(), &nodes(&all), None).unwrap();
+    let grants: Vec<_> =
+        service.callers["web"].iter().map(|g| (g.apis[0].as_str(), g.keys[0].sha256[0])).collect();
+    assert_eq!(grants, [("get", 1), ("put", 2)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! a service below it one of its APIs.
 
 use super::draft::{self, Draft};
-use crate::model::{Api, Grant, Service, State};
+use crate::model::{Api, Grant, Service};
 use crate::names::{ApiName, CallerName, ServiceName};
 use crate::registry::Node;
 
@@ -54,23 +54,10 @@ fn joined(name: &ApiName, api: &Api, context: Option<&str>, previous: Option<&Se
     }
 }
 
-/// A grant below an API covers that API alone; one caller's grants become one.
+/// A grant below an API covers that API alone, with its own keys.
 fn caller(draft: &mut Draft<'_>, node: &Node, api: &str, name: &str) {
     let name = CallerName::new(name).map_err(|e| e.to_string());
     let Some(name) = draft.keep(&node.path, name) else { return };
     let Some(grant) = draft.grant(node) else { return };
-    let grant = Grant { apis: vec![api.to_owned()], ..grant };
-    match draft.service.callers.get_mut(&name) {
-        None => {
-            draft.service.callers.insert(name, grant);
-        }
-        // a refusal of one API takes nothing from the others
-        Some(_) if grant.state != State::On => {}
-        Some(known) if known.state != State::On => *known = grant,
-        Some(known) => {
-            known.apis.extend(grant.apis);
-            known.keys.extend(grant.keys);
-            known.quota = known.quota.take().or(grant.quota);
-        }
-    }
+    draft.service.callers.entry(name).or_default().push(Grant { apis: vec![api.to_owned()], ..grant });
 }
