@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
@@ -21,28 +22,52 @@ const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
 const SAME_ERRORS: usize = 1024;
 
-static LEVEL: OnceLock<reload::Handle<EnvFilter, tracing_subscriber::Registry>> = OnceLock::new();
+/// Lines that wait for a reader of the log; those beyond are dropped and counted.
+const LINES_WAITING: usize = 8192;
+/// Sets of labels an instrument tells apart.
+const MAX_SERIES: usize = 50_000;
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    level: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    dropped: ErrorCounter,
+}
+
+/// The log; lines that wait are written when it is dropped.
+#[derive(Debug)]
+pub struct OpenLog {
+    _writer: WorkerGuard,
+}
 
 /// Starts the log on stderr, text on a terminal and JSON otherwise; `level` as in [`set_log_level`].
-pub fn start_log(level: &str) -> Result<(), String> {
-    let (filter, handle) = reload::Layer::new(filter(level)?);
+pub fn start_log(level: &str) -> Result<OpenLog, String> {
+    let (filter, level) = reload::Layer::new(filter(level)?);
+    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING);
+    let (writer, guard) = lines.thread_name("log").finish(stderr());
+    let dropped = writer.error_counter();
     let log = tracing_subscriber::registry().with(filter);
     let started = if stderr().is_terminal() {
-        log.with(fmt::layer().with_writer(stderr)).try_init()
+        log.with(fmt::layer().with_writer(writer)).try_init()
     } else {
-        log.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).try_init()
+        log.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
     };
     started.map_err(|e| e.to_string())?;
     // a second start fails above
-    let _ = LEVEL.set(handle);
-    Ok(())
+    let _ = LOG.set(Log { level, dropped });
+    Ok(OpenLog { _writer: guard })
+}
+
+/// Lines that were dropped because nobody read the log.
+pub fn log_lines_dropped() -> u64 {
+    LOG.get().map_or(0, |log| log.dropped.dropped_lines() as u64)
 }
 
 /// `error`, `warn`, `info`, `debug`, `trace`, or `off`; for parts `call=warn,remora=debug`.
 pub fn set_log_level(level: &str) -> Result<(), String> {
     let filter = filter(level)?;
-    let handle = LEVEL.get().ok_or("the log was not started by this program")?;
-    handle.reload(filter).map_err(|e| e.to_string())
+    let log = LOG.get().ok_or("the log was not started by this program")?;
+    log.level.reload(filter).map_err(|e| e.to_string())
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
@@ -129,7 +154,8 @@ impl Telemetry {
             .without_target_info()
             .build()
             .map_err(|e| e.to_string())?;
-        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let roomy = |_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok();
+        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(roomy).build();
         let meter = provider.meter("remora");
         let calls = meter
             .u64_counter("remora.calls")

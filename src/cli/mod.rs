@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
 
 /// Runs what keeps running, with its log on stderr.
 fn logged(level: &str, run: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    telemetry::start_log(level)?;
+    let _log = telemetry::start_log(level)?;
     run()
 }
 
