@@ -6,22 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Pages};
-use crate::config::{Bind, Caller, Config};
+use crate::config::{Bind, Config};
 use crate::directory::Directory;
-use crate::gateway::Worker;
+use crate::gateway::{Means, Worker};
 use crate::listen;
-use crate::model::Policy;
 use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
 
+/// At the end of a drain, to close the session at the registry.
+const CLOSING: Duration = Duration::from_millis(700);
+/// Descriptors kept for connections to providers, the registry, admin and files.
+const DESCRIPTORS_KEPT: u64 = 64;
 /// How often a worker closes connections that were idle for too long.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -92,8 +96,10 @@ impl App {
         let left = announce(source, &config, &admin.drain);
 
         let (stop_workers, stop) = watch::channel(false);
-        let make =
-            Make { directory, telemetry, caller: config.caller, defaults: config.defaults, buffers, stop };
+        let means =
+            Means { host: config.host.name, host_caller: config.caller, defaults: config.defaults, buffers };
+        let seats = Arc::new(Semaphore::new(seats()));
+        let make = Make { directory, telemetry, means, seats, stop };
         let workers = start_workers(make, doors, config.workers)?;
         admin.listening.store(true, Relaxed);
         Ok(Self {
@@ -126,20 +132,39 @@ impl App {
 
     /// Own providers leave the registry, then calls in flight are answered, then everything ends.
     pub async fn shut_down(mut self) {
+        let over = tokio::time::Instant::now() + self.drain;
+        // closing the registry's session has its share of the time
+        let closing = (self.drain / 5).min(CLOSING);
         tracing::info!("stopping: own providers leave the registry");
         self.admin.drain.send_replace(true);
-        while self.left.join_next().await.is_some() {}
+        let left = async { while self.left.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain / 2, left).await.is_err() {
+            tracing::warn!("own providers could not leave the registry in time");
+        }
         tracing::info!(drain = ?self.drain, "stopping: calls in flight are answered");
         self.stop_workers.send_replace(true);
-        if tokio::time::timeout(self.drain, self.workers.recv()).await.is_err() {
+        if tokio::time::timeout_at(over - closing, self.workers.recv()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "calls were still in flight when the drain time was over");
         }
         self.stop_control.send_replace(true);
         let end = async { while self.control.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(2), end).await.is_err() {
+        if tokio::time::timeout(closing, end).await.is_err() {
             tracing::warn!("the registry did not close in time");
         }
     }
+}
+
+/// How many callers may be connected at once: half of the descriptors this process may have.
+fn seats() -> usize {
+    let limits = rustix::process::getrlimit(Resource::Nofile);
+    // the soft limit is for programs that use select(2)
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    let may = match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limits.maximum,
+        Err(_) => limits.current,
+    };
+    let half = may.unwrap_or(1 << 20).min(1 << 20).saturating_sub(DESCRIPTORS_KEPT) / 2;
+    half.max(16) as usize
 }
 
 /// What operators watch of the registry and of the view.
@@ -158,6 +183,11 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, b
         let source = source.clone();
         telemetry.observe(name, description, move || read(&source.status()));
     }
+    telemetry.observe(
+        "remora.log.lines.dropped",
+        "Lines of the log dropped because nobody read it",
+        telemetry::log_lines_dropped,
+    );
     let held = buffers.clone();
     telemetry.observe("remora.buffers.bytes", "Bodies held to be converted", move || held.held());
     let view = directory.clone();
@@ -219,9 +249,8 @@ fn announce(source: Source, config: &Config, drain: &watch::Sender<bool>) -> Joi
 struct Make {
     directory: Arc<Directory>,
     telemetry: Telemetry,
-    caller: Option<Caller>,
-    defaults: Policy,
-    buffers: Arc<Budget>,
+    means: Means,
+    seats: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
 
@@ -252,7 +281,7 @@ fn start_workers(
 }
 
 async fn work(make: Make, sockets: Vec<Bound>) {
-    let worker = Worker::new(make.directory, make.telemetry, make.caller, make.defaults, make.buffers);
+    let worker = Worker::new(make.directory, make.telemetry, make.means);
     let sweep = async {
         loop {
             tokio::time::sleep(SWEEP).await;
@@ -260,7 +289,7 @@ async fn work(make: Make, sockets: Vec<Bound>) {
         }
     };
     tokio::select! {
-        () = listen::serve(worker.clone(), sockets, make.stop) => {}
+        () = listen::serve(worker.clone(), sockets, make.seats, make.stop) => {}
         () = sweep => {}
     }
 }

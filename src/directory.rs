@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::Pool;
 use crate::model::{Api, Policy, Service};
-use crate::names::{ApiName, ServiceName};
+use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::Peer;
 use crate::telemetry::{ApiInstruments, Telemetry};
 
@@ -62,6 +62,8 @@ pub struct Entry {
     pub max_body: u64,
     /// Calls in flight to the service from this sidecar; survives updates.
     pub in_flight: Arc<AtomicU32>,
+    /// Of every provider, those that take no calls included, by address.
+    peers: BTreeMap<String, Arc<Peer>>,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
     any: Option<Arc<Route>>,
     used: AtomicBool,
@@ -78,6 +80,8 @@ pub struct Route {
     pub policy: Policy,
     /// Who serves it.
     pub pool: Arc<Pool>,
+    /// Calls in flight to this API alone, where it has a `concurrency` of its own; survives updates.
+    pub in_flight: Option<Arc<AtomicU32>>,
     /// Its metrics, bound to its labels.
     pub instruments: ApiInstruments,
 }
@@ -170,7 +174,8 @@ impl Directory {
 
     fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
         let policy = service.policy.over(&self.defaults);
-        let mut known = before.map(Entry::peers).unwrap_or_default();
+        let mut known = before.map(|entry| entry.peers.clone()).unwrap_or_default();
+        let peers = all_peers(&service, &mut known);
         let shared = Arc::new(Pool::new(&service.providers, policy.balance, &mut known));
         let mut routes = ahash::HashMap::default();
         for (api_name, api) in &service.apis {
@@ -182,9 +187,16 @@ impl Directory {
                     Arc::new(Pool::new(providers, api_policy.balance, &mut known))
                 }
             };
-            let instruments = self.telemetry.bind(name.as_str(), api_name.as_str());
-            let route =
-                Route { name: api_name.clone(), api: api.clone(), policy: api_policy, pool, instruments };
+            let former = before.and_then(|entry| entry.all_routes().find(|route| route.name == *api_name));
+            let in_flight = former.and_then(|route| route.in_flight.clone());
+            let route = Route {
+                name: api_name.clone(),
+                api: api.clone(),
+                policy: api_policy,
+                pool,
+                in_flight: api.policy.has_concurrency().then(|| in_flight.unwrap_or_default()),
+                instruments: self.telemetry.bind(name.as_str(), api_name.as_str()),
+            };
             routes.insert(api_name.clone(), Arc::new(route));
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
@@ -192,8 +204,20 @@ impl Directory {
         let any = routes.remove("*");
         let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
         let since = SystemTime::now();
-        Entry { name, service, since, policy, max_body, in_flight, routes, any, used: AtomicBool::new(false) }
+        let used = AtomicBool::new(false);
+        Entry { name, service, since, policy, max_body, in_flight, peers, routes, any, used }
     }
+}
+
+/// A peer for every provider, those of `known` used again.
+fn all_peers(service: &Service, known: &mut BTreeMap<String, Arc<Peer>>) -> BTreeMap<String, Arc<Peer>> {
+    let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
+    let addresses = service.providers.iter().chain(of_apis).map(|provider| &provider.address);
+    let peer = |address: &Address| {
+        let peer = known.entry(address.as_str().to_owned()).or_insert_with(|| Peer::new(address.clone()));
+        (address.as_str().to_owned(), peer.clone())
+    };
+    addresses.map(peer).collect()
 }
 
 impl Slot {
@@ -239,10 +263,9 @@ impl Entry {
         self.routes.values().chain(&self.any)
     }
 
-    /// Peers by address, of all its APIs.
-    pub fn peers(&self) -> BTreeMap<String, Arc<Peer>> {
-        let routes = self.all_routes().flat_map(|route| route.pool.peers());
-        routes.map(|peer| (peer.address.as_str().to_owned(), peer.clone())).collect()
+    /// Peers by address, of all its APIs; also of providers that take no calls, which may have some in flight.
+    pub fn peers(&self) -> &BTreeMap<String, Arc<Peer>> {
+        &self.peers
     }
 
     fn touch(&self) {

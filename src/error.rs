@@ -59,8 +59,8 @@ pub enum CallError {
     },
     /// Too many calls in flight.
     Overloaded {
-        /// The service.
-        service: String,
+        /// The service or the api.
+        target: String,
         /// Its `concurrency`.
         limit: u32,
     },
@@ -248,11 +248,8 @@ impl fmt::Display for CallError {
                     "none of the {known} providers of service \"{service}\" is `on` with a weight above 0"
                 )
             }
-            Self::Overloaded { service, limit } => {
-                write!(
-                    f,
-                    "{limit} calls to service \"{service}\" are in flight from this host, its `concurrency`"
-                )
+            Self::Overloaded { target, limit } => {
+                write!(f, "{limit} calls to {target} are in flight from this host, its `concurrency`")
             }
             Self::NoRoom(most) => {
                 let most = crate::units::show_size(*most);

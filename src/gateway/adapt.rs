@@ -97,6 +97,7 @@ fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), Cal
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
         return Ok((request, Sent::AsItCame));
     };
+    check_size(plan, message.payload.len())?;
     let request = yar_to_json(plan, &message, method, headers)?;
     Ok((request, Sent::Json { packager: message.header.packager, id: message.header.id }))
 }

@@ -10,6 +10,7 @@ use proto_adapters::{Fault, Wire, adapt};
 use super::adapt::{Answer, Sent, end_to_end, options, spoken};
 use super::route::Plan;
 use crate::error::CallError;
+use crate::units::show_size;
 use crate::upstream::Answered;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
@@ -46,7 +47,11 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
         Broken::TooLarge => {
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
-        Broken::NoRoom(most) => CallError::NoRoom(most),
+        // the provider has run: this is no refusal that a caller may take for "not done"
+        Broken::NoRoom(most) => CallError::BadAnswer(format!(
+            "the provider answered, but this sidecar holds {} of bodies that it converts, its `buffers`",
+            show_size(most)
+        )),
         Broken::Caller | Broken::Provider | Broken::Idle => CallError::Cut,
     })
 }

@@ -32,7 +32,7 @@ pub(super) async fn attempt_all(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(error),
         Err(_) => {
-            if let Some(peer) = record.tried.last() {
+            if let Some(peer) = record.tried.last().filter(|_| !record.judged) {
                 peer.record(false);
             }
             Err(CallError::Deadline(plan.patience_ms))
@@ -48,7 +48,8 @@ async fn attempt(
     record: &mut Record,
 ) -> Result<Answered, CallError> {
     let policy = &plan.route.policy;
-    let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout };
+    let again = policy.retries > 0 || plan.route.api.idempotent;
+    let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, again };
     let mut last = None;
     while record.tried.len() <= usize::from(policy.retries) {
         let Some(peer) = plan.route.pool.pick(&record.tried) else { break };
@@ -62,7 +63,10 @@ async fn attempt(
                 last = Some(reason);
                 request = *unsent;
             }
-            decided => return judge(plan, peer, decided),
+            decided => {
+                record.judged = true;
+                return judge(plan, peer, decided);
+            }
         }
     }
     let (tried, reason) = (record.tried.len(), last.unwrap_or_default());

@@ -8,7 +8,7 @@ use crate::directory::{Directory, Entry, Unavailable, View};
 use crate::error::CallError;
 use crate::model::Policy;
 use crate::names::ServiceName;
-use crate::telemetry::{Repeats, Telemetry};
+use crate::telemetry::{Line, Repeats, Telemetry};
 use crate::upstream::{Budget, Upstream};
 
 mod adapt;
@@ -32,6 +32,8 @@ pub struct Worker {
     pub telemetry: Telemetry,
     /// This worker's connections to peers.
     pub upstream: Arc<Upstream>,
+    /// This host's name, as a URL may call the listener.
+    pub host: String,
     /// Who the PHP on this host is.
     pub host_caller: Option<Caller>,
     /// Room for bodies that are converted; all workers share it.
@@ -41,6 +43,19 @@ pub struct Worker {
     /// Errors this worker has just logged.
     pub repeats: Repeats,
     view: Mutex<View>,
+}
+
+/// What all workers have alike.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// This host's name.
+    pub host: String,
+    /// Who the PHP on this host is.
+    pub host_caller: Option<Caller>,
+    /// Rules where no service is known yet.
+    pub defaults: Policy,
+    /// Room for bodies that are converted.
+    pub buffers: Arc<Budget>,
 }
 
 /// How a call went; the record is written when the answer has left, or is dropped.
@@ -63,6 +78,27 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
     Handled { voice, result, record }
 }
 
+/// Counts and logs a request that names no call.
+pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
+    let (now, verdict) = (Instant::now(), error.verdict());
+    let took = now.saturating_duration_since(started);
+    worker.telemetry.bad("", "", verdict.kind, took);
+    let line = Line {
+        caller: None,
+        service: "",
+        api: "",
+        wire: "http",
+        provider: None,
+        status: verdict.status,
+        outcome: verdict.kind,
+        detail: Some(&error.to_string()),
+        attempts: 0,
+        took,
+        bytes: 0,
+    };
+    line.write(&worker.repeats, now);
+}
+
 async fn carry(
     worker: &Worker,
     call: Call,
@@ -81,17 +117,13 @@ async fn carry(
 
 impl Worker {
     /// A worker without connections yet.
-    pub fn new(
-        directory: Arc<Directory>,
-        telemetry: Telemetry,
-        host_caller: Option<Caller>,
-        defaults: Policy,
-        buffers: Arc<Budget>,
-    ) -> Arc<Self> {
+    pub fn new(directory: Arc<Directory>, telemetry: Telemetry, means: Means) -> Arc<Self> {
+        let Means { host, host_caller, defaults, buffers } = means;
         Arc::new(Self {
             directory,
             telemetry,
             upstream: Upstream::new(),
+            host,
             host_caller,
             buffers,
             defaults,

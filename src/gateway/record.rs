@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::route::Plan;
 use super::{Call, Voice, Worker};
 use crate::directory::{Entry, Route};
@@ -33,6 +35,8 @@ pub struct Record {
     pub(super) api: String,
     /// Who called, if known.
     pub(super) caller: Option<String>,
+    /// Whether the last attempt was counted at its peer.
+    pub(super) judged: bool,
     /// Peers tried, the last one answered or failed last.
     pub(super) tried: Vec<Arc<Peer>>,
     /// The place at the peer.
@@ -40,7 +44,8 @@ pub struct Record {
     /// Its bodies held to be converted.
     pub(super) share: Share,
     wire: &'static str,
-    place: Option<Place>,
+    /// In the service's limit, and in that of the API where it has one.
+    places: [Option<Place>; 2],
     route: Option<Arc<Route>>,
     known_service: bool,
     status: u16,
@@ -49,9 +54,17 @@ pub struct Record {
     bytes: u64,
 }
 
-/// A place among a service's calls in flight.
+/// A place among the calls in flight.
 #[derive(Debug)]
 struct Place(Arc<AtomicU32>);
+
+impl Place {
+    /// A place, and whether it is within the limit.
+    fn take(counter: &Arc<AtomicU32>, limit: u32) -> (Self, bool) {
+        let before = counter.fetch_add(1, Relaxed);
+        (Self(counter.clone()), before < limit)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -68,10 +81,11 @@ impl Record {
             service: call.target.service.chars().take(128).collect(),
             api: call.target.api.chars().take(128).collect(),
             caller: None,
+            judged: false,
             tried: Vec::new(),
             in_flight: None,
             wire: "http",
-            place: None,
+            places: [None, None],
             route: None,
             known_service: false,
             status: 0,
@@ -86,16 +100,20 @@ impl Record {
         self.known_service = true;
     }
 
-    /// Takes a place among the service's calls in flight.
+    /// Takes a place among the calls in flight to the service, and to the API where that has a limit.
     pub(super) fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
-        self.route = Some(plan.route.clone());
-        let limit = plan.route.policy.concurrency;
-        let before = entry.in_flight.fetch_add(1, Relaxed);
-        self.place = Some(Place(entry.in_flight.clone()));
-        if before >= limit {
-            return Err(CallError::Overloaded { service: entry.name.to_string(), limit });
-        }
-        Ok(())
+        let route = self.route.insert(plan.route.clone());
+        let (of_service, of_api) = (entry.policy.concurrency, route.policy.concurrency);
+        let (service, fits_service) = Place::take(&entry.in_flight, of_service);
+        let api = route.in_flight.as_ref().map(|counter| Place::take(counter, of_api));
+        let fits_api = api.as_ref().is_none_or(|(_, fits)| *fits);
+        self.places = [Some(service), api.map(|(place, _)| place)];
+        let target = match (fits_service, fits_api) {
+            (true, true) => return Ok(()),
+            (true, false) => (format!("api \"{}/{}\"", entry.name, route.name), of_api),
+            (false, _) => (format!("service \"{}\"", entry.name), of_service),
+        };
+        Err(CallError::Overloaded { target: target.0, limit: target.1 })
     }
 
     /// How the call was decided, before its answer leaves.
@@ -106,6 +124,11 @@ impl Record {
         };
         self.outcome = error.map_or("ok", |e| e.verdict().kind);
         self.detail = error.map(ToString::to_string);
+    }
+
+    /// A whole answer on its way: what was held for the call is given back when it has left.
+    pub fn leaves(&mut self, answer: Bytes) -> Bytes {
+        self.share.leave_with(answer)
     }
 
     /// Service and API as called.

@@ -11,19 +11,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto_adapters::yar;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
+use super::caller::{CallerStream, Here, Signs};
 use super::linger;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Record, Target, Voice, Worker};
-use crate::socket::stopped;
+use crate::socket::{Stream, stopped};
 use crate::upstream::Payload;
 use crate::upstream::body::{Broken, Inbound};
 
@@ -31,71 +33,86 @@ use crate::upstream::body::{Broken, Inbound};
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 /// For the frames that tell Yar from HTTP.
 const PEEK_PATIENCE: Duration = Duration::from_secs(5);
+/// After `stop`, for requests that are on their way on a connection.
+const LAST_REQUESTS: Duration = Duration::from_millis(20);
 
 /// Serves one connection until it ends; after `stop`, until the call under way is answered.
-pub(super) async fn serve<S>(worker: Arc<Worker>, stream: S, mut stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let unread = Arc::new(AtomicBool::new(false));
+pub(super) async fn serve(worker: Arc<Worker>, stream: Stream, mut stop: watch::Receiver<bool>) {
+    let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local() });
+    let stream = CallerStream::new(stream, signs.clone());
     // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
-    let service = service_fn(|request| Box::pin(answer(worker.clone(), request, unread.clone())));
+    let service =
+        service_fn(|request| Box::pin(answer(worker.clone(), request, signs.clone(), here.clone())));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .ignore_invalid_headers(true)
         .serve_connection(TokioIo::new(stream), service);
-    let mut stopping = false;
+    let (mut stopping, mut last_requests) = (false, None);
     let ended = loop {
         tokio::select! {
             biased;
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
+                last_requests = Some(Box::pin(tokio::time::sleep(LAST_REQUESTS)));
+            }
+            () = async { if let Some(wait) = &mut last_requests { wait.await } }, if last_requests.is_some() => {
+                last_requests = None;
                 Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
-    let stream = connection.into_parts().io.into_inner();
-    if unread.load(Relaxed) {
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    if signs.broken.load(Relaxed) {
+        // an answer without a length ends with the connection: this one must not seem whole
+        stream.abort();
+    } else if signs.unread.load(Relaxed) {
         linger(stream).await;
     } else if ended.is_ok() {
-        close(stream).await;
+        // the caller may have closed first
+        let _ = stream.shutdown().await;
     }
-}
-
-async fn close(mut stream: impl AsyncWrite + Unpin) {
-    // the caller may have closed first
-    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
 }
 
 async fn answer(
     worker: Arc<Worker>,
     request: Request<Incoming>,
-    unread: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+    here: Here,
 ) -> Result<Response<Leaving>, Infallible> {
     let started = Instant::now();
     let has_body = !request.body().is_end_stream();
     // set until the body was read to its end: an early answer leaves it set
-    unread.store(has_body, Relaxed);
-    let call = match call(request, started, unread).await {
+    signs.unread.store(has_body, Relaxed);
+    let call = match call(&worker, request, started, &signs, &here).await {
         Ok(call) => call,
-        Err(error) => return Ok(without_call(&error)),
+        Err(error) => {
+            gateway::refuse(&worker, &error, started);
+            return Ok(closing(problem(&error, None), &signs));
+        }
     };
-    Ok(render(gateway::handle(&worker, call).await))
+    Ok(render(gateway::handle(&worker, call).await, &signs))
 }
 
 /// Splits the URL and looks at the first bytes of the body.
 async fn call(
+    worker: &Worker,
     request: Request<Incoming>,
     started: Instant,
-    unread: Arc<AtomicBool>,
+    signs: &Signs,
+    here: &Here,
 ) -> Result<Call, CallError> {
+    if signs.hidden_length.load(Relaxed) {
+        let reason = "a header that tells the body's length has a blank before its colon; write it without";
+        return Err(CallError::MalformedRequest(reason.into()));
+    }
     if request.method() == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
     let (head, mut rest) = request.into_parts();
-    let target = target(&head.uri)?;
+    let target =
+        target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host))?;
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
     let (mut peeked, mut is_yar) = (VecDeque::new(), false);
@@ -106,13 +123,13 @@ async fn call(
             .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
-    Ok(Call { target, head, body: Inbound { peeked, rest, unread }, is_yar, started })
+    Ok(Call { target, head, body: Inbound { peeked, rest, unread: signs.unread.clone() }, is_yar, started })
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service.
-fn target(uri: &Uri) -> Result<Target, CallError> {
+fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Result<Target, CallError> {
     let path = uri.path().trim_start_matches('/');
-    let foreign = uri.authority().filter(|authority| !is_own(authority.host()));
+    let foreign = uri.authority().filter(|authority| !is_own(authority));
     let (service, rest) = match foreign {
         Some(authority) => (authority.host(), path),
         None => path.split_once('/').unwrap_or((path, "")),
@@ -124,19 +141,22 @@ fn target(uri: &Uri) -> Result<Target, CallError> {
     Ok(Target { service: service.into(), api: api.into(), rest: rest.into() })
 }
 
-/// An address is no service: it is this listener's own.
-fn is_own(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+/// What follows on a connection whose bytes were misread would be misread too.
+fn closing(mut response: Response<Leaving>, signs: &Signs) -> Response<Leaving> {
+    if signs.hidden_length.load(Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Turns what became of a call into the caller's own form.
-fn render(handled: Handled) -> Response<Leaving> {
+fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
     let Handled { voice, result, mut record } = handled;
     match (voice, result) {
         (_, Ok(Answer::Http(response))) => {
             record.passes(response.status().as_u16());
-            response.map(|body| Leaving { body, record: Some(record) })
+            let broken = Some(signs.broken.clone());
+            response.map(|body| Leaving { body, record: Some(record), broken })
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -145,11 +165,6 @@ fn render(handled: Handled) -> Response<Leaving> {
         }
         (Voice::Http, Err(error)) => problem(&error, Some(record)),
     }
-}
-
-fn without_call(error: &CallError) -> Response<Leaving> {
-    tracing::warn!(target: "call", outcome = error.verdict().kind, detail = %error);
-    problem(error, None)
 }
 
 fn yar(message: Vec<u8>, record: Option<Record>) -> Response<Leaving> {
@@ -193,8 +208,16 @@ fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
     response
 }
 
-fn leave(status: StatusCode, kind: &'static str, body: Bytes, record: Option<Record>) -> Response<Leaving> {
-    let mut response = Response::new(Leaving { body: Payload::full(body), record });
+fn leave(
+    status: StatusCode,
+    kind: &'static str,
+    mut body: Bytes,
+    mut record: Option<Record>,
+) -> Response<Leaving> {
+    if let Some(record) = &mut record {
+        body = record.leaves(body);
+    }
+    let mut response = Response::new(Leaving { body: Payload::full(body), record, broken: None });
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
@@ -205,6 +228,8 @@ fn leave(status: StatusCode, kind: &'static str, body: Bytes, record: Option<Rec
 struct Leaving {
     body: Payload,
     record: Option<Record>,
+    /// Set when a streamed body breaks off.
+    broken: Option<Arc<AtomicBool>>,
 }
 
 impl Body for Leaving {
@@ -218,7 +243,10 @@ impl Body for Leaving {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
         match &frame {
-            Some(Err(_)) => this.finish(Ending::Broken),
+            Some(Err(_)) => {
+                this.broken.iter().for_each(|broken| broken.store(true, Relaxed));
+                this.finish(Ending::Broken);
+            }
             _ if this.body.is_end_stream() => this.finish(Ending::Whole),
             _ => {}
         }

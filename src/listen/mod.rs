@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::gateway::Worker;
-use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
+use crate::socket::{Bound, Listener, pause_after, stopped};
 
+mod caller;
 pub mod http;
 
 /// How long and how much of a rejected body is read away after the answer, so that the answer arrives.
@@ -18,12 +19,19 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 20;
 
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
-pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiver<bool>) {
+///
+/// No more connections than `seats` are open at once, those of other workers included.
+pub async fn serve(
+    worker: Arc<Worker>,
+    sockets: Vec<Bound>,
+    seats: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+) {
     let mut loops = JoinSet::new();
     for socket in sockets {
         match Listener::adopt(socket) {
             Ok(listener) => {
-                loops.spawn(accept_loop(worker.clone(), listener, stop.clone()));
+                loops.spawn(accept_loop(worker.clone(), listener, seats.clone(), stop.clone()));
             }
             Err(error) => tracing::error!(%error, "a listener can't be served"),
         }
@@ -31,23 +39,32 @@ pub async fn serve(worker: Arc<Worker>, sockets: Vec<Bound>, stop: watch::Receiv
     while loops.join_next().await.is_some() {}
 }
 
-async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::Receiver<bool>) {
+async fn accept_loop(
+    worker: Arc<Worker>,
+    listener: Listener,
+    seats: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let each_stop = stop.clone();
-    let take = |stream, connections: &mut JoinSet<()>| match stream {
-        Stream::Tcp(stream) => {
-            drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone())))
-        }
-        Stream::Unix(stream) => {
-            drop(connections.spawn(http::serve(worker.clone(), stream, each_stop.clone())))
-        }
+    // a seat comes first: without one the kernel's queue is the better place to wait
+    let next = async || {
+        let seat = seats.clone().acquire_owned().await;
+        listener.accept().await.map(|stream| (seat, stream))
+    };
+    let take = |(seat, stream), connections: &mut JoinSet<()>| {
+        let served = http::serve(worker.clone(), stream, each_stop.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(seat);
+        });
     };
     loop {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            accepted = listener.accept() => match accepted {
-                Ok(stream) => take(stream, &mut connections),
+            accepted = next() => match accepted {
+                Ok(accepted) => take(accepted, &mut connections),
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
@@ -57,7 +74,7 @@ async fn accept_loop(worker: Arc<Worker>, listener: Listener, mut stop: watch::R
     loop {
         tokio::select! {
             biased;
-            Ok(stream) = listener.accept() => take(stream, &mut connections),
+            Ok(accepted) = next() => take(accepted, &mut connections),
             () = std::future::ready(()) => break,
         }
     }

@@ -13,6 +13,9 @@ use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
 use crate::directory::{Directory, Unavailable, Want};
 use crate::names::ServiceName;
 
+/// Services that are loaded at once; a caller of one more is refused.
+const MAX_WAITING: usize = 1024;
+
 type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 
 struct ReadDone {
@@ -82,6 +85,11 @@ pub(super) async fn follow(
 
 impl Follower<'_> {
     fn want(&mut self, want: Want) {
+        if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&want.service) {
+            // whoever asked may be gone
+            let reason = Unavailable("too many services are being loaded at once".into());
+            return drop(want.loaded.send(Err(reason)));
+        }
         let waiting = self.waiting.entry(want.service.clone()).or_default();
         if waiting.len() >= 64 {
             waiting.retain(|caller| !caller.is_closed());

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
+
 use super::body::Broken;
 
 /// The bytes all workers together may hold.
@@ -47,6 +49,29 @@ impl Share {
     }
 }
 
+impl Share {
+    /// The bytes, with all that is held so far given back when the last of them is dropped.
+    pub fn leave_with(&mut self, bytes: Bytes) -> Bytes {
+        if self.bytes == 0 {
+            return bytes;
+        }
+        let share = std::mem::replace(self, self.budget.share());
+        Bytes::from_owner(Held { bytes, _share: share })
+    }
+}
+
+/// Bytes on their way out, and the room they take.
+struct Held {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         if self.bytes > 0 {
@@ -69,7 +94,10 @@ mod tests {
         drop(one);
         assert_eq!(budget.held(), 4);
         assert_eq!(other.grow(6), Ok(()));
+        let leaving = other.leave_with(Bytes::from_static(b"answer"));
         drop(other);
+        assert_eq!((budget.held(), &leaving[..]), (10, &b"answer"[..]));
+        drop(leaving);
         assert_eq!(budget.held(), 0);
     }
 }

@@ -20,8 +20,8 @@ use crate::names::Address;
 
 /// Idle connections kept per peer and worker.
 const MAX_IDLE: usize = 64;
-/// Below what servers commonly close idle connections after (nginx 75 s, php-fpm behind it less).
-const IDLE: Duration = Duration::from_secs(15);
+/// Below what servers close idle connections after (Apache and Node 5 s, nginx 75 s).
+const IDLE: Duration = Duration::from_secs(4);
 
 /// The peers' connections of one worker.
 #[derive(Debug)]
@@ -93,6 +93,8 @@ pub struct Patience {
     pub connect: Duration,
     /// Between bytes after the answer's head.
     pub idle: Duration,
+    /// Whether a request may be sent again on a new connection where a kept one ended without a word.
+    pub again: bool,
 }
 
 impl Upstream {
@@ -114,28 +116,29 @@ impl Upstream {
         mut request: Request<Payload>,
         patience: Patience,
     ) -> Result<Answered, Failure> {
+        // whether a peer may have seen it
+        let mut sent = false;
         while let Some(connection) = self.take_idle(peer) {
             let replay = Replay::of(&request);
             match self.exchange(peer, connection, request, patience.idle).await {
                 Err(Lost { request: Some(unsent), .. }) => request = *unsent,
-                Err(lost) if lost.silent && lost.failure().is_none() => match replay.request() {
-                    Some(again) => {
-                        request = again;
-                        break;
-                    }
-                    None => return Err(Failure::Cut),
-                },
+                Err(lost) if lost.silent && lost.failure().is_none() && patience.again => {
+                    request = replay.request().ok_or(Failure::Cut)?;
+                    sent = true;
+                    break;
+                }
                 Err(lost) => return Err(lost.failure().unwrap_or(Failure::Cut)),
                 Ok(answered) => return Ok(answered),
             }
         }
         let connection = match self.connect(peer, patience.connect).await {
             Ok(connection) => connection,
+            Err(_) if sent => return Err(Failure::Cut),
             Err(reason) => return Err(Failure::Unreached { reason, request: Box::new(request) }),
         };
         match self.exchange(peer, connection, request, patience.idle).await {
             Ok(answered) => Ok(answered),
-            Err(Lost { request: Some(request), .. }) => {
+            Err(Lost { request: Some(request), .. }) if !sent => {
                 Err(Failure::Unreached { reason: "the connection closed at once".into(), request })
             }
             Err(lost) => Err(lost.failure().unwrap_or(Failure::Cut)),

@@ -1,0 +1,188 @@
+//! A caller's connection, as far as hyper doesn't watch it: stalls, and lengths hidden in bad headers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::socket::Stream;
+
+/// A caller that takes nothing of its answer for so long is given up.
+const STALL: Duration = Duration::from_secs(60);
+/// Bytes looked at again with those of the next read: a header's name may be cut in two.
+const OVERLAP: usize = 24;
+
+/// What the connection and the calls on it tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// A request's body was not read to its end.
+    pub(super) unread: Arc<AtomicBool>,
+    /// An answer broke off: its end must not look like one.
+    pub(super) broken: Arc<AtomicBool>,
+    /// A head has a length that hyper reads over.
+    pub(super) hidden_length: AtomicBool,
+}
+
+/// The caller's side of a call.
+#[derive(Debug)]
+pub(super) struct CallerStream {
+    stream: Stream,
+    signs: Arc<Signs>,
+    stall: Option<Pin<Box<Sleep>>>,
+    last: Vec<u8>,
+}
+
+impl CallerStream {
+    pub(super) fn new(stream: Stream, signs: Arc<Signs>) -> Self {
+        Self { stream, signs, stall: None, last: Vec::new() }
+    }
+
+    pub(super) fn into_inner(self) -> Stream {
+        self.stream
+    }
+
+    /// Notes a header that hyper leaves out, but that other programs may obey: `Content-Length : 7`.
+    fn look(&mut self, read: &[u8]) {
+        // in the middle of a body everything is allowed
+        if !self.signs.unread.load(Relaxed) {
+            let joint = [&self.last[..], read.get(..OVERLAP).unwrap_or(read)].concat();
+            if hides_length(&joint) || hides_length(read) {
+                self.signs.hidden_length.store(true, Relaxed);
+            }
+        }
+        let from = read.len().saturating_sub(OVERLAP);
+        self.last.clear();
+        self.last.extend_from_slice(read.get(from..).unwrap_or_default());
+    }
+
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let until = Instant::now() + STALL;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        ready!(stall.as_mut().poll(cx));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Whether a line begins with the name of a length, then blanks before the colon.
+fn hides_length(bytes: &[u8]) -> bool {
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    bytes.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        ["content-length", "transfer-encoding"].iter().any(|name| {
+            let start =
+                line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
+            let mut rest = line.iter().skip(name.len()).skip_while(|byte| blank(byte));
+            start && line.get(name.len()).is_some_and(blank) && rest.next() == Some(&b':')
+        })
+    })
+}
+
+/// Where the listener is, for URLs that name it.
+#[derive(Debug, Clone)]
+pub(super) struct Here {
+    /// Of this connection; `None` on a unix socket.
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl Here {
+    /// Whether a URL's authority is this listener and no service.
+    pub(super) fn is(&self, host: &str, port: Option<u16>, own_name: &str) -> bool {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ip = bare.parse::<std::net::IpAddr>().map(|ip| ip.to_canonical());
+        let is_loopback = host.eq_ignore_ascii_case("localhost") || matches!(&ip, Ok(ip) if ip.is_loopback());
+        let Some(local) = self.local else { return is_loopback };
+        let own = local.ip().to_canonical();
+        port.unwrap_or(80) == local.port()
+            && (ip == Ok(own) || (is_loopback && own.is_loopback()) || host.eq_ignore_ascii_case(own_name))
+    }
+}
+
+impl AsyncRead for CallerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(read) = buffer.filled().get(before..).filter(|read| !read.is_empty()) {
+            self.look(read);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for CallerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(cx, data) {
+            Poll::Pending => self.stalled(cx).map(Err),
+            ready => {
+                self.stall = None;
+                ready
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
+            Poll::Pending => self.stalled(cx).map(Err),
+            ready => {
+                self.stall = None;
+                ready
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_behind_a_blank_is_seen() {
+        for hidden in
+            ["\r\nContent-Length : 7", "a\ncontent-length\t :7\r\n", "\nTransfer-Encoding : chunked"]
+        {
+            assert!(hides_length(hidden.as_bytes()), "{hidden:?}");
+        }
+        for plain in
+            ["\r\nContent-Length: 7\r\n", "Content-Length : 7", "\nX-Content-Length : 7", "\nHostname: \u{1}"]
+        {
+            assert!(!hides_length(plain.as_bytes()), "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_listeners_own_address_is_the_listener() {
+        let here = Here { local: Some("127.0.0.1:9501".parse().unwrap()) };
+        for (host, port) in [("127.0.0.1", 9501), ("localhost", 9501), ("web-17", 9501), ("[::1]", 9501)] {
+            assert!(here.is(host, Some(port), "web-17"), "{host}:{port}");
+        }
+        for (host, port) in [("127.0.0.1", 8080), ("10.0.0.9", 9501), ("user", 9501), ("localhost", 80)] {
+            assert!(!here.is(host, Some(port), "web-17"), "{host}:{port}");
+        }
+        let wide = Here { local: Some("10.0.0.7:80".parse().unwrap()) };
+        assert!(wide.is("10.0.0.7", None, "") && !wide.is("10.0.0.8", None, ""));
+    }
+}
