@@ -140,13 +140,16 @@ fn pages_of_other_sites_can_not_ask() {
 
 #[test]
 fn a_drain_by_post_ends_what_sigterm_ends() {
-    let peer = Peer::echo();
-    let mut remora = sidecar(&peer);
+    let zk = ZooKeeper::start();
+    let own = "providers: [{ service: user, address: \"10.0.0.5:80\" }]";
+    let mut client = zk.client();
+    let remora = Remora::zookeeper(&zk).with(own).start();
+    let there = |client: &mut support::zookeeper::Kazoo| client.get("/address/user/10.0.0.5:80").is_some();
+    eventually("registered", Duration::from_secs(15), || there(&mut client));
     let answer = remora.admin("POST", "/drain");
     assert!((200..300).contains(&answer.status), "{} {}", answer.status, answer.text());
-    eventually("not ready, or gone", Duration::from_secs(15), || {
-        remora.wait(Duration::ZERO).is_some() || remora.admin("GET", "/readyz").status != 200
-    });
+    eventually("it has left", Duration::from_secs(15), || !there(&mut client));
+    assert_eq!(remora.admin("GET", "/readyz").status, 503);
 }
 
 #[test]

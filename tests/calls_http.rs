@@ -232,6 +232,11 @@ fn absolute_form_names_the_service_by_its_host() {
     let own = format!("http://{}/user/getUser", remora.address);
     let answer = remora.call("GET", &own, &[("Host", &remora.address)], b"");
     assert_eq!(answer.json()["path"], "/user/get");
+    // another machine, and another program of this one, are no services either
+    for other in ["http://192.0.2.7/user/getUser", "http://localhost:1/user/getUser"] {
+        let answer = remora.call("GET", other, &[("Host", "x")], b"");
+        assert_problem(&answer, "no-service", 404);
+    }
 }
 
 #[test]

@@ -160,6 +160,40 @@ fn without_retries_a_refused_connection_is_the_answer() {
 }
 
 #[test]
+fn a_provider_that_drains_still_shows_its_calls() {
+    let peer = Peer::silent();
+    let remora = sidecar("timeout: 20s", &[&peer.address]);
+    let mut conn = remora.conn();
+    conn.send(support::http::request("GET", "/user/x", &[], b"")).unwrap();
+    eventually("the call is in flight", Duration::from_secs(5), || peer.calls() == 1);
+    let draining = weighted(&peer, "state: drain");
+    remora.edit_registry(&service_with("user", "access: open", &APIS, &[&draining]));
+    eventually("it drains", Duration::from_secs(5), || {
+        let seen = remora.page("/services/user");
+        let provider = &seen["providers"][0];
+        assert_eq!(provider["in_flight"], 1, "{seen}");
+        provider["state"] == "drain"
+    });
+}
+
+#[test]
+fn without_retries_nothing_is_sent_twice() {
+    // answers the first request of each connection, and ends without a word at the second
+    let peer = Peer::raw(|stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = support::peer::Request::read(&mut conn);
+        let _ = conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        let _ = support::peer::Request::read(&mut conn);
+    });
+    for (retries, second) in [(0, 502), (1, 200)] {
+        let remora = sidecar(&format!("retries: {retries}"), &[&peer.address]);
+        let mut conn = remora.conn();
+        assert_eq!(conn.request("POST", "/user/x", &[], b"{}").unwrap().status, 200);
+        assert_eq!(conn.request("POST", "/user/x", &[], b"{}").unwrap().status, second, "{retries}");
+    }
+}
+
+#[test]
 fn a_call_that_reached_a_provider_is_not_repeated() {
     let (a, b) = (Peer::cutting(""), Peer::cutting(""));
     let remora = sidecar("balance: round_robin", &[&a.address, &b.address]);

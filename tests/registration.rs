@@ -176,7 +176,23 @@ fn the_drain_has_an_end() {
     conn.send(request("GET", "/user/x", &[], b"")).unwrap();
     eventually("the call is in flight", SOON, || stuck.calls() == 1);
     remora.signal("TERM");
-    assert!(remora.wait(Duration::from_secs(6)).is_some(), "drains for ever");
+    assert_eq!(remora.wait(Duration::from_secs(6)), Some(0), "drains for ever: {}", remora.log());
+}
+
+#[test]
+fn calls_that_were_sent_before_sigterm_are_answered() {
+    let peer = Peer::echo();
+    let entries = support::service("user", &[("x", "{ path: /x, encoding: json }")], &[&peer.address]);
+    let mut remora = Remora::embedded(&entries).start();
+    let mut calls: Vec<_> = (0..20).map(|_| remora.conn()).collect();
+    for call in &mut calls {
+        call.send(request("GET", "/user/x", &[], b"")).unwrap();
+    }
+    remora.signal("TERM");
+    for call in &mut calls {
+        assert_eq!(call.answer().unwrap().status, 200);
+    }
+    assert_eq!(remora.wait(Duration::from_secs(6)), Some(0), "{}", remora.log());
 }
 
 #[test]

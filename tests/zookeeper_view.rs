@@ -284,6 +284,9 @@ fn the_first_calls_to_a_service_share_one_load_and_all_succeed() {
             scope.spawn(|| assert_eq!(who(&remora, &FLAT), "a"));
         }
     });
+    // a probe, the watches, a read: 32 loads would be hundreds
+    let status = remora.page("/registry");
+    assert!(status["operations"].as_u64().unwrap() < 40, "{status}");
 }
 
 #[test]

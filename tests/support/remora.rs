@@ -34,6 +34,7 @@ pub struct Setup {
     more: String,
     env: Vec<(String, String)>,
     wait: bool,
+    reads_log: bool,
 }
 
 impl Setup {
@@ -50,6 +51,7 @@ impl Setup {
             more: String::new(),
             env: Vec::new(),
             wait: true,
+            reads_log: true,
         }
     }
 
@@ -68,6 +70,12 @@ impl Setup {
 
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Nobody reads what it logs.
+    pub fn unread_log(mut self) -> Setup {
+        self.reads_log = false;
         self
     }
 
@@ -106,17 +114,16 @@ impl Setup {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn({
-            let log = log.clone();
-            move || {
+        if self.reads_log {
+            let (log, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
+            std::thread::spawn(move || {
                 for line in stderr.lines().map_while(Result::ok) {
                     let mut log = log.lock().unwrap();
                     log.push_str(&line);
                     log.push('\n');
                 }
-            }
-        });
+            });
+        }
         let mut remora = Remora {
             address: self.listen.address(),
             admin: self.admin.address(),
