@@ -170,13 +170,18 @@ fn seats() -> usize {
 /// What operators watch of the registry and of the view.
 fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, buffers: &Arc<Budget>) {
     type Read = fn(&registry::StatusReport) -> u64;
-    let of_registry: [(_, _, Read); 7] = [
+    let of_registry: [(_, _, Read); 8] = [
         ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
         ("remora.registry.reconnects", "Connections to the registry made again", |s| s.reconnects),
         ("remora.registry.sessions", "Sessions opened at the registry", |s| s.sessions),
         ("remora.registry.operations", "Requests sent to the registry", |s| s.operations),
         ("remora.registry.events", "Changes heard of from the registry", |s| s.events),
         ("remora.registry.watched.paths", "Paths watched at the registry", |s| s.watched_paths as u64),
+        (
+            "remora.registry.held.providers",
+            "Providers that vanished with many others, kept as a last resort",
+            |s| s.held_providers as u64,
+        ),
         ("remora.registry.drift", "Differences found between view and registry; must stay 0", |s| s.drift),
     ];
     for (name, description, read) in of_registry {

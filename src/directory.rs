@@ -56,6 +56,10 @@ pub struct Entry {
     pub service: Service,
     /// When this version came into force.
     pub since: SystemTime,
+    /// When it was last found as the registry has it, in milliseconds of [`Directory`]'s own clock,
+    checked: AtomicU64,
+    /// and how often the registry had been lost by then.
+    losses: AtomicU64,
     /// The service's policy over the configuration's defaults.
     pub policy: Policy,
     /// The largest body any of its APIs takes, in bytes.
@@ -91,6 +95,9 @@ pub struct Route {
 pub struct Directory {
     slots: Cache<ServiceName, Slot>,
     generation: AtomicU64,
+    started: Instant,
+    /// How often the registry was lost.
+    losses: AtomicU64,
     wants: mpsc::Sender<Want>,
     defaults: Policy,
     telemetry: Telemetry,
@@ -108,7 +115,16 @@ impl Directory {
     pub fn new(defaults: Policy, telemetry: Telemetry) -> (Arc<Self>, mpsc::Receiver<Want>) {
         let (wants, wanted) = mpsc::channel(MAX_WANTS);
         let slots = Cache::builder().max_capacity(MAX_ENTRIES).expire_after(AbsentExpires).build();
-        (Arc::new(Self { slots, generation: AtomicU64::new(1), wants, defaults, telemetry }), wanted)
+        let directory = Self {
+            slots,
+            generation: AtomicU64::new(1),
+            started: Instant::now(),
+            losses: AtomicU64::new(0),
+            wants,
+            defaults,
+            telemetry,
+        };
+        (Arc::new(directory), wanted)
     }
 
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
@@ -131,6 +147,30 @@ impl Directory {
     pub fn forget(&self, name: &ServiceName) {
         self.slots.invalidate(name);
         self.generation.fetch_add(1, Release);
+    }
+
+    /// `name` was read again and is as the view has it.
+    pub fn confirm(&self, name: &ServiceName) {
+        if let Some(Slot::Known(entry)) = self.slots.get(name) {
+            entry.checked.store(self.clock(), Relaxed);
+            entry.losses.store(self.losses.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// From now on nothing is known to be as the registry has it, until it is read again.
+    pub fn doubt(&self) {
+        self.losses.fetch_add(1, Relaxed);
+    }
+
+    /// How long ago the entry was last found as the registry has it, and whether that may have changed since.
+    pub fn checked(&self, entry: &Entry) -> (Duration, bool) {
+        let ago = Duration::from_millis(self.clock().saturating_sub(entry.checked.load(Relaxed)));
+        (ago, entry.losses.load(Relaxed) < self.losses.load(Relaxed))
+    }
+
+    /// Milliseconds since the start.
+    fn clock(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     /// Whether `name` was called since this was last asked.
@@ -204,8 +244,10 @@ impl Directory {
         let any = routes.remove("*");
         let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
         let since = SystemTime::now();
+        let checked = AtomicU64::new(self.clock());
+        let losses = AtomicU64::new(self.losses.load(Relaxed));
         let used = AtomicBool::new(false);
-        Entry { name, service, since, policy, max_body, in_flight, peers, routes, any, used }
+        Entry { name, service, since, checked, losses, policy, max_body, in_flight, peers, routes, any, used }
     }
 }
 

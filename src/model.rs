@@ -127,6 +127,8 @@ pub struct Provider {
     pub ephemeral: bool,
     /// Whether it stands in the service's list (`flat`).
     pub listed: bool,
+    /// Gone from the registry with many others; kept as a last resort.
+    pub held: bool,
 }
 
 /// What one caller may do.

@@ -146,7 +146,7 @@ impl Admin {
         let name = ServiceName::new(name).map_err(|bad| missing(bad.to_string()))?;
         let deadline = std::time::Instant::now() + Duration::from_secs(2);
         match self.directory.load(&name, deadline).await {
-            Ok(Some(entry)) => Ok(page::service(&entry, self.source.root())),
+            Ok(Some(entry)) => Ok(page::service(&self.directory, &entry, self.source.root())),
             Ok(None) => Err(missing(format!("service \"{name}\" is not in the registry"))),
             Err(unavailable) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &(unavailable.0 + "\n"))),
         }

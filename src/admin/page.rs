@@ -34,6 +34,8 @@ pub(super) fn services(directory: &Directory) -> Value {
             "skipped": entry.service.skipped.len(),
             "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             "age_s": age(entry.since),
+            "checked_s": directory.checked(&entry).0.as_secs(),
+            "stale": directory.checked(&entry).1,
         });
         (name.to_string(), summary)
     });
@@ -41,7 +43,7 @@ pub(super) fn services(directory: &Directory) -> Value {
 }
 
 /// One service with its rules, providers and load; paths as they stand in the registry, below `root`.
-pub(super) fn service(entry: &Entry, root: &str) -> Value {
+pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value {
     let peers = entry.peers();
     let provider = |provider: &Provider| {
         let peer = peers.get(provider.address.as_str());
@@ -53,6 +55,7 @@ pub(super) fn service(entry: &Entry, root: &str) -> Value {
             "idc": provider.idc,
             "tags": provider.tags,
             "ephemeral": provider.ephemeral,
+            "held": provider.held.then_some(true),
             "in_flight": peer.map_or(0, |peer| peer.load()),
             "answered": answered,
             "failed": failed,
@@ -84,6 +87,8 @@ pub(super) fn service(entry: &Entry, root: &str) -> Value {
         "owner": service.owner,
         "description": service.description,
         "age_s": age(entry.since),
+        "checked_s": directory.checked(entry).0.as_secs(),
+        "stale": directory.checked(entry).1,
         "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
         "policy": entry.policy.to_value(),
         "not_in_force": service.policy.not_in_force().collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::model::{Balance, Provider, State};
 use crate::peer::Peer;
@@ -15,6 +15,8 @@ mod round_robin;
 #[derive(Debug)]
 pub struct Pool {
     members: Vec<Arc<Peer>>,
+    /// Gone from the registry with many others: for when no member is left. True: given up.
+    held: Vec<(Arc<Peer>, AtomicBool)>,
     /// Weights up to and with each member, divided by their common divisor.
     until: Vec<u64>,
     balance: Balance,
@@ -25,20 +27,21 @@ pub struct Pool {
 impl Pool {
     /// A pool of the providers that are on and have a weight; `known` peers are used again, new ones added to it.
     pub fn new(providers: &[Provider], balance: Balance, known: &mut BTreeMap<String, Arc<Peer>>) -> Self {
-        let usable = |p: &&Provider| p.state == State::On && p.weight > 0;
+        let usable = |p: &&Provider| p.state == State::On && p.weight > 0 && !p.held;
         let divisor = providers.iter().filter(usable).fold(0, |d, p| gcd(d, u64::from(p.weight))).max(1);
         let (mut members, mut until, mut sum) = (Vec::new(), Vec::new(), 0);
         for provider in providers.iter().filter(usable) {
-            let peer = known
-                .entry(provider.address.as_str().to_owned())
-                .or_insert_with(|| Peer::new(provider.address.clone()));
+            let peer = peer(known, provider);
             sum += u64::from(provider.weight) / divisor;
-            members.push(peer.clone());
+            members.push(peer);
             until.push(sum);
         }
+        let held = providers.iter().filter(|provider| provider.held);
+        let held = held.map(|provider| (peer(known, provider), AtomicBool::new(false))).collect();
         // a random start: sidecars that load the same list must not march in step
         Self {
             members,
+            held,
             until,
             balance,
             turn: AtomicU64::new(fastrand::u64(..1 << 32)),
@@ -49,13 +52,35 @@ impl Pool {
     /// A peer that isn't among `tried`; `None` when there is none left.
     pub fn pick(&self, tried: &[Arc<Peer>]) -> Option<&Arc<Peer>> {
         if !tried.is_empty() {
-            return random::pick_other(self, tried);
+            return random::pick_other(self, tried).or_else(|| self.pick_held(tried));
         }
-        match self.balance {
+        let member = match self.balance {
             Balance::RoundRobin => round_robin::pick(self),
             Balance::Random => random::pick(self),
             Balance::P2c => p2c::pick(self),
-        }
+        };
+        member.or_else(|| self.pick_held(tried))
+    }
+
+    /// Any of those that are kept as a last resort.
+    fn pick_held(&self, tried: &[Arc<Peer>]) -> Option<&Arc<Peer>> {
+        let is_open = |(peer, given_up): &&(Arc<Peer>, AtomicBool)| {
+            !given_up.load(Relaxed) && !tried.iter().any(|other| Arc::ptr_eq(other, peer))
+        };
+        let start = fastrand::usize(..self.held.len().max(1));
+        let (before, after) = self.held.split_at_checked(start)?;
+        after.iter().chain(before).find(is_open).map(|(peer, _)| peer)
+    }
+
+    /// Notes that `peer` was not reached: one that the registry lost is given up.
+    pub fn unreached(&self, peer: &Arc<Peer>) {
+        let held = self.held.iter().find(|(held, _)| Arc::ptr_eq(held, peer));
+        held.into_iter().for_each(|(_, given_up)| given_up.store(true, Relaxed));
+    }
+
+    /// Whether nobody may be picked.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.held.iter().all(|(_, given_up)| given_up.load(Relaxed))
     }
 
     /// Peers that may be picked.
@@ -93,6 +118,11 @@ impl Pool {
     }
 }
 
+fn peer(known: &mut BTreeMap<String, Arc<Peer>>, provider: &Provider) -> Arc<Peer> {
+    let new = || Peer::new(provider.address.clone());
+    known.entry(provider.address.as_str().to_owned()).or_insert_with(new).clone()
+}
+
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -112,6 +142,7 @@ mod tests {
             max_connections: None,
             ephemeral: false,
             listed: false,
+            held: false,
         }
     }
 
@@ -177,5 +208,22 @@ mod tests {
         let _call = before.peers()[0].enter();
         let after = Pool::new(&providers, Balance::P2c, &mut known);
         assert_eq!(after.peers()[0].load(), 1);
+    }
+
+    #[test]
+    fn what_the_registry_lost_is_a_last_resort_until_it_is_not_reached() {
+        let lost = |port| Provider { held: true, ..provider(port, 100, State::On) };
+        let pool = Pool::new(&[provider(1, 1, State::On), lost(2)], Balance::P2c, &mut BTreeMap::new());
+        assert_eq!(count(&pool, 50).len(), 1);
+        let only = pool.pick(&[]).unwrap().clone();
+        let resort = pool.pick(std::slice::from_ref(&only)).unwrap();
+        assert_eq!(resort.address.as_str(), "10.0.0.1:2");
+        let pool = Pool::new(&[lost(2), lost(3)], Balance::RoundRobin, &mut BTreeMap::new());
+        assert_eq!(count(&pool, 200).len(), 2);
+        for left in [2, 1] {
+            assert!(!pool.is_empty(), "{left} left");
+            pool.unreached(&pool.pick(&[]).unwrap().clone());
+        }
+        assert!(pool.is_empty() && pool.pick(&[]).is_none());
     }
 }

@@ -60,6 +60,7 @@ async fn attempt(
         match sent {
             Err(Failure::Unreached { reason, request: unsent }) => {
                 peer.record(false);
+                plan.route.pool.unreached(peer);
                 last = Some(reason);
                 request = *unsent;
             }

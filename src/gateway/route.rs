@@ -49,7 +49,7 @@ pub(super) fn plan(
         return Err(CallError::ApiOff { service, api });
     }
     permit(entry, caller, &route, &api)?;
-    if route.pool.peers().is_empty() {
+    if route.pool.is_empty() {
         return Err(CallError::NoProvider { service, known: route.pool.known() });
     }
     let asked = call.asked_patience().unwrap_or(route.policy.timeout);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -105,9 +106,11 @@ impl Follower<'_> {
 
     fn linked(&mut self, link: Link) {
         if !link.up {
+            self.directory.doubt();
             self.mirror.detached(now());
         } else if !self.link.up || self.link.epoch != link.epoch {
             let directory = self.directory;
+            directory.doubt();
             self.mirror.attached(now(), link.storm, |service| directory.take_used(service));
         }
         self.link = link;
@@ -139,6 +142,11 @@ impl Follower<'_> {
                 Action::Read(batch) => self.start_read(batch),
                 Action::Watch(change) => self.start_watch(change),
                 Action::Publish(service, found) => self.directory.publish(&service, found),
+                Action::Confirm(service) => self.directory.confirm(&service),
+                Action::Drift(service) => {
+                    self.source.status.drift.fetch_add(1, Relaxed);
+                    tracing::error!(%service, "the view was not as the registry, though no event was missed");
+                }
                 Action::Forget(service) => self.directory.forget(&service),
                 Action::Settle(service, outcome) => {
                     for caller in self.waiting.remove(&service).unwrap_or_default() {
@@ -150,6 +158,12 @@ impl Follower<'_> {
         }
         let (services, watched) = self.mirror.size();
         self.source.status.watched(services, watched);
+        if self.source.status.held(self.mirror.held()) {
+            tracing::warn!(
+                providers = self.mirror.held(),
+                "many providers vanished at once: they are kept for 120 s, for calls that no other can take"
+            );
+        }
     }
 
     fn start_read(&mut self, batch: Batch) {

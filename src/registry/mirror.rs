@@ -8,17 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use agenda::Agenda;
+use audit::Audit;
+use limbo::Limbo;
 
-use super::Node;
-use super::watches::{Change, Watches, backoff};
+use super::watches::{Change, Watches};
 use crate::directory::Unavailable;
 use crate::model::{Layout, Service};
 use crate::names::ServiceName;
 
-/// Reads under way at once.
-const MAX_READS: usize = 4;
-/// Services of one read.
-const BATCH: usize = 50;
 /// An event waits this long, in milliseconds, for others of its kind.
 const COALESCE_MS: std::ops::RangeInclusive<u64> = 20..=100;
 /// After a reconnect, services called lately are re-read within this time.
@@ -35,8 +32,6 @@ const IDLE: Duration = Duration::from_secs(600);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a new service waits for a lost connection to come back.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Failed reads in a row after which callers of a new service are told.
-const FAILURES_TOLD: u32 = 2;
 
 /// What the driver has to do.
 #[derive(Debug, PartialEq)]
@@ -47,6 +42,10 @@ pub(crate) enum Action {
     Watch(Change),
     /// Replace the service in the view.
     Publish(ServiceName, Option<Service>),
+    /// The service was read and is as the view has it.
+    Confirm(ServiceName),
+    /// The view was not as the registry, though no event was missed: a defect.
+    Drift(ServiceName),
     /// Drop the service from the view.
     Forget(ServiceName),
     /// Answer whoever waits for the service.
@@ -87,6 +86,8 @@ pub(crate) struct Mirror {
     link: Link,
     subs: BTreeMap<ServiceName, Sub>,
     agenda: Agenda,
+    audit: Audit,
+    limbo: Limbo,
     /// Re-reads of quiet services are spread over this time.
     spread: Duration,
     uncovered: BTreeSet<ServiceName>,
@@ -100,12 +101,14 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     /// Knows nothing yet; `overhead` is the bytes before every path on its way to the registry.
-    pub(crate) fn new(layout: Layout, overhead: usize, rng: fastrand::Rng, now: Instant) -> Self {
+    pub(crate) fn new(layout: Layout, overhead: usize, mut rng: fastrand::Rng, now: Instant) -> Self {
         Self {
             layout,
             link: Link::Down { since: now },
             subs: BTreeMap::new(),
             agenda: Agenda::default(),
+            audit: Audit::new(now, &mut rng),
+            limbo: Limbo::default(),
             spread: Duration::ZERO,
             uncovered: BTreeSet::new(),
             watches: Watches::new(layout, overhead),
@@ -123,7 +126,8 @@ impl Mirror {
             sub.used = now;
             if let Some(view) = &sub.view {
                 // it fell out of the view, or is remembered there as absent only for a while
-                self.actions.push(Action::Publish(service.clone(), view.clone()));
+                let served = view.as_ref().map(|view| self.limbo.served(service, view));
+                self.actions.push(Action::Publish(service.clone(), served));
                 self.actions.push(Action::Settle(service.clone(), Ok(())));
             }
             return;
@@ -138,6 +142,7 @@ impl Mirror {
         if let Some(service) = self.layout.service_of(path)
             && self.subs.contains_key(&service)
         {
+            self.audit.heard(&service);
             let delay = Duration::from_millis(self.rng.u64(COALESCE_MS));
             self.agenda.add(&service, now + delay);
         }
@@ -150,6 +155,7 @@ impl Mirror {
         self.spread = if storm { STORM_SPREAD } else { QUIET_SPREAD };
         self.link = Link::Up;
         self.watches.lost();
+        self.audit.lost();
         for (service, sub) in &mut self.subs {
             if sub.stage == Stage::Live {
                 sub.stage = Stage::Uncovered;
@@ -177,31 +183,6 @@ impl Mirror {
         in_time
     }
 
-    /// A read ended, with every node of its services.
-    pub(crate) fn read(&mut self, batch: &Batch, outcome: Result<Vec<Node>, String>, now: Instant) {
-        self.reads = self.reads.saturating_sub(1);
-        let mut nodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for node in outcome.iter().flatten() {
-            nodes.entry(self.layout.service_of(&node.path)).or_default().push(node);
-        }
-        for service in &batch.services {
-            let Some(sub) = self.subs.get_mut(service) else { continue };
-            if sub.ticket.take_if(|known| *known == batch.ticket).is_none() {
-                continue;
-            }
-            match &outcome {
-                Ok(_) => {
-                    sub.failures = 0;
-                    let previous = sub.view.as_ref().and_then(Option::as_ref);
-                    let own = nodes.remove(&Some(service.clone())).unwrap_or_default();
-                    let found = self.layout.parse(service, own, previous);
-                    self.found(service, found, now);
-                }
-                Err(reason) => self.failed(service, reason.clone(), now),
-            }
-        }
-    }
-
     /// Drops services nobody called for long; `used` tells whether one was called since it was last asked.
     pub(crate) fn sweep(&mut self, now: Instant, used: impl FnMut(&ServiceName) -> bool) {
         if now < self.sweep_at {
@@ -220,11 +201,15 @@ impl Mirror {
 
     /// What to do now.
     pub(crate) fn poll(&mut self, now: Instant) -> Vec<Action> {
+        for service in self.limbo.expired(now) {
+            self.publish(&service);
+        }
         match self.link {
             Link::Down { since } if now >= since + PATIENCE => self.refuse(),
             Link::Down { .. } => {}
             Link::Up => {
                 self.actions.extend(self.watches.next(now).map(Action::Watch));
+                self.compare(now);
                 self.start_reads(now);
             }
         }
@@ -238,11 +223,16 @@ impl Mirror {
                 self.subs.values().any(|sub| sub.view.is_none()).then(|| since + PATIENCE)
             }
             Link::Up => {
-                let read = self.agenda.first().filter(|_| self.reads < MAX_READS);
-                read.into_iter().chain(self.watches.again()).min()
+                let read = self.agenda.first().filter(|_| self.reads < reads::MAX);
+                read.into_iter().chain(self.watches.again()).chain([self.audit.wake()]).min()
             }
         };
-        next.map_or(self.sweep_at, |next| next.min(self.sweep_at))
+        next.into_iter().chain(self.limbo.wake()).fold(self.sweep_at, Instant::min)
+    }
+
+    /// Providers that vanished with many others and are kept as a last resort.
+    pub(crate) fn held(&self) -> usize {
+        self.limbo.held()
     }
 
     /// Services kept up to date, watched paths and their bytes.
@@ -261,41 +251,47 @@ impl Mirror {
                 self.cover(now);
             } else {
                 self.remove(service);
-                self.publish_first(service, None);
+                self.actions.push(Action::Publish(service.clone(), None));
+                self.actions.push(Action::Settle(service.clone(), Ok(())));
             }
             return;
         }
-        match &sub.view {
-            Some(view) if *view == found => {}
-            Some(_) => {
-                sub.view = Some(found.clone());
-                self.actions.push(Action::Publish(service.clone(), found));
-            }
+        match sub.view.replace(found) {
             None => {
-                sub.view = Some(found.clone());
-                self.publish_first(service, found);
+                self.publish(service);
+                self.actions.push(Action::Settle(service.clone(), Ok(())));
+            }
+            before if before == sub.view => {
+                self.audit.read(service, false, now);
+                self.actions.push(Action::Confirm(service.clone()));
+            }
+            before => {
+                self.audit.read(service, true, now);
+                let after = sub.view.clone().flatten();
+                let total = self.subs.values().filter(|sub| matches!(sub.view, Some(Some(_)))).count();
+                let others =
+                    self.limbo.changed(service, before.flatten().as_ref(), after.as_ref(), total, now);
+                [service].into_iter().chain(&others).for_each(|service| self.publish(service));
             }
         }
     }
 
-    fn publish_first(&mut self, service: &ServiceName, found: Option<Service>) {
-        self.actions.push(Action::Publish(service.clone(), found));
-        self.actions.push(Action::Settle(service.clone(), Ok(())));
+    /// Shows the service as it is to be served.
+    fn publish(&mut self, service: &ServiceName) {
+        let Some(Sub { view: Some(view), .. }) = self.subs.get(service) else { return };
+        let served = view.as_ref().map(|view| self.limbo.served(service, view));
+        self.actions.push(Action::Publish(service.clone(), served));
     }
 
-    fn failed(&mut self, service: &ServiceName, reason: String, now: Instant) {
-        let Some(sub) = self.subs.get_mut(service) else { return };
-        sub.failures += 1;
-        let (failures, stage) = (sub.failures, sub.stage);
-        if sub.view.is_none() && failures >= FAILURES_TOLD {
-            self.actions.push(Action::Settle(service.clone(), Err(Unavailable(reason))));
-            if stage == Stage::Probed {
-                return self.remove(service);
-            }
+    /// Reads everything again, spread over a while, when it is time.
+    fn compare(&mut self, now: Instant) {
+        self.actions.extend(self.audit.drifted(now).into_iter().map(Action::Drift));
+        if !self.audit.is_due(now, &mut self.rng) {
+            return;
         }
-        if stage != Stage::Uncovered {
-            let pause = backoff(failures, &mut self.rng);
-            self.agenda.add(service, now + pause);
+        for (service, _) in self.subs.iter().filter(|(_, sub)| sub.stage == Stage::Live) {
+            self.audit.open(service);
+            self.agenda.add(service, now + audit::SPREAD.mul_f64(self.rng.f64()));
         }
     }
 
@@ -318,46 +314,6 @@ impl Mirror {
         }
     }
 
-    fn start_reads(&mut self, now: Instant) {
-        while self.reads < MAX_READS {
-            let services = self.next_batch(now);
-            if services.is_empty() {
-                return;
-            }
-            self.reads += 1;
-            self.actions.push(Action::Read(Batch { services, ticket: self.tickets }));
-        }
-    }
-
-    /// What is due; a service whose last read failed goes alone, so that it takes no other down.
-    fn next_batch(&mut self, now: Instant) -> Vec<ServiceName> {
-        self.tickets += 1;
-        let mut services = Vec::new();
-        while services.len() < BATCH {
-            // no longer due before it is read: an event during the read makes it due again
-            let Some(service) = self.agenda.take(now) else { break };
-            let Some(sub) = self.subs.get_mut(&service) else { continue };
-            if sub.stage == Stage::Uncovered {
-                continue;
-            }
-            if sub.ticket.is_some() {
-                self.agenda.add(&service, now + Duration::from_millis(*COALESCE_MS.start()));
-                continue;
-            }
-            let alone = sub.failures > 0;
-            if alone && !services.is_empty() {
-                self.agenda.add(&service, now);
-                break;
-            }
-            sub.ticket = Some(self.tickets);
-            services.push(service);
-            if alone {
-                break;
-            }
-        }
-        services
-    }
-
     /// Tells whoever waits for a new service that nobody can be asked.
     fn refuse(&mut self) {
         let unknown: Vec<_> =
@@ -372,6 +328,7 @@ impl Mirror {
     fn remove(&mut self, service: &ServiceName) {
         self.subs.remove(service);
         self.agenda.remove(service);
+        self.limbo.forget(service);
         self.uncovered.remove(service);
         self.watches.unsubscribe(service);
     }
@@ -382,5 +339,8 @@ impl Mirror {
 }
 
 mod agenda;
+mod audit;
+mod limbo;
+mod reads;
 #[cfg(test)]
 mod tests;

@@ -36,8 +36,10 @@ pub struct StatusReport {
     pub watched_paths: usize,
     /// Bytes of these paths.
     pub watched_bytes: usize,
-    /// Differences found between the view and the registry.
+    /// Differences found between the view and the registry that no event explains; must stay 0.
     pub drift: u64,
+    /// Providers that vanished with many others and are kept as a last resort.
+    pub held_providers: usize,
     /// What is wrong now, each with its way out.
     pub problems: Vec<String>,
     /// This host's own providers.
@@ -63,6 +65,8 @@ pub(super) struct Status {
     pub(super) sessions: AtomicU64,
     pub(super) operations: AtomicU64,
     pub(super) events: AtomicU64,
+    pub(super) drift: AtomicU64,
+    held: AtomicUsize,
     services: AtomicUsize,
     watched_paths: AtomicUsize,
     watched_bytes: AtomicUsize,
@@ -108,6 +112,11 @@ impl Status {
         self.watched_bytes.store(bytes, Relaxed);
     }
 
+    /// Notes how many providers are held; true if they are more than before.
+    pub(super) fn held(&self, providers: usize) -> bool {
+        self.held.swap(providers, Relaxed) < providers
+    }
+
     pub(super) fn report(
         &self,
         source: &'static str,
@@ -134,7 +143,8 @@ impl Status {
             services: self.services.load(Relaxed),
             watched_paths: self.watched_paths.load(Relaxed),
             watched_bytes: self.watched_bytes.load(Relaxed),
-            drift: 0,
+            drift: self.drift.load(Relaxed),
+            held_providers: self.held.load(Relaxed),
             problems: lock(&self.problems).values().cloned().collect(),
             own: own.collect(),
         }

@@ -126,6 +126,7 @@ pub(super) fn provider(address: Address, fields: ProviderFields, ephemeral: bool
         max_connections: fields.max_connections,
         ephemeral,
         listed: false,
+        held: false,
     }
 }
 

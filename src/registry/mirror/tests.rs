@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::registry::Node;
 
 const SERVICES: [&str; 4] = ["user", "calc", "shop", "mail"];
 const SEEDS: u64 = 300;
@@ -77,7 +78,8 @@ impl World {
                 }
                 Action::Publish(service, found) => drop(self.view.insert(service.to_string(), found)),
                 Action::Forget(service) => drop(self.view.remove(service.as_str())),
-                Action::Settle(..) => {}
+                Action::Settle(..) | Action::Confirm(_) => {}
+                Action::Drift(service) => panic!("{service} drifted"),
             }
         }
     }
@@ -129,6 +131,9 @@ impl World {
             self.answer(true);
             self.now += Duration::from_millis(50);
         }
+        // what vanished at once is kept no longer
+        self.now += Duration::from_secs(120);
+        self.act();
     }
 }
 
