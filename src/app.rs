@@ -44,6 +44,7 @@ pub struct App {
     control: JoinSet<()>,
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 /// Why the sidecar did not start; its Display names the way out.
@@ -71,6 +72,7 @@ impl App {
         let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
         let term = signal(SignalKind::terminate()).map_err(no_signals)?;
         let int = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
@@ -113,6 +115,7 @@ impl App {
             control,
             term,
             int,
+            hup,
         })
     }
 
@@ -121,11 +124,12 @@ impl App {
         &self.listening
     }
 
-    /// Runs until SIGTERM or SIGINT, then drains.
+    /// Runs until SIGTERM, SIGINT or SIGHUP, then drains.
     pub async fn run_until_signal(mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
+            _ = self.hup.recv() => {}
         }
         self.shut_down().await;
     }
@@ -224,6 +228,8 @@ fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
         format!("another program serves it; stop it or set `{key}` (REMORA_{variable}) to another address")
     } else if kind == std::io::ErrorKind::PermissionDenied {
         "this user may not; use a port above 1023".into()
+    } else if kind == std::io::ErrorKind::NotFound {
+        "its directory does not exist; make it".into()
     } else {
         format!("set `{key}` to an address of this host")
     };

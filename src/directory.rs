@@ -149,6 +149,11 @@ impl Directory {
         self.generation.fetch_add(1, Release);
     }
 
+    /// What the view holds for `name` now; nothing is loaded.
+    pub fn known(&self, name: &ServiceName) -> Option<Arc<Entry>> {
+        self.slots.get(name).and_then(Slot::known)
+    }
+
     /// `name` was read again and is as the view has it.
     pub fn confirm(&self, name: &ServiceName) {
         if let Some(Slot::Known(entry)) = self.slots.get(name) {

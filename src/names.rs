@@ -56,6 +56,7 @@ impl Address {
             None => "the port is missing",
             Some((_, port)) if !matches!(port.parse::<u16>(), Ok(1..)) => "the port is not 1 to 65535",
             Some((host, _)) if !is_host(host) => "the host is no IP address and no host name",
+            Some((host, _)) if is_nobodys(host) => "it means every host to itself; give this host's own",
             Some(_) => return Ok(Self(text.into())),
         };
         Err(BadName { what: "an address such as 10.0.0.5:8080", text: shown(text), reason })
@@ -65,6 +66,12 @@ impl Address {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// An address that means "this host" to whoever reads it.
+fn is_nobodys(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
 fn is_host(host: &str) -> bool {
@@ -222,7 +229,18 @@ mod tests {
         for good in ["10.0.0.5:8080", "[::1]:80", "user-1.prod:65535"] {
             assert!(Address::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "10.0.0.5", "10.0.0.5:0", "10.0.0.5:99999", ":80", "::1:80", "a/b:80", "[x]:1"] {
+        for bad in [
+            "",
+            "10.0.0.5",
+            "10.0.0.5:0",
+            "10.0.0.5:99999",
+            ":80",
+            "::1:80",
+            "a/b:80",
+            "[x]:1",
+            "0.0.0.0:80",
+            "[::]:80",
+        ] {
             assert!(Address::new(bad).is_err(), "{bad}");
         }
     }

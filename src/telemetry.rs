@@ -74,6 +74,15 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     let bad = |e| {
         format!("\"{}\" is no log level such as info or call=warn,remora=debug: {e}", level.escape_default())
     };
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or(part).trim());
+    if let Some(part) = level.split(',').find(|part| !known(part)) {
+        let part = part.trim().escape_default();
+        return Err(format!(
+            "\"{part}\" is no log level; known: {}, or call=warn,remora=debug",
+            levels.join(", ")
+        ));
+    }
     EnvFilter::builder().parse(level).map_err(bad)
 }
 

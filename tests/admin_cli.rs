@@ -187,9 +187,9 @@ fn is_call(line: &str) -> bool {
 }
 
 #[test]
-fn sigterm_and_sigint_end_with_0() {
+fn sigterm_sigint_and_sighup_end_with_0() {
     let peer = Peer::echo();
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP"] {
         let mut remora = sidecar(&peer);
         remora.signal(name);
         assert_eq!(remora.wait(Duration::from_secs(10)), Some(0), "{name}: {}", remora.log());

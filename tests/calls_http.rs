@@ -185,6 +185,25 @@ fn an_http_1_0_caller_gets_a_plain_body_and_a_close() {
 }
 
 #[test]
+fn a_connection_whose_answer_came_before_the_request_had_left_is_not_used_again() {
+    let peer = Peer::raw(|stream, _| {
+        let mut conn = Conn::over(stream);
+        while Request::read_head(&mut conn).is_ok_and(|head| head.is_some()) {
+            let _ = conn.send("HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno");
+        }
+    });
+    let remora = sidecar(&peer);
+    let mut early = remora.conn();
+    early
+        .send("POST /user/getUser HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .unwrap();
+    assert_eq!(early.answer().unwrap().status, 413);
+    let _ = early.send("0\r\n\r\n");
+    assert_eq!(remora.get("/user/getUser").status, 413);
+    assert_eq!(peer.connections(), 2);
+}
+
+#[test]
 fn one_connection_serves_many_calls_over_one_connection_to_the_provider() {
     let peer = Peer::echo();
     let remora = sidecar(&peer);

@@ -172,6 +172,7 @@ impl Admin {
     }
 
     fn drain(&self) -> Page {
+        tracing::info!("draining, as asked at the admin port");
         self.drain.send_replace(true);
         text(
             StatusCode::OK,

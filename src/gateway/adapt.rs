@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri};
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
@@ -143,7 +144,7 @@ async fn yar_request(
             let body = Payload::request(body, limit).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
-            let params = http_params(plan, head.uri.query(), &body, packager)?;
+            let params = http_params(plan, &head, &body, packager)?;
             let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
             (encoded.map_err(callers)?.into(), id, None)
@@ -165,8 +166,15 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
     if bytes as u64 > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
 }
 
-fn http_params(plan: &Plan, query: Option<&str>, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names) = (spoken(to)?, &plan.route.api.params);
+fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
+    let (wire, names, query) = (spoken(to)?, &plan.route.api.params, head.uri.query());
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    if ["application/x-www-form-urlencoded", "multipart/"].iter().any(|form| kind.starts_with(form))
+        && !matches!(body.trim_ascii_start(), [b'[' | b'{', ..] | [])
+    {
+        let reason = format!("the body is a form ({kind}); send a JSON list or object of the parameters");
+        return Err(CallError::MalformedRequest(reason));
+    }
     if body.iter().all(u8::is_ascii_whitespace) {
         return adapt::query_to_params(query.unwrap_or(""), wire, names, options(plan)).map_err(callers);
     }

@@ -28,6 +28,9 @@ pub(super) async fn answer(
     share: &mut Share,
 ) -> Result<Answer, CallError> {
     let status = answered.status().as_u16();
+    if status == 101 {
+        return Err(CallError::BadAnswer("the provider switched protocols, which nobody asked for".into()));
+    }
     match sent {
         Sent::AsItCame => {
             let (mut head, body) = answered.into_parts();
@@ -73,7 +76,13 @@ fn json_answer(
     }
     let value: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { body };
     let result = adapt::transcode(Wire::Json, spoken(packager)?, value, "$", options(plan));
-    Ok(Answer::Yar(yar::encode_result(packager, id, &result.map_err(providers)?, None)))
+    let result = result.map_err(|fault| match fault {
+        Fault::Malformed { .. } => {
+            CallError::BadAnswer(format!("the provider's answer: {fault}; it begins \"{}\"", shown(body)))
+        }
+        Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
+    })?;
+    Ok(Answer::Yar(yar::encode_result(packager, id, &result, None)))
 }
 
 fn yar_answer(

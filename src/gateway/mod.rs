@@ -137,9 +137,13 @@ impl Worker {
         if let Some(entry) = self.view().get(&self.directory, named) {
             return Ok(entry);
         }
+        if named.is_empty() {
+            let reason = "the URL names no service; call /{service}/{api}, by Yar /{service}";
+            return Err(CallError::NoService(reason.into()));
+        }
         let name = ServiceName::new(named).map_err(|bad| CallError::NoService(bad.to_string()))?;
         let patience = call.asked_patience().unwrap_or(Duration::MAX).min(self.defaults.timeout);
-        match self.directory.load(&name, call.started + patience).await {
+        match self.directory.load(&name, Instant::now() + patience).await {
             Ok(Some(entry)) => {
                 self.view().keep(&self.directory, &entry);
                 Ok(entry)

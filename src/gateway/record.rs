@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -139,6 +139,11 @@ impl Record {
     /// The HTTP status of an answer that passes through.
     pub fn passes(&mut self, status: u16) {
         self.status = status;
+    }
+
+    /// How long either side of a stream may be silent.
+    pub fn idle_timeout(&self) -> Duration {
+        self.route.as_ref().map_or(Duration::ZERO, |route| route.policy.idle_timeout)
     }
 
     /// Counts bytes of the answer's body.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::socket::Stream;
 
-/// A caller that takes nothing of its answer for so long is given up.
-const STALL: Duration = Duration::from_secs(60);
+/// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
+const STALL: Duration = Duration::from_secs(30);
 /// Bytes looked at again with those of the next read: a header's name may be cut in two.
 const OVERLAP: usize = 24;
 
@@ -27,6 +27,22 @@ pub(super) struct Signs {
     pub(super) broken: Arc<AtomicBool>,
     /// A head has a length that hyper reads over.
     pub(super) hidden_length: AtomicBool,
+    /// How long a caller may take nothing of its answer, in milliseconds; 0: as long as usual.
+    stall_ms: AtomicU64,
+}
+
+impl Signs {
+    /// From now on a caller that takes nothing for so long is given up.
+    pub(super) fn patience(&self, patience: Duration) {
+        self.stall_ms.store(patience.as_millis() as u64, Relaxed);
+    }
+
+    fn stall(&self) -> Duration {
+        match self.stall_ms.load(Relaxed) {
+            0 => STALL,
+            ms => Duration::from_millis(ms),
+        }
+    }
 }
 
 /// The caller's side of a call.
@@ -62,7 +78,7 @@ impl CallerStream {
     }
 
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let until = Instant::now() + STALL;
+        let until = Instant::now() + self.signs.stall();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(io::ErrorKind::TimedOut.into())

@@ -31,8 +31,8 @@ use crate::upstream::body::{Broken, Inbound};
 
 /// For a request's head; also how long a kept connection may be idle.
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
-/// For the frames that tell Yar from HTTP.
-const PEEK_PATIENCE: Duration = Duration::from_secs(5);
+/// For the frames that tell Yar from HTTP; Yar clients send them at once.
+const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 /// After `stop`, for requests that are on their way on a connection.
 const LAST_REQUESTS: Duration = Duration::from_millis(20);
 
@@ -111,8 +111,7 @@ async fn call(
         return Err(CallError::NoTunnel);
     }
     let (head, mut rest) = request.into_parts();
-    let target =
-        target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host))?;
+    let target = target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host));
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
     let (mut peeked, mut is_yar) = (VecDeque::new(), false);
@@ -126,19 +125,16 @@ async fn call(
     Ok(Call { target, head, body: Inbound { peeked, rest, unread: signs.unread.clone() }, is_yar, started })
 }
 
-/// `/{service}/{rest}`; in absolute form of another host, that host is the service.
-fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Result<Target, CallError> {
+/// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.
+fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
     let path = uri.path().trim_start_matches('/');
     let foreign = uri.authority().filter(|authority| !is_own(authority));
     let (service, rest) = match foreign {
         Some(authority) => (authority.host(), path),
         None => path.split_once('/').unwrap_or((path, "")),
     };
-    if service.is_empty() {
-        return Err(CallError::NoService("the URL names no service; call /{service}/{api}".into()));
-    }
     let api = rest.split('/').next().unwrap_or("");
-    Ok(Target { service: service.into(), api: api.into(), rest: rest.into() })
+    Target { service: service.into(), api: api.into(), rest: rest.into() }
 }
 
 /// What follows on a connection whose bytes were misread would be misread too.
@@ -156,6 +152,7 @@ fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
         (_, Ok(Answer::Http(response))) => {
             record.passes(response.status().as_u16());
             let broken = Some(signs.broken.clone());
+            signs.patience(record.idle_timeout());
             response.map(|body| Leaving { body, record: Some(record), broken })
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),

@@ -12,10 +12,14 @@ use super::mirror::{Action, Batch, Mirror};
 use super::watches::Change;
 use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
 use crate::directory::{Directory, Unavailable, Want};
+use crate::model::{Service, Skipped};
 use crate::names::ServiceName;
 
 /// Services that are loaded at once; a caller of one more is refused.
 const MAX_WAITING: usize = 1024;
+
+/// Unreadable nodes of one service that are logged at once; the admin port shows all.
+const MAX_TOLD: usize = 5;
 
 type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 
@@ -141,7 +145,10 @@ impl Follower<'_> {
             match action {
                 Action::Read(batch) => self.start_read(batch),
                 Action::Watch(change) => self.start_watch(change),
-                Action::Publish(service, found) => self.directory.publish(&service, found),
+                Action::Publish(service, found) => {
+                    self.tell_skipped(&service, found.as_ref());
+                    self.directory.publish(&service, found);
+                }
                 Action::Confirm(service) => self.directory.confirm(&service),
                 Action::Drift(service) => {
                     self.source.status.drift.fetch_add(1, Relaxed);
@@ -162,6 +169,20 @@ impl Follower<'_> {
             tracing::warn!(
                 providers = self.mirror.held(),
                 "many providers vanished at once: they are kept for 120 s, for calls that no other can take"
+            );
+        }
+    }
+
+    /// A node that can't be read is told once for every way it is wrong.
+    fn tell_skipped(&self, service: &ServiceName, found: Option<&Service>) {
+        let before = self.directory.known(service);
+        let before = before.iter().flat_map(|entry| &entry.service.skipped).collect::<Vec<_>>();
+        let news = found.into_iter().flat_map(|found| &found.skipped).filter(|node| !before.contains(node));
+        for Skipped { path, reason } in news.take(MAX_TOLD) {
+            tracing::warn!(
+                node = format!("{}{path}", self.source.root()),
+                reason,
+                "a registry node is left out"
             );
         }
     }

@@ -102,8 +102,19 @@ impl Status {
         lock(&self.problems).values().next().cloned()
     }
 
+    /// Notes how it stands with an own provider, and logs what is news.
     pub(super) fn own(&self, path: &str, registered: bool, note: Option<String>) {
-        lock(&self.own).insert(path.to_owned(), (registered, note));
+        let before = lock(&self.own).insert(path.to_owned(), (registered, note.clone()));
+        if before.as_ref() == Some(&(registered, note.clone())) {
+            return;
+        }
+        let was = before.is_some_and(|(was, _)| was);
+        match (registered, note) {
+            (true, _) if !was => tracing::info!(node = path, "own provider registered"),
+            (true, _) => {}
+            (false, Some(reason)) => tracing::warn!(node = path, reason, "own provider is not registered"),
+            (false, None) => {}
+        }
     }
 
     pub(super) fn watched(&self, services: usize, (paths, bytes): (usize, usize)) {

@@ -194,6 +194,11 @@ impl Progress {
         self.caller_broke.load(Relaxed).then_some(Broken::Caller)
     }
 
+    /// Whether all of it was read.
+    pub fn is_whole(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).whole
+    }
+
     /// The whole body, if all of it was read and is small enough to have been kept.
     pub fn replay(&self) -> Option<Payload> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

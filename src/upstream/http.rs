@@ -50,6 +50,8 @@ pub(super) struct Lease {
     connection: Connection,
     peer: Address,
     upstream: Weak<Upstream>,
+    /// False where the answer began before the request had left: the peer may never read the rest.
+    reusable: bool,
 }
 
 /// An answer's head, its body still to be read.
@@ -168,7 +170,9 @@ impl Upstream {
         let received = connection.received.load(Relaxed);
         match connection.send.try_send_request(request).await {
             Ok(answer) => {
-                let lease = Lease { connection, peer: peer.clone(), upstream: self.myself.clone() };
+                let reusable = progress.is_none_or(|progress| progress.is_whole());
+                let upstream = self.myself.clone();
+                let lease = Lease { connection, peer: peer.clone(), upstream, reusable };
                 Ok(answer.map(|body: Incoming| Payload::answer(body, idle, lease)))
             }
             Err(mut error) => {
@@ -227,7 +231,7 @@ impl Upstream {
 impl Lease {
     /// The answer was read to its end: the connection can carry another.
     pub(super) fn give_back(self) {
-        if let Some(upstream) = self.upstream.upgrade() {
+        if let Some(upstream) = self.upstream.upgrade().filter(|_| self.reusable) {
             upstream.keep(self.peer, self.connection);
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{self, Fields, ProviderFields};
-use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Service, Skipped};
+use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Service, Skipped, State};
 use crate::names::{Address, ApiName};
 use crate::registry::Node;
 
@@ -41,30 +41,28 @@ impl<'a> Draft<'a> {
     }
 
     /// Reads the service's own node; returns the path in front of its APIs' paths, if it is known.
+    ///
+    /// What can't be read stays as it was; where it never was, nothing is opened by a slip.
     pub(super) fn head(&mut self, node: &Node) -> Option<String> {
-        let fields = self.fields(node);
-        let head = fields.as_ref().map(fields::service);
-        let (Some(fields), Some(Some(head))) = (fields, head.map(|head| self.keep(&node.path, head))) else {
+        let before = self.previous.map(|p| (p.state, p.access));
+        let Some(fields) = self.fields(node) else {
             self.head_is_bad = true;
-            self.keep_previous_head();
+            if let (Some(previous), Some((state, access))) = (self.previous, before) {
+                (self.service.state, self.service.access) = (state, access);
+                self.service.owner = previous.owner.clone();
+                self.service.description = previous.description.clone();
+                self.service.policy = previous.policy.clone();
+            }
             return None;
         };
-        self.service.state = head.state;
-        self.service.access = head.access;
-        self.service.owner = head.owner;
-        self.service.description = head.description;
+        let head = fields::service(&fields);
+        let (state, access) = before.unwrap_or((State::Off, Access::Key));
+        self.service.state = self.keep(&node.path, head.state).unwrap_or(state);
+        self.service.access = self.keep(&node.path, head.access).unwrap_or(access);
+        self.service.owner = self.keep(&node.path, head.owner).flatten();
+        self.service.description = self.keep(&node.path, head.description).flatten();
         self.service.policy = self.policy(&node.path, &fields, self.previous.map(|p| &p.policy));
-        Some(head.context)
-    }
-
-    fn keep_previous_head(&mut self) {
-        if let Some(previous) = self.previous {
-            self.service.state = previous.state;
-            self.service.access = previous.access;
-            self.service.owner = previous.owner.clone();
-            self.service.description = previous.description.clone();
-            self.service.policy = previous.policy.clone();
-        }
+        self.keep(&node.path, head.context)
     }
 
     fn policy(&mut self, path: &str, fields: &Fields, last: Option<&PolicyPatch>) -> PolicyPatch {

@@ -11,14 +11,25 @@ const MAX_DATA: usize = 64 << 10;
 
 pub(super) type Fields = Map<String, Value>;
 
-/// Fields of a service's or a category's node.
+/// Fields of a service's or a category's node, each by itself: one slip opens nothing.
 pub(super) struct ServiceFields {
-    pub(super) state: State,
-    pub(super) access: Access,
-    pub(super) owner: Option<String>,
-    pub(super) description: Option<String>,
+    pub(super) state: Result<State, String>,
+    pub(super) access: Result<Access, String>,
+    pub(super) owner: Result<Option<String>, String>,
+    pub(super) description: Result<Option<String>, String>,
     /// `tree`: in front of the path of every API; empty or starting with `/`.
-    pub(super) context: String,
+    pub(super) context: Result<String, String>,
+}
+
+impl ServiceFields {
+    /// Fails with the first field that is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.state.as_ref().map_err(Clone::clone)?;
+        self.access.as_ref().map_err(Clone::clone)?;
+        self.owner.as_ref().map_err(Clone::clone)?;
+        self.description.as_ref().map_err(Clone::clone)?;
+        self.context.as_ref().map_err(Clone::clone).map(|_| ())
+    }
 }
 
 /// What a node or a list says of a provider; `None` where it says nothing.
@@ -52,21 +63,25 @@ pub(super) fn object(data: &[u8]) -> Result<Fields, String> {
     }
 }
 
-pub(super) fn service(fields: &Fields) -> Result<ServiceFields, String> {
-    let context = match text(fields, "contextPath")? {
-        Some(path) => path_of("contextPath", path)?.trim_end_matches('/').to_owned(),
-        None => String::new(),
-    };
+pub(super) fn service(fields: &Fields) -> ServiceFields {
+    let accesses = [("open", Access::Open), ("key", Access::Key)];
+    ServiceFields {
+        state: state(fields).map(Option::unwrap_or_default),
+        access: word(fields, "access", &accesses).map(Option::unwrap_or_default),
+        owner: text(fields, "owner"),
+        description: text(fields, "description"),
+        context: context(fields),
+    }
+}
+
+fn context(fields: &Fields) -> Result<String, String> {
     if let Some(path) = text(fields, "healthPath")? {
         path_of("healthPath", path)?;
     }
-    Ok(ServiceFields {
-        state: state(fields)?.unwrap_or_default(),
-        access: word(fields, "access", &[("open", Access::Open), ("key", Access::Key)])?.unwrap_or_default(),
-        owner: text(fields, "owner")?,
-        description: text(fields, "description")?,
-        context,
-    })
+    match text(fields, "contextPath")? {
+        Some(path) => Ok(path_of("contextPath", path)?.trim_end_matches('/').to_owned()),
+        None => Ok(String::new()),
+    }
 }
 
 /// An API without its policy; its path is `/` where none is written.

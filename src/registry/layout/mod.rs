@@ -182,7 +182,7 @@ impl Layout {
         let fields = fields::object(data)?;
         match (self, kind) {
             (_, Kind::Service) => {
-                fields::service(&fields)?;
+                fields::service(&fields).check()?;
                 fields::policy(&fields).map(|_| ())
             }
             (_, Kind::Api) => {

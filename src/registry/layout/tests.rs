@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Encoding, Policy, State};
+use crate::model::{Access, Encoding, Policy, State};
 
 fn user() -> ServiceName {
     ServiceName::new("user").unwrap()
@@ -105,6 +105,15 @@ fn a_slip_in_the_list_keeps_the_addresses_it_had() {
     assert_eq!(after.skipped[0].path, "/address/user");
     let again = Layout::Flat.parse(&user(), &nodes(&slip), Some(&after)).unwrap();
     assert_eq!(again.providers, after.providers);
+}
+
+#[test]
+fn a_slip_in_one_field_opens_nothing() {
+    let parse = |data: &str| Layout::Flat.parse(&user(), &nodes(&[("/service/user", data)]), None).unwrap();
+    assert_eq!(parse(r#"{"access":"Key"}"#).access, Access::Key);
+    assert_eq!(parse(r#"{"state":"of"}"#).state, State::Off);
+    let owner = parse(r#"{"state":"off","access":"key","owner":5}"#);
+    assert_eq!((owner.state, owner.access, owner.skipped.len()), (State::Off, Access::Key, 1));
 }
 
 #[test]
