@@ -16,5 +16,6 @@ pub mod probe;
 pub mod registry;
 pub mod socket;
 pub mod telemetry;
+pub mod tls;
 pub mod units;
 pub mod upstream;

@@ -23,7 +23,8 @@ const ROWS: [(i32, &[&str]); 12] = [
 ];
 
 /// Where a foreign crate may be named; a path stands for the file and what lies below it.
-const CRATES: [(&[&str], &[&str]); 6] = [
+const CRATES: [(&[&str], &[&str]); 7] = [
+    (&["rustls"], &["src/tls"]),
     (&["zookeeper_client"], &["src/registry/zookeeper"]),
     (&["moka"], &["src/directory"]),
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_prometheus", "prometheus"], &["src/telemetry"]),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{print, runtime};
-use crate::config::{self, Ask, Config, OwnProvider, Source};
+use super::{load, print, runtime};
+use crate::config::{Ask, Config, OwnProvider, Security, Source};
 use crate::registry::{self, layout::Kind};
 use crate::units::show_duration;
 
@@ -16,7 +16,7 @@ use crate::units::show_duration;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(file: Option<&Path>, connect: bool) -> Result<(), String> {
-    let config = match config::load(file, config::environment()) {
+    let config = match load(file) {
         Ok(config) => config,
         Err(problems) => {
             print(&format!("{problems}\n"))?;
@@ -35,8 +35,9 @@ fn counted(count: usize, what: &str) -> String {
 fn summary(file: Option<&Path>, config: &Config) -> String {
     let source = match &config.registry.source {
         Source::Embedded { file } => format!("embedded, in {}", file.display()),
-        Source::ZooKeeper { connect, session_timeout } => {
-            format!("ZooKeeper at {connect}, sessions of {}", show_duration(*session_timeout))
+        Source::ZooKeeper { connect, session_timeout, security } => {
+            let session = show_duration(*session_timeout);
+            format!("ZooKeeper at {connect}{}, sessions of {session}", secured(security))
         }
     };
     let root = if config.registry.root.is_empty() { "/" } else { &config.registry.root };
@@ -66,6 +67,16 @@ fn summary(file: Option<&Path>, config: &Config) -> String {
         let _ = writeln!(text, "  {what:<10} {line}");
     }
     text
+}
+
+fn secured(security: &Security) -> String {
+    let tls = match &security.tls {
+        Some(tls) if tls.identity.is_some() => " over TLS with our certificate",
+        Some(_) => " over TLS",
+        None => "",
+    };
+    let user = security.auth.as_ref().map(|auth| format!(" as {}", auth.user)).unwrap_or_default();
+    format!("{tls}{user}")
 }
 
 fn provider(own: &OwnProvider) -> String {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{self, Config};
-use crate::telemetry;
+use crate::config::{self, Config, Problems};
+use crate::{registry as source, telemetry, tls};
 
 mod check;
 mod demo;
@@ -55,6 +55,7 @@ struct ConfigFile {
 
 /// Runs the command the arguments name: exit code 0 for done, 1 for failed, 2 for wrong usage.
 pub fn main() -> ExitCode {
+    tls::install();
     // wrong usage ends in here, with 2
     let outcome = match Remora::parse().command {
         Command::Run(file) => logged("info", || configuration(file.config.as_deref()).and_then(run::run)),
@@ -81,8 +82,14 @@ fn logged(level: &str, run: impl FnOnce() -> Result<(), String>) -> Result<(), S
 
 /// The configuration in `file`, with this process's environment over it.
 pub(crate) fn configuration(file: Option<&Path>) -> Result<Config, String> {
-    config::load(file, config::environment())
-        .map_err(|problems| format!("the configuration can't be used\n{problems}"))
+    load(file).map_err(|problems| format!("the configuration can't be used\n{problems}"))
+}
+
+/// The same, the files it names looked into as well.
+fn load(file: Option<&Path>) -> Result<Config, Problems> {
+    let config = config::load(file, config::environment())?;
+    source::verify(&config.registry)?;
+    Ok(config)
 }
 
 /// The runtime of everything but calls.

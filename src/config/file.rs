@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::{Map, Value};
 
+use super::Acl;
 use crate::model::Layout;
 use crate::units;
 
@@ -41,6 +42,24 @@ pub(super) struct RegistryFile {
 pub(super) struct ZooKeeperFile {
     pub(super) connect: Option<Text>,
     pub(super) session_timeout: Option<Time>,
+    pub(super) auth: Option<AuthFile>,
+    pub(super) acl: Option<Acl>,
+    pub(super) tls: Option<TlsFile>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AuthFile {
+    pub(super) user: Option<Text>,
+    pub(super) password_file: Option<Text>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TlsFile {
+    pub(super) ca_file: Option<Text>,
+    pub(super) cert_file: Option<Text>,
+    pub(super) key_file: Option<Text>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]

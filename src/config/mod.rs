@@ -13,9 +13,12 @@ mod file;
 mod problem;
 mod read;
 mod resolve;
+mod secret;
+mod security;
 mod show;
 
 pub use problem::{Problem, Problems};
+pub use secret::passwords;
 
 /// Reads a configuration: the file, `REMORA_` variables over it, `${VAR}` in values, then defaults.
 ///
@@ -92,7 +95,48 @@ pub enum Source {
         connect: String,
         /// After that long without contact the ensemble gives the session up.
         session_timeout: Duration,
+        /// How the two know each other.
+        security: Security,
     },
+}
+
+/// How remora and ZooKeeper know each other.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// Who remora is there; `None`: anybody.
+    pub auth: Option<Auth>,
+    /// Who may change what remora makes.
+    pub acl: Acl,
+    /// TLS to every server; `None`: plain TCP.
+    pub tls: Option<Tls>,
+}
+
+/// A user of ZooKeeper's scheme `digest`.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Its name.
+    pub user: String,
+    /// Where its password is; see [`passwords`].
+    pub password_file: PathBuf,
+}
+
+/// Who may change nodes that remora makes; everybody may read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acl {
+    /// Everybody.
+    Open,
+    /// Whoever has the same user and password.
+    Protected,
+}
+
+/// The files of a TLS client, as PEM.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Certificates that servers' certificates are signed with.
+    pub ca_file: PathBuf,
+    /// The client's own certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// An address to listen on.
@@ -226,7 +270,7 @@ workers: 2
 buffers: 8MiB
 "#;
         let config = loaded(yaml, &[]).unwrap();
-        let Source::ZooKeeper { connect, session_timeout } = &config.registry.source else { panic!() };
+        let Source::ZooKeeper { connect, session_timeout, .. } = &config.registry.source else { panic!() };
         assert_eq!((connect.as_str(), session_timeout.as_secs()), ("10.0.0.1:2181,zk-2:2181/prod", 15));
         assert_eq!((config.registry.layout, config.registry.root.as_str()), (Layout::Tree, "/dada"));
         assert_eq!(config.listen[1].bind, Bind::Unix("/run/remora.sock".into()));
@@ -244,7 +288,7 @@ buffers: 8MiB
         let yaml = r#"
 regstry: {}
 registry:
-  zookeeper: { connect: "10.0.0.1", session_timeout: 500ms, tls: true }
+  zookeeper: { connect: "10.0.0.1", session_timeout: 500ms, tsl: true }
   layout: round
 listen: ["localhost:9501", 9501, {address: "127.0.0.1:1", service: user, x: 1}]
 admin: 0.0.0.0:9500
@@ -262,7 +306,7 @@ workers: many
             "regstry: there is no such key; did you mean `registry`?",
             "registry.zookeeper.connect: \"10.0.0.1\" is not an address such as 10.0.0.5:8080: the port is missing",
             "registry.zookeeper.session_timeout: 500ms is below 2s; one lost ping would expire the session",
-            "registry.zookeeper.tls: there is no such key; known here: connect, session_timeout",
+            "registry.zookeeper.tsl: there is no such key; known here: connect, session_timeout, auth, acl, tls",
             "registry.layout: \"round\" is none of flat, tree",
             "listen[0]: \"localhost:9501\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path",
             "listen[1]: found integer `9501`, expected an address such as 127.0.0.1:9501 or unix:/run/remora.sock",
@@ -370,6 +414,39 @@ workers: many
 
         std::fs::write(&key, "\n").unwrap();
         assert!(problems(&yaml)[0].ends_with("it is empty; write the key into it"));
+    }
+
+    #[test]
+    fn what_a_user_makes_is_protected_unless_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("zk");
+        std::fs::write(&file, "s3cret\n\nbefore\n").unwrap();
+        let of = |more: &str| {
+            let auth = format!("auth: {{ user: remora, password_file: {} }}", file.display());
+            let yaml = format!("registry: {{ zookeeper: {{ connect: a:1, {more} }} }}");
+            loaded(&yaml.replace("AUTH", &auth), &[])
+        };
+        let acl = |more: &str| of(more).unwrap().to_value()["registry"]["zookeeper"]["acl"].clone();
+        assert_eq!([acl(""), acl("AUTH"), acl("AUTH, acl: open")], ["open", "protected", "open"]);
+        assert_eq!(passwords(&file).unwrap(), ["s3cret", "before"]);
+        let config = of("AUTH, tls: { ca_file: /ca, cert_file: /c, key_file: /k }").unwrap();
+        let shown = config.to_value()["registry"]["zookeeper"].clone();
+        assert_eq!(shown["tls"], json!({"ca_file": "/ca", "cert_file": "/c", "key_file": "/k"}));
+        assert_eq!(shown["auth"], json!({"user": "remora", "password_file": file}));
+        assert!(!format!("{config:?}{shown}").contains("s3cret"));
+
+        std::fs::write(&file, "1\n2\n3\n4\n5\n").unwrap();
+        assert!(of("AUTH").unwrap_err()[0].ends_with("it has 5 lines; give 4 passwords at most"));
+        let found = of("acl: protected, auth: {}, tls: { key_file: /k }").unwrap_err();
+        assert_eq!(
+            found,
+            [
+                "registry.zookeeper.auth.user: give the user nodes are made for, such as remora",
+                "registry.zookeeper.auth.password_file: give the file its password is in, such as /etc/remora/zk",
+                "registry.zookeeper.tls.cert_file: give it with key_file, or leave both out",
+                "registry.zookeeper.tls.ca_file: give the certificate of the CA that signed the servers', as PEM",
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! From the configuration as written to the one meant: defaults and checks.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,11 @@ use super::file::{
     ZooKeeperFile,
 };
 use super::problem::{Problems, unknown_key};
-use super::{Ask, Bind, Caller, Config, HealthCheck, Host, Listen, OwnProvider, Registry, Source};
+use super::secret::key;
+use super::security::{certificates, credentials};
+use super::{
+    Acl, Ask, Bind, Caller, Config, HealthCheck, Host, Listen, OwnProvider, Registry, Security, Source,
+};
 use crate::model::{Layout, Policy, PolicyPatch};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::units::show_duration;
@@ -32,8 +35,6 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
 const FALL: u32 = 3;
 
-/// Largest key file; a key is a line, not a document.
-const MAX_KEY: u64 = 4096;
 /// Longest path of a unix socket, by the kernel's `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 /// Stands where an address was refused; such a configuration is never handed out.
@@ -167,7 +168,16 @@ fn source(
     } else if let Err(reason) = ensemble(&connect) {
         problems.add("registry.zookeeper.connect", reason);
     }
-    Source::ZooKeeper { connect, session_timeout: session_timeout.unwrap_or(SESSION_TIMEOUT) }
+    let (auth, tls) = (zookeeper.auth, zookeeper.tls);
+    // nobody else is known that could be let in
+    let acl = zookeeper.acl.unwrap_or(if auth.is_some() { Acl::Protected } else { Acl::Open });
+    if acl == Acl::Protected && auth.is_none() {
+        let way_out = "protected needs registry.zookeeper.auth, whom else would ZooKeeper let in?";
+        problems.add("registry.zookeeper.acl", way_out);
+    }
+    let auth = auth.and_then(|written| credentials(written, problems));
+    let security = Security { auth, acl, tls: tls.and_then(|written| certificates(written, problems)) };
+    Source::ZooKeeper { connect, session_timeout: session_timeout.unwrap_or(SESSION_TIMEOUT), security }
 }
 
 /// Checks `host:port,host:port/chroot`.
@@ -243,7 +253,7 @@ fn one_door_each(config: &Config, problems: &mut Problems) {
 
 fn caller(written: CallerFile, problems: &mut Problems) -> Option<Caller> {
     let key = written.key_file.and_then(|Text(file)| {
-        let key = key_in(Path::new(&file)).map_err(|reason| format!("{file}: {reason}"));
+        let key = key(Path::new(&file)).map_err(|reason| format!("{file}: {reason}"));
         problems.keep("caller.key_file", key)
     });
     match text(written.name) {
@@ -253,21 +263,6 @@ fn caller(written: CallerFile, problems: &mut Problems) -> Option<Caller> {
             None
         }
     }
-}
-
-fn key_in(file: &Path) -> Result<String, String> {
-    let mut key = String::new();
-    std::fs::File::open(file)
-        .and_then(|open| open.take(MAX_KEY + 1).read_to_string(&mut key))
-        .map_err(|e| format!("the key can't be read: {e}"))?;
-    let line = key.trim_end_matches(['\r', '\n']);
-    if line.is_empty() {
-        return Err("it is empty; write the key into it".into());
-    }
-    if key.len() as u64 > MAX_KEY || line.contains(char::is_control) {
-        return Err(format!("it is not one line of at most {MAX_KEY} bytes"));
-    }
-    Ok(line.to_owned())
 }
 
 fn providers(written: Vec<Option<ProviderFile>>, layout: Layout, p: &mut Problems) -> Vec<OwnProvider> {

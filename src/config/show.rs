@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Ask, Bind, Caller, Config, HealthCheck, OwnProvider, Source};
+use super::{Ask, Auth, Bind, Caller, Config, HealthCheck, OwnProvider, Source, Tls};
 use crate::units::{show_duration, show_size};
 
 impl fmt::Display for Bind {
@@ -21,9 +21,15 @@ impl Config {
     pub fn to_value(&self) -> Value {
         let (kind, source) = match &self.registry.source {
             Source::Embedded { file } => ("embedded", json!({ "file": file })),
-            Source::ZooKeeper { connect, session_timeout } => (
+            Source::ZooKeeper { connect, session_timeout, security } => (
                 "zookeeper",
-                json!({ "connect": connect, "session_timeout": show_duration(*session_timeout) }),
+                json!({
+                    "connect": connect,
+                    "session_timeout": show_duration(*session_timeout),
+                    "auth": security.auth.as_ref().map(auth),
+                    "acl": security.acl,
+                    "tls": security.tls.as_ref().map(tls),
+                }),
             ),
         };
         let root = if self.registry.root.is_empty() { "/" } else { &self.registry.root };
@@ -42,6 +48,16 @@ impl Config {
             "notes": self.notes,
         })
     }
+}
+
+fn auth(auth: &Auth) -> Value {
+    json!({ "user": auth.user, "password_file": auth.password_file })
+}
+
+fn tls(tls: &Tls) -> Value {
+    let (cert, key) =
+        (tls.identity.as_ref().map(|(cert, _)| cert), tls.identity.as_ref().map(|(_, key)| key));
+    json!({ "ca_file": tls.ca_file, "cert_file": cert, "key_file": key })
 }
 
 fn caller(caller: &Caller) -> Value {

@@ -163,11 +163,21 @@ pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
         config::Source::Embedded { file } => {
             Kind::Embedded(Arc::new(embedded::Embedded::open(file, &config.root, status.clone())?))
         }
-        config::Source::ZooKeeper { connect, session_timeout } => Kind::ZooKeeper(Arc::new(
-            zookeeper::ZooKeeper::new(connect, *session_timeout, &config.root, status.clone()),
-        )),
+        config::Source::ZooKeeper { connect, session_timeout, security } => {
+            let session = (*session_timeout, security);
+            let zookeeper = zookeeper::ZooKeeper::new(connect, session, &config.root, status.clone());
+            Kind::ZooKeeper(Arc::new(zookeeper))
+        }
     };
     Ok(Source { kind, layout: config.layout, root: config.root.as_str().into(), status })
+}
+
+/// Looks into the files that the way to the registry needs; fails with all that is wrong.
+pub fn verify(config: &config::Registry) -> Result<(), config::Problems> {
+    match &config.source {
+        config::Source::Embedded { .. } => Ok(()),
+        config::Source::ZooKeeper { connect, security, .. } => zookeeper::verify(connect, security),
+    }
 }
 
 /// Keeps `directory` equal to the registry; ends soon after `stop` turns true, the session closed.

@@ -5,6 +5,7 @@
 //! [`Link`], a client that stays away too long is abandoned, and requests fail while there is none.
 
 mod read;
+mod security;
 mod write;
 
 use std::collections::VecDeque;
@@ -16,12 +17,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zookeeper_client::{
-    Acls, AddWatchMode, Client, CreateMode, CreateOptions, Error, EventType, PersistentWatcher, SessionInfo,
-    SessionState, StateWatcher,
+    AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionInfo, SessionState, StateWatcher,
 };
 
 use super::status::Status;
 use super::{Changes, Link, Reach, Trouble, Watching, lock};
+use crate::config;
+use security::Security;
+
+pub(super) use security::verify;
 
 /// No request waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -34,15 +38,13 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 /// Sessions remembered as our own.
 const FORMER_SESSIONS: usize = 64;
 
-const LASTING: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
-const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-
 /// A watch: its task drains events until the session ends or this is dropped.
 pub(super) type Watch = JoinSet<()>;
 
 pub(super) struct ZooKeeper {
     connect: String,
     session_timeout: Duration,
+    security: Security,
     root: String,
     /// There while requests can be answered.
     client: Mutex<Option<Client>>,
@@ -65,10 +67,16 @@ enum Ended {
 }
 
 impl ZooKeeper {
-    pub(super) fn new(connect: &str, session_timeout: Duration, root: &str, status: Arc<Status>) -> Self {
+    pub(super) fn new(
+        connect: &str,
+        (session_timeout, security): (Duration, &config::Security),
+        root: &str,
+        status: Arc<Status>,
+    ) -> Self {
         Self {
             connect: connect.to_owned(),
             session_timeout,
+            security: Security::new(security),
             root: root.to_owned(),
             client: Mutex::new(None),
             lost: Mutex::default(),
@@ -134,24 +142,25 @@ impl ZooKeeper {
         if let Some(session) = session {
             connector = connector.with_session(session);
         }
-        let connected = tokio::time::timeout(self.session_timeout, connector.connect(&self.connect)).await;
-        let client = match connected {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => return self.unreached(&error.to_string()),
-            Err(_) => return self.unreached("timeout"),
+        let client = match self.connect(connector).await {
+            Ok(client) => client,
+            Err(problem) => return self.no_session(problem),
         };
         // a new session may be at a server that lags behind
         if let Err(trouble) = self.answered(client.sync("/")).await {
-            return self.unreached(&trouble.to_string());
+            return self.no_session(self.unreached(&trouble.to_string()));
         }
         Some(client)
     }
 
-    fn unreached(&self, reason: &str) -> Option<Client> {
+    fn unreached(&self, reason: &str) -> String {
         let servers = self.connect.split('/').next().unwrap_or_default();
-        let problem = format!(
+        format!(
             "registry.zookeeper.connect: {servers} can't be reached ({reason}); check that it runs and the address"
-        );
+        )
+    }
+
+    fn no_session(&self, problem: String) -> Option<Client> {
         if self.status.problem("connect", Some(problem.clone())) {
             tracing::warn!(%problem, "registry unreachable");
         }

@@ -8,6 +8,7 @@ pub mod http;
 pub mod peer;
 pub mod php;
 pub mod remora;
+pub mod tls;
 pub mod yar;
 pub mod zookeeper;
 

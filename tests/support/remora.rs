@@ -184,8 +184,12 @@ impl Remora {
     }
 
     pub fn zookeeper(zk: &ZooKeeper) -> Setup {
-        let connect = zk.connect.clone();
-        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 4s }}"))
+        Remora::zookeeper_with(&zk.connect, "")
+    }
+
+    /// With further keys of `registry.zookeeper`, as inline YAML.
+    pub fn zookeeper_with(connect: &str, more: &str) -> Setup {
+        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 4s, {more} }}"))
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -10,13 +10,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::tls::Pki;
 use super::{Port, eventually};
+
+/// The last three are what TLS needs and the first doesn't name.
+const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
+     /usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:\
+     /usr/share/java/netty-transport-native-unix-common.jar";
 
 /// A standalone server on a directory and a port that survive `kill` and `restart`.
 pub struct ZooKeeper {
     pub connect: String,
     dir: TempDir,
     port: Port,
+    /// Where it speaks TLS, and with which files.
+    secure: Option<(Port, Pki)>,
     child: Option<Child>,
 }
 
@@ -27,10 +35,24 @@ impl ZooKeeper {
         zk
     }
 
+    /// Also speaks TLS, to clients with a certificate of the same CA.
+    pub fn secure(pki: Pki) -> ZooKeeper {
+        let mut zk = ZooKeeper::absent();
+        zk.secure = Some((Port::free(), pki));
+        zk.restart();
+        zk
+    }
+
+    /// Where it speaks TLS.
+    pub fn secure_connect(&self) -> String {
+        self.secure.as_ref().expect("not secure").0.address()
+    }
+
     /// Has an address, but nothing listens there until `restart`.
     pub fn absent() -> ZooKeeper {
         let port = Port::free();
-        ZooKeeper { connect: port.address(), dir: tempfile::tempdir().unwrap(), port, child: None }
+        let dir = tempfile::tempdir().unwrap();
+        ZooKeeper { connect: port.address(), dir, port, secure: None, child: None }
     }
 
     /// Starts (again), and waits until it serves.
@@ -40,9 +62,10 @@ impl ZooKeeper {
         let config = format!(
             "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
              clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-             4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
+             4lw.commands.whitelist=*\nmaxClientCnxns=0\n{secure}",
             dir = dir.display(),
             port = self.port.number,
+            secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default(),
         );
         fs::create_dir_all(dir.join("data")).unwrap();
         fs::write(dir.join("zoo.cfg"), config).unwrap();
@@ -53,7 +76,7 @@ impl ZooKeeper {
                 "-XX:TieredStopAtLevel=1",
                 "-Xmx256m",
                 "-cp",
-                "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar",
+                CLASS_PATH,
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             ])
             .arg(dir.join("zoo.cfg"))

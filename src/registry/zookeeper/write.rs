@@ -5,7 +5,7 @@ use std::pin::pin;
 use zookeeper_client::{Client, MultiWriteError, MultiWriter};
 
 use super::super::{Held, Owner, Trouble, lock};
-use super::{EPHEMERAL, LASTING, ZooKeeper, trouble};
+use super::{ZooKeeper, trouble};
 use crate::registry::layout::Scope;
 
 /// Nodes deleted with one request.
@@ -35,7 +35,7 @@ impl ZooKeeper {
 
     pub(in crate::registry) async fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
         let (client, path) = (self.client()?, self.full(path));
-        match self.answered(client.create(&path, data, &EPHEMERAL)).await {
+        match self.written(&client, &path, client.create(&path, data, &self.security.ephemeral())).await {
             Err(Trouble::NoNode) => self.make_parents(&client, &path).await,
             outcome => outcome.map(|_| ()),
         }
@@ -45,7 +45,7 @@ impl ZooKeeper {
         let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) else {
             return Err(self.no_chroot());
         };
-        match self.answered(client.mkdir(parent, &LASTING)).await {
+        match self.written(client, parent, client.mkdir(parent, &self.security.lasting())).await {
             Err(Trouble::NoNode) => Err(self.no_chroot()),
             outcome => outcome,
         }
@@ -65,14 +65,14 @@ impl ZooKeeper {
         self.still(&client, &path, held).await?;
         let mut writer = client.new_multi_writer();
         writer.add_delete(&path, Some(held.version)).map_err(trouble)?;
-        writer.add_create(&path, data, &EPHEMERAL).map_err(trouble)?;
-        self.commit(&mut writer).await
+        writer.add_create(&path, data, &self.security.ephemeral()).map_err(trouble)?;
+        self.commit(&client, &path, &mut writer).await
     }
 
     pub(in crate::registry) async fn release(&self, path: &str, held: &Held) -> Result<(), Trouble> {
         let (client, path) = (self.client()?, self.full(path));
         self.still(&client, &path, held).await?;
-        self.answered(client.delete(&path, Some(held.version))).await
+        self.written(&client, &path, client.delete(&path, Some(held.version))).await
     }
 
     /// Whether it is the same node yet: the server that showed it may have lagged behind, and
@@ -91,11 +91,11 @@ impl ZooKeeper {
     pub(in crate::registry) async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
         let (client, path) = (self.client()?, self.full(path));
         loop {
-            match self.answered(client.set_data(&path, data, None)).await {
+            match self.written(&client, &path, client.set_data(&path, data, None)).await {
                 Err(Trouble::NoNode) => {}
                 outcome => return outcome.map(|_| ()),
             }
-            match self.answered(client.create(&path, data, &LASTING)).await {
+            match self.written(&client, &path, client.create(&path, data, &self.security.lasting())).await {
                 Err(Trouble::NoNode) => self.make_parents(&client, &path).await?,
                 Err(Trouble::Exists) => {}
                 outcome => return outcome.map(|_| ()),
@@ -127,12 +127,13 @@ impl ZooKeeper {
             for path in chunk {
                 writer.add_delete(path, None).map_err(trouble)?;
             }
-            self.commit(&mut writer).await?;
+            // the first is the deepest: the one that the ACL of a parent is most likely to hold
+            self.commit(&client, chunk.first().map_or("", String::as_str), &mut writer).await?;
         }
         Ok(())
     }
 
-    async fn commit(&self, writer: &mut MultiWriter<'_>) -> Result<(), Trouble> {
+    async fn commit(&self, client: &Client, path: &str, writer: &mut MultiWriter<'_>) -> Result<(), Trouble> {
         let mut request = pin!(writer.commit());
         let answer = async {
             request.as_mut().await.map_err(|error| match error {
@@ -140,6 +141,6 @@ impl ZooKeeper {
                 MultiWriteError::OperationFailed { source, .. } => source,
             })
         };
-        self.answered(answer).await.map(|_| ())
+        self.written(client, path, answer).await.map(|_| ())
     }
 }

@@ -1,0 +1,194 @@
+//! How ZooKeeper knows us and we know it: credentials, ACLs, TLS.
+
+use std::future::Future;
+use std::sync::Mutex;
+
+use zookeeper_client::{
+    Acl, Acls, Client, Connector, CreateMode, CreateOptions, Error, Permission, TlsOptions,
+};
+
+use super::super::{Trouble, lock};
+use super::ZooKeeper;
+use crate::config::{self, Problem, Problems};
+use crate::tls;
+
+/// Whoever has one of the creator's passwords may do all; without READ others would hear of no change.
+static PROTECTED: [Acl; 2] =
+    [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
+
+pub(super) struct Security {
+    config: config::Security,
+    /// The passwords this session was opened with, or given since.
+    presented: Mutex<Vec<String>>,
+    /// The path of the last write that an ACL forbade.
+    refused: Mutex<Option<String>>,
+}
+
+impl Security {
+    pub(super) fn new(config: &config::Security) -> Self {
+        Self { config: config.clone(), presented: Mutex::default(), refused: Mutex::default() }
+    }
+
+    pub(super) fn lasting(&self) -> CreateOptions<'static> {
+        CreateMode::Persistent.with_acls(self.acls())
+    }
+
+    pub(super) fn ephemeral(&self) -> CreateOptions<'static> {
+        CreateMode::Ephemeral.with_acls(self.acls())
+    }
+
+    // parents get the same: their ACL decides who creates and deletes below them
+    fn acls(&self) -> Acls<'static> {
+        match self.config.acl {
+            config::Acl::Open => Acls::anyone_all(),
+            config::Acl::Protected => Acls::new(&PROTECTED),
+        }
+    }
+
+    /// The passwords in force now; none where nobody is named.
+    fn passwords(&self) -> Result<Vec<String>, Problem> {
+        let Some(auth) = &self.config.auth else {
+            return Ok(Vec::new());
+        };
+        config::passwords(&auth.password_file).map_err(|reason| Problem {
+            path: "registry.zookeeper.auth.password_file".into(),
+            message: format!("{}: {reason}", auth.password_file.display()),
+        })
+    }
+
+    fn credentials(&self, password: &str) -> Vec<u8> {
+        let user = self.config.auth.as_ref().map_or("", |auth| auth.user.as_str());
+        format!("{user}:{password}").into_bytes()
+    }
+
+    /// What to say of a write that an ACL forbids.
+    fn forbidden(&self, path: &str) -> String {
+        match &self.config.auth {
+            Some(auth) => format!(
+                "registry.zookeeper.auth: the ACL of {path} or of its parent does not let user {} write; mend the password in {} (it is read again at once), or the ACL with `setAcl`",
+                auth.user,
+                auth.password_file.display()
+            ),
+            None => format!(
+                "registry.zookeeper: the ACL of {path} or of its parent lets only others write; give registry.zookeeper.auth, or mend the ACL with `setAcl`"
+            ),
+        }
+    }
+}
+
+impl ZooKeeper {
+    /// Connects with what the files hold now; fails with what to do.
+    pub(super) async fn connect(&self, mut connector: Connector) -> Result<Client, String> {
+        let passwords = self.security.passwords().map_err(|problem| problem.to_string())?;
+        for password in &passwords {
+            connector = connector.with_auth("digest", &self.security.credentials(password));
+        }
+        *lock(&self.security.presented) = passwords;
+        if lock(&self.security.refused).take().is_some() {
+            self.status.problem("acl", None);
+        }
+        let tls = match &self.security.config.tls {
+            Some(files) => Some(client_of(files, &self.connect).map_err(|problem| problem.to_string())?),
+            None => None,
+        };
+        let connected = async {
+            match &tls {
+                Some(tls) => connector.with_tls(options(tls)?).secure_connect(&self.connect).await,
+                None => connector.connect(&self.connect).await,
+            }
+        };
+        let reason = match tokio::time::timeout(self.session_timeout, connected).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "timeout".to_owned(),
+        };
+        // the library keeps to itself why a server was not to its liking
+        let handshake = match &tls {
+            Some(tls) => first_refusal(tls, &self.connect).await,
+            None => None,
+        };
+        Err(handshake.unwrap_or_else(|| self.unreached(&reason)))
+    }
+
+    /// The answer to a write; where an ACL forbids it, says so until it is done.
+    pub(super) async fn written<T>(
+        &self,
+        client: &Client,
+        path: &str,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Trouble> {
+        let mut forbidden = false;
+        let noted = async {
+            let outcome = request.await;
+            forbidden = matches!(outcome, Err(Error::NoAuth | Error::InvalidAcl));
+            outcome
+        };
+        let outcome = self.answered(noted).await;
+        if forbidden {
+            let problem = self.security.forbidden(path);
+            *lock(&self.security.refused) = Some(path.to_owned());
+            if self.status.problem("acl", Some(problem.clone())) {
+                tracing::warn!(%problem, "registry write refused");
+            }
+            self.renew(client).await;
+            return Err(Trouble::Refused(problem));
+        }
+        if outcome.is_ok() && lock(&self.security.refused).take_if(|refused| refused == path).is_some() {
+            self.status.problem("acl", None);
+        }
+        outcome
+    }
+
+    /// Adds passwords that were changed since to the session; the next try of what was refused has them.
+    async fn renew(&self, client: &Client) {
+        // a file that can't be read is told of by the next session
+        for password in self.security.passwords().unwrap_or_default() {
+            if lock(&self.security.presented).contains(&password) {
+                continue;
+            }
+            if self.answered(client.auth("digest", &self.security.credentials(&password))).await.is_ok() {
+                lock(&self.security.presented).push(password);
+            }
+        }
+    }
+}
+
+/// Looks into every file that a session needs.
+pub(in crate::registry) fn verify(connect: &str, config: &config::Security) -> Result<(), Problems> {
+    let passwords = Security::new(config).passwords().map(drop);
+    let tls = config.tls.as_ref().map_or(Ok(()), |files| client_of(files, connect).map(drop));
+    let problems: Vec<_> = passwords.err().into_iter().chain(tls.err()).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+fn client_of(files: &config::Tls, connect: &str) -> Result<tls::Client, Problem> {
+    for server in servers(connect) {
+        // the library would panic
+        tls::check_name(server)
+            .map_err(|message| Problem { path: "registry.zookeeper.connect".into(), message })?;
+    }
+    let client = tls::Client::read(files);
+    client.map_err(|problem| Problem { path: format!("registry.zookeeper.tls.{}", problem.path), ..problem })
+}
+
+fn options(tls: &tls::Client) -> Result<TlsOptions, Error> {
+    let options = TlsOptions::new().with_pem_ca(tls.ca())?;
+    match tls.identity() {
+        Some((cert, key)) => options.with_pem_identity(cert, key),
+        None => Ok(options),
+    }
+}
+
+/// What the first server that refuses a handshake, or is refused, is about.
+async fn first_refusal(tls: &tls::Client, connect: &str) -> Option<String> {
+    for server in servers(connect) {
+        if let Err(reason) = tls.greet(server).await {
+            return Some(format!("registry.zookeeper.tls: {server} {reason}"));
+        }
+    }
+    None
+}
+
+fn servers(connect: &str) -> impl Iterator<Item = &str> {
+    connect.split('/').next().unwrap_or_default().split(',')
+}
