@@ -195,6 +195,16 @@ fn an_open_acl_leaves_everything_to_everybody() {
 }
 
 #[test]
+fn where_only_users_are_let_in_a_sidecar_without_one_is_told_so() {
+    let zk = ZooKeeper::with("enforce.auth.enabled=true\nenforce.auth.schemes=digest\n");
+    let (app, password) = (Peer::named("app"), Password::new("s3cret"));
+    let nobody = beside(&app, &zk, "").unready().start();
+    problem(&nobody, &["registry.zookeeper.auth", "give a user"]);
+    let ours = beside(&app, &zk, &password.auth()).start();
+    eventually("registered", SOON, || ours.page("/registry")["own"][0]["registered"] == json!(true));
+}
+
+#[test]
 fn over_tls_with_a_certificate_a_provider_is_registered() {
     let pki = Pki::new();
     let tls = pki.of_client(true);

@@ -155,9 +155,7 @@ impl ZooKeeper {
 
     fn unreached(&self, reason: &str) -> String {
         let servers = self.connect.split('/').next().unwrap_or_default();
-        format!(
-            "registry.zookeeper.connect: {servers} can't be reached ({reason}); check that it runs and the address"
-        )
+        self.security.silent(servers, reason)
     }
 
     fn no_session(&self, problem: String) -> Option<Client> {

@@ -25,12 +25,22 @@ pub struct ZooKeeper {
     port: Port,
     /// Where it speaks TLS, and with which files.
     secure: Option<(Port, Pki)>,
+    /// Further lines of its configuration.
+    more: String,
     child: Option<Child>,
 }
 
 impl ZooKeeper {
     pub fn start() -> ZooKeeper {
         let mut zk = ZooKeeper::absent();
+        zk.restart();
+        zk
+    }
+
+    /// With further lines of its configuration.
+    pub fn with(lines: &str) -> ZooKeeper {
+        let mut zk = ZooKeeper::absent();
+        zk.more = lines.to_owned();
         zk.restart();
         zk
     }
@@ -52,7 +62,7 @@ impl ZooKeeper {
     pub fn absent() -> ZooKeeper {
         let port = Port::free();
         let dir = tempfile::tempdir().unwrap();
-        ZooKeeper { connect: port.address(), dir, port, secure: None, child: None }
+        ZooKeeper { connect: port.address(), dir, port, secure: None, more: String::new(), child: None }
     }
 
     /// Starts (again), and waits until it serves.
@@ -62,10 +72,11 @@ impl ZooKeeper {
         let config = format!(
             "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
              clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-             4lw.commands.whitelist=*\nmaxClientCnxns=0\n{secure}",
+             4lw.commands.whitelist=*\nmaxClientCnxns=0\n{secure}{more}",
             dir = dir.display(),
             port = self.port.number,
             secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default(),
+            more = self.more,
         );
         fs::create_dir_all(dir.join("data")).unwrap();
         fs::write(dir.join("zoo.cfg"), config).unwrap();

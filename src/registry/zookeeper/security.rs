@@ -61,6 +61,23 @@ impl Security {
         format!("{user}:{password}").into_bytes()
     }
 
+    /// What to say where ZooKeeper lets only those in whom it knows.
+    fn refused_at_the_door(&self) -> String {
+        let way_out = match &self.config.auth {
+            Some(_) => "it may want another scheme than digest",
+            None => "give a user that it knows",
+        };
+        format!("registry.zookeeper.auth: ZooKeeper lets us not in; {way_out}")
+    }
+
+    /// What to say of a server that doesn't answer.
+    pub(super) fn silent(&self, servers: &str, reason: &str) -> String {
+        let tls = if self.config.tls.is_some() { "" } else { ", and whether it wants `tls` there" };
+        format!(
+            "registry.zookeeper.connect: {servers} can't be reached ({reason}); check that it runs and the address{tls}"
+        )
+    }
+
     /// What to say of a write that an ACL forbids.
     fn forbidden(&self, path: &str) -> String {
         match &self.config.auth {
@@ -99,6 +116,7 @@ impl ZooKeeper {
         };
         let reason = match tokio::time::timeout(self.session_timeout, connected).await {
             Ok(Ok(client)) => return Ok(client),
+            Ok(Err(Error::AuthFailed)) => return Err(self.security.refused_at_the_door()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "timeout".to_owned(),
         };
