@@ -41,3 +41,19 @@ fn every_registry_file_is_read_without_a_skipped_node() {
         assert!(text.contains(if layout == "flat" { "3 services" } else { "1 service" }), "{text}");
     }
 }
+
+#[test]
+fn the_exported_registry_goes_into_either_layout() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/registry/export.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    for layout in ["flat", "tree"] {
+        let text = check(
+            Command::new(env!("CARGO_BIN_EXE_remora"))
+                .args(["registry", "import"])
+                .arg(&file)
+                .env("REMORA_REGISTRY__EMBEDDED__FILE", dir.path().join(layout))
+                .env("REMORA_REGISTRY__LAYOUT", layout),
+        );
+        assert!(text.contains("0 changed, 0 removed, 0 unchanged"), "{text}");
+    }
+}

@@ -14,6 +14,7 @@ mod check;
 mod demo;
 mod registry;
 mod run;
+mod transfer;
 mod yar;
 
 /// A sidecar for PHP hosts: calls services over JSON and Yar, with ZooKeeper as the registry.

@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::{configuration, print, runtime};
+use super::{configuration, print, runtime, transfer};
 use crate::names::ServiceName;
 use crate::registry::layout::{Kind, Scope};
 use crate::registry::{self, Node, Source};
@@ -61,6 +61,10 @@ enum Command {
         #[arg(short, long, default_value = "table")]
         output: Form,
     },
+    /// Print every lasting entry as one YAML document
+    Export,
+    /// Make the registry contain what `export` printed, from either layout
+    Import(transfer::Import),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -138,6 +142,8 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
                 service.map(|name| ServiceName::new(&name)).transpose().map_err(|e| e.to_string())?;
             list(source, kind.into(), service.as_ref(), output).await
         }
+        Command::Export => transfer::export(source).await,
+        Command::Import(args) => transfer::import(source, args).await,
     }
 }
 

@@ -9,6 +9,7 @@ mod follow;
 pub mod layout;
 mod mirror;
 mod status;
+pub mod transfer;
 mod watches;
 mod zookeeper;
 

@@ -1,0 +1,252 @@
+//! A whole registry, carried out and in by `remora registry export` and `import`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::json;
+use support::remora;
+use support::zookeeper::ZooKeeper;
+
+/// One registry: where it is, its layout and its root.
+#[derive(Clone, Copy)]
+struct Registry<'a> {
+    variable: &'a str,
+    value: &'a str,
+    layout: &'a str,
+    root: &'a str,
+}
+
+impl<'a> Registry<'a> {
+    fn zookeeper(zk: &'a ZooKeeper, layout: &'a str, root: &'a str) -> Self {
+        Self { variable: "REMORA_REGISTRY__ZOOKEEPER__CONNECT", value: &zk.connect, layout, root }
+    }
+
+    fn file(file: &'a Path, layout: &'a str) -> Self {
+        let value = file.to_str().unwrap();
+        Self { variable: "REMORA_REGISTRY__EMBEDDED__FILE", value, layout, root: "/" }
+    }
+
+    fn run(&self, args: &[&str], input: &str) -> Output {
+        let mut child = remora::bounded()
+            .arg("registry")
+            .args(args)
+            .env(self.variable, self.value)
+            .env("REMORA_REGISTRY__LAYOUT", self.layout)
+            .env("REMORA_REGISTRY__ROOT", self.root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // a command that reads no input may be gone already
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    fn export(&self) -> String {
+        let output = self.run(&["export"], "");
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    }
+
+    fn import(&self, text: &str, more: &[&str]) -> String {
+        let output = self.run(&[&["import", "-"], more].concat(), text);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const KEYS: &str = r#"{"apis":["*"],"keys":[{"sha256":"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"}]}"#;
+
+const FLAT: [(&str, &str); 9] = [
+    ("/service/user", r#"{"owner":"用户","access":"key","policy":{"timeout":"2s"},"x":[1.0,null,"off"]}"#),
+    ("/service/bare", ""),
+    ("/api/user/get", r#"{"path":"\/user\/get","state":"off"}"#),
+    ("/api/user/*", "{}"),
+    ("/api/on/yes", r#"{"encoding":"yar-msgpack"}"#),
+    ("/address/user", r#"{"addresses":[{"address":"10.0.0.5:80","weight":7},{"address":"[::1]:80"}]}"#),
+    ("/address/user/10.0.0.6:80", r#"{"idc":"bj1"}"#),
+    ("/access/user/web", KEYS),
+    ("/access/user/cron", r#"{"state":"off"}"#),
+];
+
+const TREE: [(&str, &str); 6] = [
+    ("/services/user", r#"{"contextPath":"/u","owner":"us"}"#),
+    ("/services/user/get", r#"{"path":"/get"}"#),
+    ("/services/user/get/providers/10.0.0.5:80", r#"{"weight":7}"#),
+    ("/services/user/get/access/web", KEYS),
+    ("/services/user/save", ""),
+    ("/services/empty", ""),
+];
+
+/// Exports, imports into an empty registry, exports again: the same bytes, and nothing left to do.
+fn round_trip(from: Registry<'_>, to: Registry<'_>) {
+    let text = from.export();
+    assert_eq!(text.matches("10.0.0.9").count(), 0, "self-registered: {text}");
+    let shown = to.import(&text, &["--dry-run"]);
+    assert!(shown.contains("+ service user {") && shown.ends_with("nothing was written\n"), "{shown}");
+    assert!(to.export().ends_with("services: {}\n"), "{}", to.export());
+    let diff = to.import(&text, &[]);
+    assert!(diff.contains(" 0 changed, 0 removed, 0 unchanged\n"), "{diff}");
+    assert_eq!(to.export(), text);
+    for registry in [from, to] {
+        let again = registry.import(&text, &["--prune"]);
+        assert!(again.starts_with("0 added, 0 changed, 0 removed,"), "{again}");
+    }
+}
+
+#[test]
+fn a_registry_in_zookeeper_comes_back_as_it_was() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    for (layout, all, own) in [
+        ("flat", &FLAT[..], "/address/user/10.0.0.9:80"),
+        ("tree", &TREE[..], "/services/user/get/providers/10.0.0.9:80"),
+    ] {
+        let (old, new) = (format!("/{layout}-old"), format!("/{layout}-new"));
+        for (path, data) in all {
+            client.put(&format!("{old}{path}"), data);
+        }
+        client.ephemeral(&format!("{old}{own}"), "{}");
+        let from = Registry::zookeeper(&zk, layout, &old);
+        round_trip(from, Registry::zookeeper(&zk, layout, &new));
+        let left_out = from.run(&["export"], "");
+        assert!(err(&left_out).contains("1 self-registered"), "{}", err(&left_out));
+    }
+    assert_eq!(client.data("/flat-new/api/user/get"), Some(json!({"path": "/user/get", "state": "off"})));
+    assert_eq!(client.data("/tree-new/services/user"), Some(json!({"contextPath": "/u", "owner": "us"})));
+}
+
+#[test]
+fn a_registry_in_a_file_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    for (layout, all) in [("flat", &FLAT[..]), ("tree", &TREE[..])] {
+        let file = |name: &str| dir.path().join(format!("{layout}-{name}.yaml"));
+        let (old, new) = (file("old"), file("new"));
+        let line = |(path, data): &(&str, &str)| format!("{}: {data}\n", json!(path));
+        fs::write(&old, all.iter().map(line).collect::<String>().replace("\\/", "/")).unwrap();
+        round_trip(Registry::file(&old, layout), Registry::file(&new, layout));
+    }
+}
+
+#[test]
+fn one_layout_goes_over_into_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let [flat, tree] = ["flat", "tree"].map(|name| dir.path().join(format!("{name}.yaml")));
+    let (flat, tree) = (Registry::file(&flat, "flat"), Registry::file(&tree, "tree"));
+    for args in [
+        ["put", "service", "user", r#"{"owner":"us"}"#],
+        ["put", "api", "user/get", r#"{"path":"/user/get"}"#],
+        ["put", "address", "user", r#"{"addresses":[{"address":"10.0.0.5:80","weight":7}]}"#],
+        ["put", "access", "user/web", r#"{"apis":["get"]}"#],
+    ] {
+        assert!(flat.run(&args, "").status.success());
+    }
+    let text = flat.export();
+    tree.import(&text, &[]);
+    let provider = tree.run(&["get", "address", "user/get/10.0.0.5:80", "-o", "json"], "");
+    assert!(out(&provider).contains("7"), "{}", out(&provider));
+    // and back, into what is there already: nothing to do
+    let back = flat.import(&tree.export(), &["--prune"]);
+    assert_eq!(back, "0 added, 0 changed, 0 removed, 4 unchanged\n");
+}
+
+#[test]
+fn what_the_other_layout_has_no_place_for_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registry.yaml");
+    let tree = Registry::file(&file, "tree");
+    let text = "version: 1\nlayout: flat\nservices:\n  good: { data: {} }\n  \
+                user: { addresses: [ { address: \"10.0.0.5:80\" } ] }\n";
+    let output = tree.run(&["import", "-"], text);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("service user: it has providers and no api"), "{}", err(&output));
+    assert!(tree.export().ends_with("services: {}\n"), "nothing of it was written");
+}
+
+#[test]
+fn a_mistake_is_told_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registry.yaml");
+    let flat = Registry::file(&file, "flat");
+    for (services, part) in [
+        ("a: { data: {} }, user: { apsi: {} }", "services.user"),
+        ("a: { data: {} }, user: { data: { state: maybe } }", "service user: state: \"maybe\""),
+        ("a: { data: {} }, user: { access: { web: { keys: [ secret ] } } }", "access user/web: keys[0]"),
+        ("a: { data: {} }, user: { apis: { get: { data: \"{broken\" } } }", "api user/get: it is not JSON"),
+        ("a: { data: {} }, \"a/b\": {}", "a/b"),
+    ] {
+        let text = format!("version: 1\nlayout: flat\nservices: {{ {services} }}\n");
+        let output = flat.run(&["import", "-"], &text);
+        assert_eq!(output.status.code(), Some(1), "{services}");
+        assert!(err(&output).contains(part), "{services}: {}", err(&output));
+        assert!(flat.export().ends_with("services: {}\n"), "{services}");
+    }
+    let missing = flat.run(&["import", "/nowhere/registry.yaml"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(err(&missing).contains("/nowhere/registry.yaml"), "{}", err(&missing));
+}
+
+#[test]
+fn an_import_adds_changes_and_removes_only_where_it_is_told() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    for (path, data) in [
+        ("/service/user", r#"{"owner":"them"}"#),
+        ("/api/user/get", "{}"),
+        ("/service/old", "{}"),
+        ("/api/old/x", "{broken"),
+        ("/address/old", r#"{"addresses":[{"address":"10.0.0.5:80"}]}"#),
+    ] {
+        client.create(path, data);
+    }
+    client.ephemeral("/address/user/10.0.0.9:80", "{}");
+    let flat = Registry::zookeeper(&zk, "flat", "/");
+    let text = "version: 1\nlayout: flat\nservices:\n  user:\n    data: { owner: us }\n    \
+                apis: { get: {}, set: {} }\n    providers: { \"10.0.0.9:80\": { weight: 1 } }\n";
+    let diff = flat.import(text, &[]);
+    assert_eq!(
+        diff,
+        "+ api user/set {}\n~ service user\n    was {\"owner\":\"them\"}\n    now {\"owner\":\"us\"}\n\
+         1 added, 1 changed, 0 removed, 1 unchanged\n"
+    );
+    assert_eq!(client.data("/address/user/10.0.0.9:80"), Some(json!({})), "its own node stays");
+    assert!(client.get("/service/old").is_some());
+    let diff = flat.import(text, &["--prune"]);
+    assert!(diff.contains("- address old {") && diff.contains("- api old/x {broken\n"), "{diff}");
+    assert!(diff.ends_with("0 added, 0 changed, 3 removed, 3 unchanged\n"), "{diff}");
+    for path in ["/service/old", "/api/old", "/address/old"] {
+        assert!(client.get(path).is_none(), "{path}");
+    }
+    assert!(client.get("/address/user/10.0.0.9:80").is_some());
+}
+
+#[test]
+fn entries_nobody_can_read_are_carried_where_that_is_wanted() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    client.create("/old/api/user/get", "{broken");
+    client.create("/old/api/user/_bad", "{}");
+    let old = Registry::zookeeper(&zk, "flat", "/old");
+    let exported = old.run(&["export"], "");
+    assert_eq!(exported.status.code(), Some(1));
+    assert!(err(&exported).contains("/old/api/user/_bad: left out"), "{}", err(&exported));
+    let new = Registry::zookeeper(&zk, "flat", "/new");
+    assert_eq!(new.run(&["import", "-"], &out(&exported)).status.code(), Some(1));
+    new.import(&out(&exported), &["--as-is"]);
+    assert_eq!(client.get("/new/api/user/get").unwrap()["data"], "{broken");
+}
