@@ -87,6 +87,7 @@ impl App {
             config: config.to_value(),
             drain: watch::channel(false).0,
             listening: AtomicBool::new(false),
+            comparing: tokio::sync::Mutex::default(),
         });
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();

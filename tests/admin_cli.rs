@@ -163,7 +163,7 @@ fn telemetry_shows_no_more_than_it_must() {
     for page in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(ask(page), 200, "{page}");
     }
-    for page in ["/config", "/services", "/registry", "/drain"] {
+    for page in ["/config", "/services", "/registry", "/cache/diff", "/drain"] {
         assert_eq!(ask(page), 404, "{page}");
     }
     assert_eq!(remora.get("/user/get").status, 200);

@@ -23,6 +23,7 @@ use crate::registry::Source;
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 use crate::telemetry::{self, Telemetry};
 
+mod diff;
 mod page;
 
 /// For a request's head, and for an idle connection.
@@ -45,6 +46,8 @@ pub struct Admin {
     pub drain: watch::Sender<bool>,
     /// Whether the doors are open.
     pub listening: AtomicBool,
+    /// Held while the view is compared with the registry: one reader at a time loads that.
+    pub comparing: tokio::sync::Mutex<()>,
 }
 
 /// Which pages a listener has.
@@ -121,11 +124,19 @@ impl Admin {
 
     async fn operator_page(&self, request: &Request<Incoming>, path: &str) -> Page {
         let json = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "format=json"));
+        let mut status = StatusCode::OK;
         let shown = match path {
             "" => return text(StatusCode::OK, page::INDEX),
             "/services" => page::services(&self.directory),
             "/registry" => page::registry(&self.source),
             "/config" => self.config.clone(),
+            "/cache/diff" => match self.difference().await {
+                Ok((found, shown)) => {
+                    status = found;
+                    shown
+                }
+                Err(page) => return page,
+            },
             path => match path.strip_prefix("/services/") {
                 Some(name) => match self.service(name).await {
                     Ok(shown) => shown,
@@ -136,9 +147,20 @@ impl Admin {
         };
         if json {
             let body = serde_json::to_string_pretty(&shown).unwrap_or_default() + "\n";
-            return with_type(StatusCode::OK, "application/json", body);
+            return with_type(status, "application/json", body);
         }
-        text(StatusCode::OK, &page::as_text(&shown))
+        text(status, &page::as_text(&shown))
+    }
+
+    async fn difference(&self) -> Result<(StatusCode, Value), Page> {
+        let Ok(_only_one) = self.comparing.try_lock() else {
+            let busy = "the view is being compared already; ask again in a few seconds\n";
+            return Err(text(StatusCode::SERVICE_UNAVAILABLE, busy));
+        };
+        Ok(match diff::page(&self.directory, &self.source).await {
+            Ok(shown) => (StatusCode::OK, shown),
+            Err(shown) => (StatusCode::SERVICE_UNAVAILABLE, shown),
+        })
     }
 
     async fn service(&self, name: &str) -> Result<Value, Page> {
@@ -181,7 +203,8 @@ impl Admin {
     }
 }
 
-const PATHS: [&str; 7] = ["", "/livez", "/readyz", "/metrics", "/services", "/registry", "/config"];
+const PATHS: [&str; 8] =
+    ["", "/livez", "/readyz", "/metrics", "/services", "/cache/diff", "/registry", "/config"];
 
 /// DNS rebinding: a page of another site has its own name in `Host`, or in `Origin`.
 fn is_foreign(request: &Request<Incoming>) -> bool {

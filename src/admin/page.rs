@@ -17,6 +17,7 @@ pages (add ?format=json for programs):
   /metrics             for Prometheus
   /services            services in the view
   /services/{service}  one of them: rules, providers, load, skipped nodes
+  /cache/diff          the view beside what the registry holds now
   /registry            how it stands with the registry
   /config              the configuration as resolved
   POST /log-level      the body is the level: info, debug, call=warn,remora=debug
@@ -142,9 +143,15 @@ fn one(head: &str, value: &Value, depth: usize, text: &mut String) {
             lines(value, depth + 1, text);
             Ok(())
         }
-        Value::String(plain) => writeln!(text, "{head} {}", plain.escape_default()),
+        Value::String(plain) => writeln!(text, "{head} {}", printable(plain)),
         Value::Null | Value::Bool(_) | Value::Number(_) => writeln!(text, "{head} {value}"),
     };
+}
+
+/// Quotes and letters of any script as they are, what would leave the line escaped.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_page_reads_as_lines_and_a_hostile_name_stays_on_its_line() {
-        let value = json!({ "a": 1, "b": [{ "c": "x\ny" }], "d": [], "e": null });
-        assert_eq!(as_text(&value), "a: 1\nb:\n  -\n    c: x\\ny\nd: none\n");
+        let value = json!({ "a": 1, "b": [{ "c": "x\ny\u{202e}" }], "d": [], "e": null, "f": "用户's" });
+        assert_eq!(as_text(&value), "a: 1\nb:\n  -\n    c: x\\ny\\u{202e}\nd: none\nf: 用户's\n");
     }
 }
