@@ -71,6 +71,19 @@ fn where_nobody_can_be_asked_it_says_so_in_time() {
 }
 
 #[test]
+fn a_registry_that_hangs_does_not_hang_the_page() {
+    let zk = ZooKeeper::start();
+    let peer = Peer::echo();
+    let (remora, _client) = filled(&zk, &peer, 2);
+    zk.pause();
+    let (status, page, took) = ask(&remora);
+    zk.resume();
+    assert_eq!(status, 503, "{page}");
+    assert_eq!(page["unreadable"].as_array().unwrap().len(), 2, "{page}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[test]
 fn the_embedded_registry_is_compared_too() {
     let peer = Peer::echo();
     let remora = Remora::embedded(&service("user", &[("get", "{}")], &[&peer.address])).start();

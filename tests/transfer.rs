@@ -250,3 +250,24 @@ fn entries_nobody_can_read_are_carried_where_that_is_wanted() {
     new.import(&out(&exported), &["--as-is"]);
     assert_eq!(client.get("/new/api/user/get").unwrap()["data"], "{broken");
 }
+
+#[test]
+fn an_import_that_breaks_off_says_how_far_it_came_and_goes_on_when_repeated() {
+    let zk = ZooKeeper::start();
+    let registry = Registry::zookeeper(&zk, "flat", "/");
+    // over what ZooKeeper takes for one node
+    let big = "x".repeat(1_200_000);
+    let text = |b: &str| {
+        format!(
+            "version: 1\nlayout: flat\nservices:\n  a: {{ apis: {{ get: {{}} }} }}\n  \
+             b: {{ apis: {{ get: {{ data: {{ description: \"{b}\" }} }} }} }}\n  c: {{ apis: {{ get: {{}} }} }}\n"
+        )
+    };
+    let output = registry.run(&["import", "-", "--as-is"], &text(&big));
+    assert_eq!(output.status.code(), Some(1));
+    let told = err(&output);
+    assert!(told.contains("remora: api b/get: "), "{told}");
+    assert!(told.contains("1 of 3 changes were written, up to api a/get; import again to go on"), "{told}");
+    let diff = registry.import(&text("small"), &[]);
+    assert!(diff.ends_with("2 added, 0 changed, 0 removed, 1 unchanged\n"), "{diff}");
+}

@@ -108,6 +108,21 @@ impl ZooKeeper {
         }
     }
 
+    /// Accepts and stays silent until `resume`.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(child) = &self.child {
+            super::remora::signal(name, &child.id().to_string());
+        }
+    }
+
     /// Forgets every node and session, as a wrong disk would.
     pub fn wipe(&mut self) {
         self.kill();
