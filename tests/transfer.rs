@@ -249,6 +249,13 @@ fn entries_nobody_can_read_are_carried_where_that_is_wanted() {
     assert_eq!(new.run(&["import", "-"], &out(&exported)).status.code(), Some(1));
     new.import(&out(&exported), &["--as-is"]);
     assert_eq!(client.get("/new/api/user/get").unwrap()["data"], "{broken");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.yaml");
+    let file = Registry::file(&path, "flat");
+    let refused = file.run(&["import", "-", "--as-is"], &out(&exported));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("api user/get: a file can't hold it"), "{}", err(&refused));
+    assert!(file.export().ends_with("services: {}\n"), "the file is as good as before");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::print;
-use crate::registry::transfer::{self, Document, Plan, Wish};
-use crate::registry::{Source, Trouble};
+use crate::registry::transfer::{self, Data, Document, Plan, Wish};
+use crate::registry::{BrokenOff, Source};
 
 /// Largest document.
 const MAX_FILE: u64 = 256 << 20;
@@ -107,29 +107,26 @@ fn diff(plan: &Plan) -> String {
 }
 
 async fn write(source: &Source, plan: &Plan) -> Result<(), String> {
-    let all = plan.changes.len();
-    for (done, change) in plan.changes.iter().enumerate() {
-        let written = match &change.after {
-            Some(data) => source.put(&change.path, &data.bytes()).await,
-            None => gone(source.remove(&change.path).await),
+    let changes = plan.changes.iter();
+    let mut writes: Vec<_> =
+        changes.map(|change| (change.path.clone(), change.after.as_ref().map(Data::bytes))).collect();
+    writes.extend(plan.empty.iter().map(|path| (path.clone(), None)));
+    if writes.is_empty() {
+        return Ok(());
+    }
+    source.write_all(&writes).await.map_err(|broken| {
+        let BrokenOff { at, written, trouble } = broken;
+        let all = plan.changes.len();
+        let Some(failed) = plan.changes.get(at) else {
+            return format!(
+                "an empty parent could not be removed: {trouble}; all {all} changes were written"
+            );
         };
-        written.map_err(|trouble| {
-            let last = done.checked_sub(1).and_then(|last| plan.changes.get(last));
-            let up_to = last.map(|last| format!(", up to {}", last.what())).unwrap_or_default();
-            let what = change.what();
-            format!("{what}: {trouble}; {done} of {all} changes were written{up_to}; import again to go on")
-        })?;
-    }
-    for path in &plan.empty {
-        gone(source.remove(path).await)
-            .map_err(|trouble| format!("{path}: {trouble}; all else was written"))?;
-    }
-    Ok(())
-}
-
-/// What is no longer there needs no removing.
-fn gone(outcome: Result<(), Trouble>) -> Result<(), Trouble> {
-    outcome.or_else(|trouble| if trouble == Trouble::NoNode { Ok(()) } else { Err(trouble) })
+        let last = written.checked_sub(1).and_then(|last| plan.changes.get(last));
+        let up_to = last.map(|last| format!(", up to {}", last.what())).unwrap_or_default();
+        let what = failed.what();
+        format!("{what}: {trouble}; {written} of {all} changes were written{up_to}; import again to go on")
+    })
 }
 
 fn tell(note: &str) {

@@ -194,6 +194,27 @@ impl Embedded {
         })
     }
 
+    /// Puts or removes in this order, with one write of the file; fails with the one that can't be done.
+    pub(super) fn write_all(&self, writes: &[(String, Option<Vec<u8>>)]) -> Result<(), (usize, Trouble)> {
+        let mut all = Vec::new();
+        for (at, (path, data)) in writes.iter().enumerate() {
+            // anything but JSON would make the whole file unreadable
+            let data = data.as_ref().map(|data| serde_json::from_slice::<Value>(data)).transpose();
+            let data = data.map_err(|e| (at, Trouble::Refused(format!("a file can't hold it: {e}"))))?;
+            all.push((format!("{}{path}", self.root), data));
+        }
+        let change = |lasting: &mut BTreeMap<_, _>| {
+            for (path, data) in all {
+                match data {
+                    Some(data) => drop(lasting.insert(path, data.to_string().into_bytes())),
+                    None => lasting.retain(|known: &String, _| !is_at_or_below(known, &path)),
+                }
+            }
+            Ok(())
+        };
+        self.write(change).map_err(|trouble| (0, trouble))
+    }
+
     /// Changes the file, read anew, and then what is known of it.
     fn write(
         &self,

@@ -80,6 +80,17 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
+/// Where several writes ended before their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenOff {
+    /// The write that failed.
+    pub at: usize,
+    /// So many were done.
+    pub written: usize,
+    /// Why.
+    pub trouble: Trouble,
+}
+
 /// Whose a node is that stands where an own provider belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
@@ -266,6 +277,28 @@ impl Source {
             Kind::Embedded(embedded) => embedded.remove(path),
             Kind::ZooKeeper(zookeeper) => zookeeper.remove(path).await,
         }
+    }
+
+    /// Puts or removes lasting nodes in this order, in the embedded file all at once; what is gone
+    /// already needs no removing.
+    pub async fn write_all(&self, writes: &[(String, Option<Vec<u8>>)]) -> Result<(), BrokenOff> {
+        if let Kind::Embedded(embedded) = &self.kind {
+            let written = embedded.write_all(writes);
+            return written.map_err(|(at, trouble)| BrokenOff { at, written: 0, trouble });
+        }
+        for (done, (path, data)) in writes.iter().enumerate() {
+            let written = match data {
+                Some(data) => self.put(path, data).await,
+                None => self.remove(path).await,
+            };
+            match written {
+                Err(Trouble::NoNode) if data.is_none() => {}
+                outcome => {
+                    outcome.map_err(|trouble| BrokenOff { at: done, written: done, trouble })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn link(&self) -> watch::Receiver<Link> {

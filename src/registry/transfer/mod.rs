@@ -1,7 +1,7 @@
 //! A whole registry as one document: what `export` writes and `import` reads.
 //!
 //! The document has the words of the model, not the paths of a layout; its `layout` says whose
-//! rules its fields follow, and [`plan`] carries it over into the other one.
+//! rules its fields follow, and [`plan()`] carries it over into the other one.
 
 mod convert;
 mod gather;
