@@ -4,10 +4,12 @@
 #![allow(unreachable_pub, missing_docs, reason = "shared by test crates only")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod ensemble;
 pub mod http;
 pub mod peer;
 pub mod php;
 pub mod remora;
+pub mod tcp_proxy;
 pub mod tls;
 pub mod yar;
 pub mod zookeeper;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::ensemble::Ensemble;
 use super::http::{self, Answer, Conn};
 use super::zookeeper::ZooKeeper;
 use super::{Port, eventually};
@@ -104,7 +105,12 @@ impl Setup {
     pub fn start(self) -> Remora {
         let config = self.dir.path().join("remora.yaml");
         fs::write(&config, self.config()).unwrap();
-        let mut child = Command::new(BINARY)
+        let mut command = Command::new(BINARY);
+        // what is meant for the tests themselves is no setting of the program
+        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("REMORA_")) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["run", "--config"])
             .arg(&config)
             .envs(self.env.iter().map(|(n, v)| (n, v)))
@@ -190,6 +196,12 @@ impl Remora {
     /// With further keys of `registry.zookeeper`, as inline YAML.
     pub fn zookeeper_with(connect: &str, more: &str) -> Setup {
         Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 4s, {more} }}"))
+    }
+
+    /// On the ensemble, through its network.
+    pub fn ensemble(ensemble: &Ensemble) -> Setup {
+        let connect = ensemble.connect.clone();
+        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 6s }}"))
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -1,10 +1,12 @@
 """A foreign ZooKeeper client: one JSON array per line in, one JSON object per line out."""
 
+import contextlib
 import json
 import sys
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 
 
@@ -42,7 +44,34 @@ def main():
         client.retry(client.delete, path, recursive=True)
         return {}
 
+    def level(paths):
+        asked = [(p, client.get_async(p), client.get_children_async(p)) for p in paths]
+        for path, data, names in asked:
+            try:
+                yield path, data.get(timeout=10), names.get(timeout=10)
+            except NoNodeError:
+                pass
+
+    def read_tree(paths):
+        nodes = {}
+        client.sync("/")
+        while paths:
+            below = []
+            for path, (data, stat), names in level(paths):
+                nodes[path] = {"data": data.decode("utf-8", "replace"), **node(stat)}
+                below += [f"{path}/{name}" for name in names]
+            paths = below
+        return nodes
+
+    def many(list_of_commands):
+        for name, *args in list_of_commands:
+            with contextlib.suppress(KazooException):
+                commands[name](*args)
+        return {}
+
     commands = {
+        "tree": lambda paths: {"nodes": client.retry(read_tree, paths)},
+        "many": many,
         "create": create,
         "ephemeral": lambda path, data: create(path, data, True),
         "set": lambda path, data: node(client.retry(client.set, path, data.encode())),
@@ -58,7 +87,7 @@ def main():
             break
         try:
             answer = {"ok": True, **commands[name](*args)}
-        except KazooException as error:
+        except (KazooException, KazooTimeoutError) as error:
             answer = {"ok": False, "error": type(error).__name__}
         print(json.dumps(answer), flush=True)
     client.stop()

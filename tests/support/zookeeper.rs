@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::tls::Pki;
@@ -68,35 +68,8 @@ impl ZooKeeper {
     /// Starts (again), and waits until it serves.
     pub fn restart(&mut self) {
         self.kill();
-        let dir = self.dir.path();
-        let config = format!(
-            "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
-             clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-             4lw.commands.whitelist=*\nmaxClientCnxns=0\n{secure}{more}",
-            dir = dir.display(),
-            port = self.port.number,
-            secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default(),
-            more = self.more,
-        );
-        fs::create_dir_all(dir.join("data")).unwrap();
-        fs::write(dir.join("zoo.cfg"), config).unwrap();
-        let log = File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
-        let child = Command::new("java")
-            .args([
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-Xmx256m",
-                "-cp",
-                CLASS_PATH,
-                "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-            ])
-            .arg(dir.join("zoo.cfg"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("java is not installed: run tests/setup");
-        self.child = Some(child);
+        let secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default();
+        self.child = Some(launch(self.dir.path(), self.port.number, &(secure + &self.more)));
         eventually("ZooKeeper serves", Duration::from_secs(20), || self.ask("srvr").contains("Mode:"));
     }
 
@@ -131,13 +104,7 @@ impl ZooKeeper {
 
     /// A four-letter word; empty where nobody answers.
     pub fn ask(&self, word: &str) -> String {
-        let mut text = String::new();
-        if let Ok(mut stream) = TcpStream::connect(&self.connect) {
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-            let _ = stream.write_all(word.as_bytes());
-            let _ = stream.read_to_string(&mut text);
-        }
-        text
+        ask(&self.connect, word)
     }
 
     /// True while the server keeps this session (`0x…`).
@@ -156,6 +123,45 @@ impl Drop for ZooKeeper {
     }
 }
 
+/// Starts a server on `dir`; `more` are further lines of its configuration.
+pub fn launch(dir: &Path, port: u16, more: &str) -> Child {
+    let config = format!(
+        "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
+         clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
+         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{more}",
+        dir = dir.display(),
+    );
+    fs::create_dir_all(dir.join("data")).unwrap();
+    fs::write(dir.join("zoo.cfg"), config).unwrap();
+    let log = File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
+    Command::new("java")
+        .args([
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xmx256m",
+            "-cp",
+            CLASS_PATH,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        ])
+        .arg(dir.join("zoo.cfg"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("java is not installed: run tests/setup")
+}
+
+/// What the server at `address` answers to a four-letter word; empty where nobody answers.
+pub fn ask(address: &str, word: &str) -> String {
+    let mut text = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let _ = stream.write_all(word.as_bytes());
+        let _ = stream.read_to_string(&mut text);
+    }
+    text
+}
+
 /// One kazoo process; its ephemeral nodes live as long as it does.
 pub struct Kazoo {
     child: Child,
@@ -165,12 +171,18 @@ pub struct Kazoo {
 
 impl Kazoo {
     pub fn connect(hosts: &str) -> Kazoo {
+        Kazoo::connect_with(hosts, 10)
+    }
+
+    /// With the session timeout in seconds: a server that hangs is left sooner.
+    pub fn connect_with(hosts: &str, timeout: u32) -> Kazoo {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let venv = root.join("target/test-venv/bin/python3");
         let python = if venv.exists() { venv } else { PathBuf::from("python3") };
         let mut child = Command::new(python)
             .arg(root.join("tests/support/zk.py"))
             .arg(hosts)
+            .arg(timeout.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -238,6 +250,17 @@ impl Kazoo {
         let answer = self.ask(&json!(["ls", path]));
         let names = answer["names"].as_array().cloned().unwrap_or_default();
         names.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Every node below `paths`, as `{path: {"data","owner","czxid",…}}`, not older than the call.
+    pub fn tree(&mut self, paths: &[&str]) -> Option<Map<String, Value>> {
+        let answer = self.ask(&json!(["tree", paths]));
+        answer["nodes"].as_object().cloned()
+    }
+
+    /// Many of the other commands at once; whether each one was done is not told.
+    pub fn many(&mut self, commands: &[Value]) {
+        self.must(&json!(["many", commands]));
     }
 
     pub fn session(&mut self) -> String {
