@@ -115,7 +115,7 @@ struct Round {
     all: Option<Duration>,
     /// From a write to every service until the view had all of them.
     echo: Option<Duration>,
-    own: String,
+    own: &'static str,
     sessions: u64,
     calls: usize,
     slowest: Duration,
@@ -131,6 +131,15 @@ impl Round {
         self.used.is_some_and(|used| used <= USED_EQUAL + notice)
             && self.echo.is_some_and(|echo| echo <= USED_EQUAL)
     }
+}
+
+/// How a round went, before it is judged.
+struct Course {
+    serving: Duration,
+    /// Shortly before the mend, in faults that leave ZooKeeper itself alone.
+    own_was_gone: bool,
+    equal: Result<(Duration, Duration), String>,
+    echo: Option<Result<(Duration, Duration), String>>,
 }
 
 #[test]
@@ -258,85 +267,34 @@ impl World {
         self.sessions.extend(session.clone().filter(|s| !self.sessions.contains(s)));
         let mut marks = vec![("before", self.remora.log().len())];
         let calls = Mutex::new(Calls::default());
-        let (done, finished) = (AtomicBool::new(false), AtomicBool::new(false));
-        let snapshots = Mutex::new(Snapshots::default());
-        let remora = &self.remora;
-        let (services, peers) = (&self.services, &self.peers);
-        let (ensemble, writer, reader) = (&mut self.ensemble, &mut self.writer, &mut self.reader);
-        let own = format!("/address/{OWN}/{}", self.own.address);
-        let (mended, gone, serving, equal, echo) = std::thread::scope(|scope| {
-            let stop = Stop(&done);
-            for kind in 0..3 {
-                let (calls, done, rng) = (&calls, &done, plan.rng(kind));
-                scope.spawn(move || keep_calling(remora, kind == 2, rng, calls, done));
-            }
-            let stop_writing = Stop(&finished);
-            let (finished, start_writing) = (&finished, plan.rng(9));
-            let writes = scope.spawn(move || {
-                keep_writing(writer, peers, start_writing, finished);
-                (writer, Instant::now())
-            });
-            inflict(plan.fault, &mut plan.rng(8), session.as_deref(), ensemble, remora);
-            marks.push(("the fault is there", remora.log().len()));
-            std::thread::sleep(plan.lasts);
-            let reachable = matches!(plan.fault, Fault::Cut | Fault::Reset | Fault::Stall | Fault::Sleep);
-            let gone = reachable && reader.get(&own).is_none();
-            drop(stop_writing);
-            marks.push(("mended", remora.log().len()));
-            let mended = Instant::now();
-            mend(plan.fault, ensemble, remora);
-            scope.spawn(|| keep_looking(remora, services, &snapshots, &done));
-            ensemble.until_served();
-            let serving = Instant::now();
-            let (writer, written) = writes.join().unwrap();
-            let from = serving.max(written);
-            let equal = converge(reader, ensemble, services, &own, &snapshots, from);
-            touch_all(writer, reader, &peers[0]);
-            let touched = Instant::now();
-            let echo = match &equal {
-                Ok(_) => converge(reader, ensemble, services, &own, &snapshots, touched),
-                Err(_) => Err("not looked at".to_owned()),
-            };
-            drop(stop);
-            (mended, gone, serving, equal, echo)
-        });
+        let course = self.run(plan, session.as_deref(), &calls, &mut marks);
         marks.push(("equal, or given up", self.remora.log().len()));
         let calls = calls.into_inner().unwrap();
         let mut failures = calls.failures;
-        let (used, all) = match equal {
-            Ok((used, all)) => (Some(used), Some(all)),
-            Err(why) => {
-                failures.push(format!("DIVERGED after {EQUAL:?}: {why}"));
-                (None, None)
-            }
-        };
-        let echo = match echo {
-            Ok((_, all)) => Some(all),
-            Err(why) => {
-                failures.push(format!("DEAF: a write after the heal was not seen within {EQUAL:?}: {why}"));
-                None
-            }
-        };
-        let own_after = self.own_node();
-        let own = match &own_after {
+        failures.extend(course.equal.as_ref().err().map(|why| format!("DIVERGED after {EQUAL:?}: {why}")));
+        if let Some(Err(why)) = &course.echo {
+            failures.push(format!("DEAF: a write after the heal was not seen within {EQUAL:?}: {why}"));
+        }
+        let own = match self.own_node() {
             None => "lost",
-            Some(after) if *after == own_before => "kept",
-            Some(_) if gone => "gone, back",
+            Some(after) if after == own_before => "kept",
+            Some(_) if course.own_was_gone => "gone, back",
             Some(_) => "renewed",
         };
-        if own_after.is_none() {
+        if own == "lost" {
             failures.push("the own provider is LOST".to_owned());
         }
-        if gone && plan.lasts + Duration::from_secs(1) < SESSION {
+        if course.own_was_gone && plan.lasts + Duration::from_secs(1) < SESSION {
             failures.push("the own provider was gone within the session".to_owned());
         }
+        let equal = course.equal.ok();
         let mut round = Round {
             plan,
-            serving: serving.duration_since(mended),
-            used,
-            all,
-            echo,
-            own: own.to_owned(),
+            serving: course.serving,
+            used: equal.map(|(used, _)| used),
+            all: equal.map(|(_, all)| all),
+            echo: course.echo.and_then(Result::ok).map(|(_, all)| all),
+            own,
             sessions: self.session().1 - sessions,
             calls: calls.made,
             slowest: calls.slowest,
@@ -347,6 +305,55 @@ impl World {
             round.log = self.log_since(&marks);
         }
         round
+    }
+
+    /// Breaks and mends, with calls and writes all the while, and waits for the end.
+    fn run(
+        &mut self,
+        plan: Plan,
+        session: Option<&str>,
+        calls: &Mutex<Calls>,
+        marks: &mut Vec<(&'static str, usize)>,
+    ) -> Course {
+        let own = self.own_path();
+        let World { remora, reader, writer, services, peers, ensemble, .. } = self;
+        let (remora, peers, services) = (&*remora, &*peers, services.as_slice());
+        let (done, written, log) = (AtomicBool::new(false), AtomicBool::new(false), Log::default());
+        std::thread::scope(|scope| {
+            let (_stop, stop_writing, finished) = (Stop(&done), Stop(&written), &written);
+            for n in 0..3 {
+                let (done, rng) = (&done, plan.rng(n));
+                scope.spawn(move || keep_calling(remora, n == 2, rng, calls, done));
+            }
+            let writes = scope.spawn(move || {
+                keep_writing(writer, peers, plan.rng(9), finished);
+                (writer, Instant::now())
+            });
+            inflict(plan.fault, &mut plan.rng(8), session, ensemble, remora);
+            marks.push(("the fault is there", remora.log().len()));
+            std::thread::sleep(plan.lasts);
+            let readable = matches!(plan.fault, Fault::Cut | Fault::Reset | Fault::Stall | Fault::Sleep);
+            let own_was_gone = readable && reader.get(&own).is_none();
+            drop(stop_writing);
+            marks.push(("mended", remora.log().len()));
+            let mended = Instant::now();
+            mend(plan.fault, ensemble, remora);
+            // what is not there is asked for anew and may wait: it must not hold up the others
+            let (lasting, passing) = services.split_at(services.len() - PASSING);
+            for part in [lasting, passing] {
+                let (log, done) = (&log, &done);
+                scope.spawn(move || keep_looking(remora, part, log, done));
+            }
+            ensemble.until_served();
+            let serving = Instant::now();
+            let (writer, last_write) = writes.join().unwrap();
+            let equal = converge(reader, ensemble, services, &own, &log, serving.max(last_write));
+            let echo = equal.is_ok().then(|| {
+                touch_all(writer, reader, &peers[0]);
+                converge(reader, ensemble, services, &own, &log, Instant::now())
+            });
+            Course { serving: serving - mended, own_was_gone, equal, echo }
+        })
     }
 
     fn log_since(&self, marks: &[(&str, usize)]) -> String {
@@ -477,7 +484,9 @@ fn keep_calling(
         }
         let mut calls = calls.lock().unwrap();
         calls.made += 1;
-        calls.slowest = calls.slowest.max(from.elapsed());
+        if !changing {
+            calls.slowest = calls.slowest.max(from.elapsed());
+        }
         if !fine && calls.failures.len() < 20 {
             let at = from.duration_since(start);
             calls.failures.push(format!("call to {service} at {at:?} of the round: {status} {kind}"));
@@ -533,25 +542,30 @@ fn touch_all(writer: &mut Kazoo, reader: &mut Kazoo, peer: &Peer) {
     writer.many(&services.map(put).collect::<Vec<_>>());
 }
 
-/// What the view held, each time that it was another.
+/// What the view held of a service.
 #[derive(Default)]
-struct Snapshots {
-    views: Vec<(Instant, View)>,
-    /// When the last look began.
-    looked: Option<Instant>,
+struct Seen {
+    /// When it was last asked for.
+    asked: Option<Instant>,
+    /// Each time that it was another.
+    changes: Vec<(Instant, Shown)>,
 }
 
-fn keep_looking(remora: &Remora, services: &[String], snapshots: &Mutex<Snapshots>, done: &AtomicBool) {
+type Log = Mutex<BTreeMap<String, Seen>>;
+
+fn keep_looking(remora: &Remora, services: &[String], log: &Log, done: &AtomicBool) {
     let mut conn = Conn::open(&remora.admin);
     while !done.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let view: View = services.iter().map(|service| (service.clone(), page(&mut conn, service))).collect();
-        let mut snapshots = snapshots.lock().unwrap();
-        snapshots.looked = Some(began);
-        if snapshots.views.last().is_none_or(|(_, last)| *last != view) {
-            snapshots.views.push((Instant::now(), view));
+        for service in services {
+            let asked = Instant::now();
+            let shown = page(&mut conn, service);
+            let mut log = log.lock().unwrap();
+            let seen = log.entry(service.clone()).or_default();
+            seen.asked = Some(asked);
+            if seen.changes.last().is_none_or(|(_, last)| *last != shown) {
+                seen.changes.push((Instant::now(), shown));
+            }
         }
-        drop(snapshots);
         std::thread::sleep(Duration::from_millis(15));
     }
 }
@@ -633,32 +647,25 @@ fn converge(
     ensemble: &Ensemble,
     services: &[String],
     own: &str,
-    snapshots: &Mutex<Snapshots>,
+    log: &Log,
     mut from: Instant,
 ) -> Result<(Duration, Duration), String> {
+    let begun = Instant::now();
     loop {
         let asked = Instant::now();
         let nodes = reader.tree(&["/service", "/api", "/address"]);
         let why = match &nodes {
             None => "ZooKeeper can't be read".to_owned(),
             Some(nodes) if !nodes.contains_key(own) => format!("{own} is missing in ZooKeeper"),
-            Some(nodes) => {
-                let wanted = expected(nodes, services);
-                // a look that began after ZooKeeper was read
-                while snapshots.lock().unwrap().looked.is_none_or(|looked| looked < asked) {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                let snapshots = snapshots.lock().unwrap();
-                match difference(&wanted, &snapshots.views.last().unwrap().1) {
-                    None => return Ok(times(&wanted, &snapshots.views, from)),
-                    Some(difference) => difference,
-                }
-            }
+            Some(nodes) => match compare(&expected(nodes, services), &log.lock().unwrap(), asked) {
+                Ok(since) => return Ok(since.took(from)),
+                Err(difference) => difference,
+            },
         };
         if nodes.is_none() || !ensemble.all_serve() {
             // an election after the nodes ran again: not mended yet
-            from = from.max(Instant::now());
-            assert!(asked.duration_since(from) < Duration::from_secs(60), "the ensemble does not come back");
+            assert!(begun.elapsed() < Duration::from_secs(60), "the ensemble does not come back: {why}");
+            from = Instant::now();
         } else if from.elapsed() > EQUAL {
             return Err(why);
         }
@@ -666,27 +673,39 @@ fn converge(
     }
 }
 
-fn difference(wanted: &View, view: &View) -> Option<String> {
-    let differ = wanted.iter().filter(|(service, shown)| view[*service] != **shown);
-    let lines: Vec<_> = differ
-        .take(3)
-        .map(|(service, shown)| format!("{service}: ZooKeeper {shown:?}, view {:?}", view[service]))
-        .collect();
-    (!lines.is_empty()).then(|| lines.join("\n    "))
+/// When the last service became equal.
+#[derive(Default)]
+struct Since {
+    used: Option<Instant>,
+    all: Option<Instant>,
 }
 
-/// When each service was equal for good, called ones and all.
-fn times(wanted: &View, views: &[(Instant, View)], from: Instant) -> (Duration, Duration) {
-    let mut times = (Duration::ZERO, Duration::ZERO);
+impl Since {
+    fn took(&self, from: Instant) -> (Duration, Duration) {
+        let took = |at: Option<Instant>| at.map_or(Duration::ZERO, |at| at.saturating_duration_since(from));
+        (took(self.used), took(self.all))
+    }
+}
+
+/// Whether all that was looked at after `asked` is as wanted, and since when; or what is not.
+fn compare(wanted: &View, log: &BTreeMap<String, Seen>, asked: Instant) -> Result<Since, String> {
+    let mut since = Since::default();
+    let mut differ = Vec::new();
     for (service, shown) in wanted {
-        let since = views.iter().rev().take_while(|(_, view)| view[service] == *shown).last();
-        let took = since.map_or(Duration::ZERO, |(at, _)| at.saturating_duration_since(from));
-        times.1 = times.1.max(took);
-        if !service.starts_with("quiet") {
-            times.0 = times.0.max(took);
+        let seen = log.get(service).filter(|seen| seen.asked > Some(asked));
+        let last = seen.and_then(|seen| seen.changes.last());
+        match last {
+            Some((at, last)) if last == shown => {
+                since.all = since.all.max(Some(*at));
+                if !service.starts_with("quiet") {
+                    since.used = since.used.max(Some(*at));
+                }
+            }
+            Some((_, last)) => differ.push(format!("{service}: ZooKeeper {shown:?}, view {last:?}")),
+            None => differ.push(format!("{service}: not looked at yet")),
         }
     }
-    times
+    if differ.is_empty() { Ok(since) } else { Err(differ[..differ.len().min(3)].join("\n    ")) }
 }
 
 fn line(round: &Round) -> String {
