@@ -116,6 +116,8 @@ struct Round {
     /// From a write to every service until the view had all of them.
     echo: Option<Duration>,
     own: &'static str,
+    /// How long the own provider was missing although it was there after the mend.
+    own_missing: Duration,
     sessions: u64,
     calls: usize,
     slowest: Duration,
@@ -138,6 +140,7 @@ struct Course {
     serving: Duration,
     /// Shortly before the mend, in faults that leave ZooKeeper itself alone.
     own_was_gone: bool,
+    own_missing: Duration,
     equal: Result<(Duration, Duration), String>,
     echo: Option<Result<(Duration, Duration), String>>,
 }
@@ -197,6 +200,7 @@ struct World {
     remora: Remora,
     reader: Kazoo,
     writer: Kazoo,
+    observer: Kazoo,
     services: Vec<String>,
     peers: Vec<Peer>,
     own: Peer,
@@ -241,8 +245,8 @@ impl World {
         for service in &services {
             page(&mut conn, service);
         }
-        let reader = ensemble.client(3);
-        World { remora, reader, writer, services, peers, own, sessions: Vec::new(), ensemble }
+        let (reader, observer) = (ensemble.client(3), ensemble.client(3));
+        World { remora, reader, writer, observer, services, peers, own, sessions: Vec::new(), ensemble }
     }
 
     fn own_path(&self) -> String {
@@ -295,13 +299,14 @@ impl World {
             all: equal.map(|(_, all)| all),
             echo: course.echo.and_then(Result::ok).map(|(_, all)| all),
             own,
+            own_missing: course.own_missing,
             sessions: self.session().1 - sessions,
             calls: calls.made,
             slowest: calls.slowest,
             failures,
             log: String::new(),
         };
-        if !round.failures.is_empty() || !round.in_time() {
+        if !round.failures.is_empty() || !round.in_time() || !round.own_missing.is_zero() {
             round.log = self.log_since(&marks);
         }
         round
@@ -316,7 +321,7 @@ impl World {
         marks: &mut Vec<(&'static str, usize)>,
     ) -> Course {
         let own = self.own_path();
-        let World { remora, reader, writer, services, peers, ensemble, .. } = self;
+        let World { remora, reader, writer, observer, services, peers, ensemble, .. } = self;
         let (remora, peers, services) = (&*remora, &*peers, services.as_slice());
         let (done, written, log) = (AtomicBool::new(false), AtomicBool::new(false), Log::default());
         std::thread::scope(|scope| {
@@ -344,6 +349,7 @@ impl World {
                 let (log, done) = (&log, &done);
                 scope.spawn(move || keep_looking(remora, part, log, done));
             }
+            let observed = scope.spawn(|| missing_again(observer, &own, &done));
             ensemble.until_served();
             let serving = Instant::now();
             let (writer, last_write) = writes.join().unwrap();
@@ -352,7 +358,9 @@ impl World {
                 touch_all(writer, reader, &peers[0]);
                 converge(reader, ensemble, services, &own, &log, Instant::now())
             });
-            Course { serving: serving - mended, own_was_gone, equal, echo }
+            done.store(true, Ordering::Relaxed);
+            let own_missing = observed.join().unwrap();
+            Course { serving: serving - mended, own_was_gone, own_missing, equal, echo }
         })
     }
 
@@ -529,6 +537,23 @@ fn keep_writing(writer: &mut Kazoo, peers: &[Peer], mut rng: fastrand::Rng, done
             writer.ask(&command);
         }
     }
+}
+
+/// How long the node was missing after it had been seen: a take-over in one step leaves no gap.
+fn missing_again(observer: &mut Kazoo, path: &str, done: &AtomicBool) -> Duration {
+    let (mut missing, mut since, mut seen) = (Duration::ZERO, None, false);
+    while !done.load(Ordering::Relaxed) {
+        match observer.ask(&json!(["get", path]))["error"].as_str() {
+            None => {
+                seen = true;
+                missing += since.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
+            }
+            Some("NoNodeError") if seen => drop(since.get_or_insert_with(Instant::now)),
+            Some(_) => {}
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    missing
 }
 
 /// One write to every service that is there.
@@ -713,7 +738,7 @@ fn line(round: &Round) -> String {
         |time: Option<Duration>| time.map_or("never".to_owned(), |t| format!("{:.2}", t.as_secs_f64()));
     let late = if round.in_time() { "" } else { "  over the limit" };
     format!(
-        "{:>8} {:<12} {:>5.1}s  serving {:>5}  equal {:>5} (all {:>5})  echo {:>5}  own {:<10} sessions +{}  calls {:>4} slowest {:>5} failed {}{late}",
+        "{:>8} {:<12} {:>5.1}s  serving {:>5}  equal {:>5} (all {:>5})  echo {:>5}  own {:<17} sessions +{}  calls {:>4} slowest {:>5} failed {}{late}",
         round.plan.seed,
         format!("{:?}", round.plan.fault),
         round.plan.lasts.as_secs_f64(),
@@ -721,7 +746,10 @@ fn line(round: &Round) -> String {
         time(round.used),
         time(round.all),
         time(round.echo),
-        round.own,
+        match round.own_missing {
+            Duration::ZERO => round.own.to_owned(),
+            gap => format!("{}, gap {:.2}", round.own, gap.as_secs_f64()),
+        },
         round.sessions,
         round.calls,
         time(Some(round.slowest)),
@@ -759,6 +787,14 @@ fn summary(table: &[Round], drift: u64) -> String {
         |says: &str| table.iter().flat_map(|round| &round.failures).filter(|f| f.contains(says)).count();
     let calls: usize = table.iter().map(|round| round.calls).sum();
     let late = table.iter().filter(|round| !round.in_time()).count();
+    let gaps = table.iter().filter(|round| round.own_missing > Duration::ZERO);
+    let (gaps, longest) = gaps.fold((0, Duration::ZERO), |(n, most), r| (n + 1, most.max(r.own_missing)));
+    writeln!(
+        text,
+        "own provider missing for a while after it was there: {gaps} rounds, at most {:.2}s",
+        longest.as_secs_f64()
+    )
+    .unwrap();
     writeln!(
         text,
         "{} rounds: {} diverged, {} deaf, {} own providers lost, {} of {calls} calls failed, drift {drift}, {late} over {USED_EQUAL:?}",
