@@ -113,7 +113,7 @@ struct Round {
     /// From then, or from the last write, until the view was equal: services in use, and all.
     used: Option<Duration>,
     all: Option<Duration>,
-    /// From a write to every service until the view had all of them.
+    /// From a write to every service until the view had all that are called.
     echo: Option<Duration>,
     own: &'static str,
     /// How long the own provider was missing although it was there after the mend.
@@ -297,7 +297,7 @@ impl World {
             serving: course.serving,
             used: equal.map(|(used, _)| used),
             all: equal.map(|(_, all)| all),
-            echo: course.echo.and_then(Result::ok).map(|(_, all)| all),
+            echo: course.echo.and_then(Result::ok).map(|(used, _)| used),
             own,
             own_missing: course.own_missing,
             sessions: self.session().1 - sessions,
