@@ -170,6 +170,21 @@ fn trailers_of_an_answer_pass() {
 }
 
 #[test]
+fn trailers_of_a_request_pass() {
+    let peer = Peer::echo();
+    let remora = sidecar(&peer);
+    let mut conn = remora.conn();
+    let head = "POST /user/getUser HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
+    let body = "10\r\nlong enough here\r\n0\r\nX-Sum: 294\r\n\r\n";
+    conn.send(format!("{head}Trailer: X-Sum\r\n\r\n{body}")).unwrap();
+    assert_eq!(conn.answer().unwrap().json()["body"], "long enough here");
+    assert_eq!(peer.last().trailers, [("x-sum".to_owned(), "294".to_owned())]);
+    // And unannounced, at least the body.
+    conn.send(format!("{head}\r\n{body}")).unwrap();
+    assert_eq!(conn.answer().unwrap().json()["body"], "long enough here");
+}
+
+#[test]
 fn an_http_1_0_caller_gets_a_plain_body_and_a_close() {
     let peer = Peer::http(|_| {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_vec()
