@@ -441,6 +441,42 @@ fn an_answer_before_the_end_of_the_request_reaches_the_caller() {
 }
 
 #[test]
+fn an_early_answer_and_a_reset_cost_no_other_call() {
+    let peer = Peer::raw(|stream, _| {
+        let socket = stream.try_clone().unwrap();
+        let mut conn = Conn::over(stream);
+        while let Ok(Some(head)) = Request::read_head(&mut conn) {
+            if head.method == "POST" {
+                let _ = conn.send(answer(413, &[("X-Early", "1")], b"too much"));
+                // The close is a reset, and throws away what was not read.
+                let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+                return;
+            }
+            let _ = conn.send(answer(200, &[], b"next"));
+        }
+    });
+    let remora = sidecar(&peer);
+    for size in [10, 65_536, 8_000_000] {
+        for _ in 0..10 {
+            let mut conn = remora.conn();
+            conn.send(format!("POST /user/getUser HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"))
+                .unwrap();
+            let mut writer = conn.writer();
+            // Remora may have answered and closed before it has all.
+            let body = std::thread::spawn(move || drop(writer.write_all(&vec![b'x'; size])));
+            let early = conn.answer().unwrap();
+            match early.status {
+                413 => assert_eq!((early.header("x-early"), early.text().as_str()), (Some("1"), "too much")),
+                _ => assert_problem(&early, "cut", 502),
+            }
+            assert_eq!(remora.get("/user/getUser").text(), "next");
+            drop(conn);
+            body.join().unwrap();
+        }
+    }
+}
+
+#[test]
 fn keys_are_consumed_and_what_belongs_to_the_app_passes() {
     let peer = Peer::echo();
     let remora = sidecar(&peer);
