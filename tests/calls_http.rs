@@ -598,6 +598,42 @@ fn many_callers_at_once_get_their_own_answers() {
 }
 
 #[test]
+fn parallel_calls_of_one_php_script_get_their_own_answers() {
+    const CALLS: usize = 32;
+    // Nobody is answered before all have asked.
+    let all = std::sync::Barrier::new(CALLS);
+    let peer = Peer::http(move |request| {
+        all.wait();
+        ok_json(&json!({ "body": request.text(), "target": request.target }))
+    });
+    let provider = Php::json();
+    // So many PHP calls take a while on a busy machine.
+    let patient = "policy: { timeout: 20s }";
+    let entries = service_with("user", patient, &[GET_USER], &[&peer.address])
+        + &service_with("php", patient, &[GET_USER], &[&provider.address]);
+    let remora = Remora::embedded(&entries).start();
+    let calls = |service: &str| -> Vec<Value> {
+        let call = |n| json!({"url": remora.url(&format!("/{service}/getUser?id={n}")), "body": format!("body {n}")});
+        php::run("curl_multi.php", &(0..CALLS).map(call).collect())
+    };
+    let bodies = |service: &str| -> Vec<Value> {
+        let seen = calls(service);
+        assert_eq!(seen.len(), CALLS);
+        let body = |answer: &Value| {
+            assert_eq!(answer["status"], 200, "{answer}");
+            serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
+        };
+        seen.iter().map(body).collect()
+    };
+    for (n, seen) in bodies("user").iter().enumerate() {
+        assert_eq!(*seen, json!({"body": format!("body {n}"), "target": format!("/user/get?id={n}")}));
+    }
+    for (n, seen) in bodies("php").iter().enumerate() {
+        assert_eq!(seen["name"], format!("user {n}"));
+    }
+}
+
+#[test]
 fn interim_answers_of_a_provider_do_not_end_the_call() {
     let peer = Peer::raw(|stream, _| {
         let mut conn = Conn::over(stream);
