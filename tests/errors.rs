@@ -399,6 +399,32 @@ fn the_right_key_opens_its_apis_and_no_others() {
 }
 
 #[test]
+fn a_key_opens_until_it_expires() {
+    let peer = Peer::echo();
+    let key = |expires: &str| format!("{{ sha256: \"{KEY}\", expires: \"{expires}\" }}");
+    let (past, future) = (key("2001-02-03T04:05:06Z"), key("2999-02-03T04:05:06+08:00"));
+    let entries = service_with("user", "access: key", &[("x", JSON)], &[&peer.address])
+        + &format!("/access/user/former: {{ keys: [ {past} ], apis: [\"*\"] }}\n")
+        + &format!("/access/user/present: {{ keys: [ {future} ], apis: [\"*\"] }}\n")
+        + &format!("/access/user/renewed: {{ keys: [ {past}, {future} ], apis: [\"*\"] }}\n");
+    let remora = Remora::embedded(&entries).start();
+    let by_yar = |caller: &str| {
+        let more = json!({"provider": caller, "token": "sesame"});
+        php::yar("msgpack", &remora.url("/user"), "x", json!([]), more)
+    };
+    let answer = remora.call("GET", "/user/x", &[("X-Caller", "former"), ("X-Api-Key", "sesame")], b"");
+    assert_problem(&answer, "unknown-key", 401);
+    assert_thrown(&by_yar("former"), "UnknownKey", 10401);
+    assert_eq!(peer.calls(), 0);
+    for caller in ["present", "renewed"] {
+        let answer = remora.call("GET", "/user/x", &[("X-Caller", caller), ("X-Api-Key", "sesame")], b"");
+        assert_eq!(answer.status, 200, "{caller}: {}", answer.text());
+        let seen = by_yar(caller);
+        assert_eq!(seen["ok"], true, "{caller}: {seen}");
+    }
+}
+
+#[test]
 fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
     let peer = Peer::echo();
     let key = tempfile::NamedTempFile::new().unwrap();
