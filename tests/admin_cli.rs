@@ -186,6 +186,49 @@ fn is_call(line: &str) -> bool {
     line.contains("\"user\"") && line.contains("\"get\"")
 }
 
+fn log_level(remora: &Remora, level: &str) -> support::Answer {
+    http::call(&remora.admin, "POST", "/log-level", &[("Host", &remora.admin)], level.as_bytes())
+}
+
+#[test]
+fn the_log_level_can_be_changed_while_it_runs() {
+    let peer = Peer::echo();
+    let remora =
+        Remora::embedded(&service("user", &[("*", "{ path: /, encoding: json }")], &[&peer.address])).start();
+    // One connection writes its lines in order, so the last one tells that those before are there.
+    let mut conn = remora.conn();
+    let mut call = |target: &str, status: u16| {
+        assert_eq!(conn.request("GET", target, &[], b"").unwrap().status, status, "{target}");
+    };
+    let logged = |name: &str| remora.log().contains(&format!("\"{name}\""));
+    let soon = |name: &str| eventually(name, Duration::from_secs(5), || logged(name));
+    call("/user/first", 200);
+    soon("first");
+    assert_eq!(log_level(&remora, "warn").status, 200);
+    call("/user/second", 200);
+    call("/third/x", 404);
+    soon("third");
+    assert!(!logged("second"), "{}", remora.log());
+    assert_eq!(log_level(&remora, "call=info,remora=warn").status, 200);
+    call("/user/fourth", 200);
+    soon("fourth");
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused_and_changes_nothing() {
+    let peer = Peer::echo();
+    let remora = sidecar(&peer);
+    for rubbish in ["=", "call=loud", "call=warn,remora=loud"] {
+        let answer = log_level(&remora, rubbish);
+        assert_eq!(answer.status, 400, "{rubbish}: {}", answer.text());
+        assert!(answer.text().contains("call=warn,remora=debug"), "no way out: {}", answer.text());
+    }
+    assert_eq!(remora.get("/user/get").status, 200);
+    eventually("calls are still logged", Duration::from_secs(5), || {
+        remora.log().lines().filter(|l| is_call(l)).count() == 2
+    });
+}
+
 #[test]
 fn sigterm_sigint_and_sighup_end_with_0() {
     let peer = Peer::echo();
