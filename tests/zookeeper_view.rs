@@ -348,6 +348,29 @@ fn without_zookeeper_at_the_start_calls_say_so_and_work_once_it_is_there() {
 }
 
 #[test]
+fn a_missing_chroot_is_shown_and_no_obstacle_once_it_is_there() {
+    for layout in [&FLAT, &TREE] {
+        let zk = ZooKeeper::start();
+        let mut client = zk.client();
+        let a = Peer::named("a");
+        let remora = Remora::zookeeper_below(&zk, "/prod").layout(layout.name, layout.root).start();
+        eventually("the problem is shown with its way out", SOON, || {
+            let page = remora.page("/registry");
+            let problem = page["problems"][0].as_str().unwrap_or_default();
+            problem.starts_with("/prod") && problem.contains("create it, or mend the chroot")
+        });
+        let answer = remora.get(layout.target);
+        assert_problem(&answer, "no-service", 404);
+        assert!(answer.text().contains("\\\"user\\\""), "{}", answer.text());
+        // The same paths, below the chroot.
+        let mut below = Kazoo::connect(&format!("{}/prod", zk.connect));
+        client.create("/prod", "");
+        layout.fill(&mut below, &[&a]);
+        eventually("calls work without a restart", LATER, || who(&remora, layout) == "a");
+    }
+}
+
+#[test]
 fn no_call_fails_while_providers_come_and_go_under_load() {
     for layout in [&FLAT, &TREE] {
         let zk = ZooKeeper::start();

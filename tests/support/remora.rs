@@ -204,6 +204,11 @@ impl Remora {
         Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 6s }}"))
     }
 
+    /// With a chroot, `/…`.
+    pub fn zookeeper_below(zk: &ZooKeeper, chroot: &str) -> Setup {
+        Remora::zookeeper_with(&format!("{}{chroot}", zk.connect), "")
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
