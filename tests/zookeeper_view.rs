@@ -371,6 +371,30 @@ fn a_missing_chroot_is_shown_and_no_obstacle_once_it_is_there() {
 }
 
 #[test]
+fn calls_go_on_while_zookeeper_hangs_and_changes_after_it_are_noticed() {
+    for layout in [&FLAT, &TREE] {
+        let zk = ZooKeeper::start();
+        let mut client = zk.client();
+        let (a, b) = (Peer::named("a"), Peer::named("b"));
+        layout.fill(&mut client, &[&a]);
+        let remora = layout.sidecar(&zk);
+        assert_eq!(who(&remora, layout), "a");
+        zk.signal("STOP");
+        eventually("the registry is given up", LATER, || {
+            assert_eq!(who(&remora, layout), "a");
+            remora.page("/registry")["connected"] == false
+        });
+        assert_eq!(everyone(&remora, layout), names(&["a"]));
+        assert_eq!(remora.admin("GET", "/readyz").status, 200);
+        zk.signal("CONT");
+        layout.add(&mut client, &b);
+        eventually("a change after it", LATER, || everyone(&remora, layout) == names(&["a", "b"]));
+        client.rm(&layout.provider(&a));
+        eventually("a second change after it", SOON, || everyone(&remora, layout) == names(&["b"]));
+    }
+}
+
+#[test]
 fn no_call_fails_while_providers_come_and_go_under_load() {
     for layout in [&FLAT, &TREE] {
         let zk = ZooKeeper::start();

@@ -90,7 +90,7 @@ impl ZooKeeper {
         self.signal("CONT");
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         if let Some(child) = &self.child {
             super::remora::signal(name, &child.id().to_string());
         }
