@@ -371,6 +371,31 @@ fn a_missing_chroot_is_shown_and_no_obstacle_once_it_is_there() {
 }
 
 #[test]
+fn a_node_that_its_acl_hides_is_skipped_and_shown() {
+    for layout in ALL {
+        let zk = ZooKeeper::start();
+        let mut client = zk.client();
+        let (hidden, open) = (Peer::named("hidden"), Peer::named("open"));
+        layout.fill(&mut client, &[&hidden, &open]);
+        let path = layout.provider(&hidden);
+        client.readable(&path, false);
+        let remora = layout.sidecar(&zk);
+        assert_eq!(everyone(&remora, layout), names(&["open"]));
+        assert_eq!(remora.page("/services")["services"]["user"]["skipped"], 1);
+        let page = remora.page("/services/user");
+        assert_eq!(page["skipped"][0]["path"], path.as_str(), "{page}");
+        let reason = page["skipped"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("ACL"), "{reason}");
+        assert!(remora.admin("GET", "/services/user").text().contains(&path));
+        // A new ACL is no event; a write is.
+        client.readable(&path, true);
+        client.set(&path, "{}");
+        eventually("the node is used", SOON, || everyone(&remora, layout) == names(&["hidden", "open"]));
+        assert_eq!(remora.page("/services")["services"]["user"]["skipped"], 0);
+    }
+}
+
+#[test]
 fn calls_go_on_while_zookeeper_hangs_and_changes_after_it_are_noticed() {
     for layout in [&FLAT, &TREE] {
         let zk = ZooKeeper::start();

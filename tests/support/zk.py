@@ -8,6 +8,9 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
+from kazoo.security import OPEN_ACL_UNSAFE, make_acl
+
+UNREADABLE = make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)
 
 
 def node(stat):
@@ -69,6 +72,10 @@ def main():
                 commands[name](*args)
         return {}
 
+    def readable(path, yes):
+        client.retry(client.set_acls, path, OPEN_ACL_UNSAFE if yes else [UNREADABLE])
+        return {}
+
     commands = {
         "tree": lambda paths: {"nodes": client.retry(read_tree, paths)},
         "many": many,
@@ -76,6 +83,7 @@ def main():
         "ephemeral": lambda path, data: create(path, data, True),
         "set": lambda path, data: node(client.retry(client.set, path, data.encode())),
         "put": put,
+        "readable": readable,
         "rm": rm,
         "get": get,
         "ls": lambda path: {"names": sorted(client.retry(client.get_children, path))},
