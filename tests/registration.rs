@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::http::request;
 use support::peer::{answer, ok_json};
 use support::remora::Setup;
@@ -266,6 +266,41 @@ fn a_stale_node_of_a_killed_process_is_taken_over_at_once() {
     let new = eventually_some("a new owner", SOON, || client.owner(&path).filter(|owner| *owner != old));
     eventually("the old session expires", LATER, || !zk.knows_session(&old));
     assert_eq!(client.owner(&path), Some(new), "lost with the old session");
+}
+
+#[test]
+fn a_node_that_a_living_session_took_stays_its_until_it_ends() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let remora = app.beside(&zk).start();
+    there(&mut client, &path);
+    let mut other = zk.client();
+    other.take(&path, "{}");
+    let session = other.session();
+    let noted = |page: &Value| {
+        let own = &page["own"][0];
+        own["path"] == path.as_str()
+            && own["registered"] == false
+            && own["note"].as_str().is_some_and(|note| note.contains("another process registered"))
+    };
+    eventually("the note is shown", SOON, || noted(&remora.page("/registry")));
+    // Every write wakes remora; it looks, and leaves the node alone.
+    for n in 0..5 {
+        let before = remora.page("/registry")["operations"].as_u64();
+        other.set(&path, &format!("{{\"weight\":{n}}}"));
+        eventually("remora looks again", SOON, || remora.page("/registry")["operations"].as_u64() > before);
+        assert_eq!(client.owner(&path).as_ref(), Some(&session));
+    }
+    assert!(noted(&remora.page("/registry")), "{}", remora.page("/registry"));
+    drop(other);
+    eventually("remora's node is back", SOON, || client.owner(&path).is_some_and(|owner| owner != session));
+    assert_eq!(client.data(&path).unwrap()["weight"], 50);
+    eventually("the note is gone", SOON, || {
+        let page = remora.page("/registry");
+        page["own"][0]["registered"] == true && page["own"][0]["note"].is_null()
+    });
 }
 
 #[test]

@@ -72,6 +72,16 @@ def main():
                 commands[name](*args)
         return {}
 
+    def take(path, data):
+        """In one step: nobody sees the path without a node."""
+        steps = client.transaction()
+        steps.delete(path)
+        steps.create(path, data.encode(), ephemeral=True)
+        for outcome in steps.commit():
+            if isinstance(outcome, Exception):
+                raise outcome
+        return {}
+
     def readable(path, yes):
         client.retry(client.set_acls, path, OPEN_ACL_UNSAFE if yes else [UNREADABLE])
         return {}
@@ -83,6 +93,7 @@ def main():
         "ephemeral": lambda path, data: create(path, data, True),
         "set": lambda path, data: node(client.retry(client.set, path, data.encode())),
         "put": put,
+        "take": take,
         "readable": readable,
         "rm": rm,
         "get": get,

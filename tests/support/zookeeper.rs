@@ -216,6 +216,11 @@ impl Kazoo {
         self.must(&json!(["ephemeral", path, data]));
     }
 
+    /// Deletes what stands there and makes it as an ephemeral node of this session, in one step.
+    pub fn take(&mut self, path: &str, data: &str) {
+        self.must(&json!(["take", path, data]));
+    }
+
     /// Sets the node's ACL: all for everyone, or all but to read it.
     pub fn readable(&mut self, path: &str, yes: bool) {
         self.must(&json!(["readable", path, yes]));
