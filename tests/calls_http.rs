@@ -175,13 +175,29 @@ fn trailers_of_a_request_pass() {
     let remora = sidecar(&peer);
     let mut conn = remora.conn();
     let head = "POST /user/getUser HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
-    let body = "10\r\nlong enough here\r\n0\r\nX-Sum: 294\r\n\r\n";
-    conn.send(format!("{head}Trailer: X-Sum\r\n\r\n{body}")).unwrap();
-    assert_eq!(conn.answer().unwrap().json()["body"], "long enough here");
-    assert_eq!(peer.last().trailers, [("x-sum".to_owned(), "294".to_owned())]);
-    // And unannounced, at least the body.
-    conn.send(format!("{head}\r\n{body}")).unwrap();
-    assert_eq!(conn.answer().unwrap().json()["body"], "long enough here");
+    for body in ["longer than a look at it", "short", ""] {
+        let chunk = if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
+        let chunks = chunk + "0\r\nX-Sum: 294\r\n\r\n";
+        conn.send(format!("{head}Trailer: X-Sum\r\n\r\n{chunks}")).unwrap();
+        assert_eq!(conn.answer().unwrap().json()["body"], body);
+        assert_eq!(peer.last().trailers, [("x-sum".to_owned(), "294".to_owned())], "{body:?}");
+        // And unannounced, at least the body.
+        conn.send(format!("{head}\r\n{chunks}")).unwrap();
+        assert_eq!(conn.answer().unwrap().json()["body"], body);
+    }
+}
+
+#[test]
+fn a_chunked_body_passes_whatever_the_method() {
+    let peer = Peer::echo();
+    let get = ("search", "{ path: /search, method: GET, encoding: json }");
+    let remora = Remora::embedded(&service("user", &[GET_USER, get], &[&peer.address])).start();
+    for (method, api) in [("GET", "getUser"), ("DELETE", "getUser"), ("PUT", "getUser"), ("POST", "search")] {
+        let mut conn = remora.conn();
+        let head = format!("{method} /user/{api} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        conn.send(head + "4\r\nbody\r\n0\r\n\r\n").unwrap();
+        assert_eq!(conn.answer().unwrap().json()["body"], "body", "{method} {api}");
+    }
 }
 
 #[test]

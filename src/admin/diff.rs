@@ -175,14 +175,15 @@ fn apis(service: &Service) -> BTreeMap<String, Api> {
     service.apis.iter().map(|(name, api)| (name.to_string(), bare(api))).collect()
 }
 
-/// Providers of the service by address, those of an API by `api/address`.
+/// Providers of the service by address, those of an API by `api/address`; not those that are
+/// held although the registry lost them.
 fn providers(service: &Service) -> BTreeMap<String, &Provider> {
     let shared = service.providers.iter().map(|provider| (provider.address.to_string(), provider));
     let own = service.apis.iter().flat_map(|(name, api)| {
         let own = api.providers.iter().flatten();
         own.map(move |provider| (format!("{name}/{}", provider.address), provider))
     });
-    shared.chain(own).collect()
+    shared.chain(own).filter(|(_, provider)| !provider.held).collect()
 }
 
 fn skipped<'a>(service: &'a Service, root: &str) -> BTreeMap<String, &'a str> {

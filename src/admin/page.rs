@@ -56,12 +56,16 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
             "idc": provider.idc,
             "tags": provider.tags,
             "ephemeral": provider.ephemeral,
-            "held": provider.held.then_some(true),
             "in_flight": peer.map_or(0, |peer| peer.load()),
             "answered": answered,
             "failed": failed,
         })
     };
+    // what the registry has, and beside it what it lost with many others
+    let list = |all: &[Provider], held: bool| {
+        all.iter().filter(|provider| provider.held == held).map(provider).collect::<Vec<_>>()
+    };
+    let held = |all: &[Provider]| Some(list(all, true)).filter(|held| !held.is_empty());
     let api = |route: &std::sync::Arc<Route>| {
         let api = &route.api;
         let shown = json!({
@@ -75,7 +79,8 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
             "schema": api.schema,
             "policy": route.policy.to_value(),
             "not_in_force": api.policy.not_in_force().collect::<Vec<_>>(),
-            "providers": api.providers.as_ref().map(|own| own.iter().map(provider).collect::<Vec<_>>()),
+            "providers": api.providers.as_ref().map(|own| list(own, false)),
+            "held": api.providers.as_ref().and_then(|own| held(own)),
         });
         (route.name.to_string(), shown)
     };
@@ -93,7 +98,8 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
         "policy": entry.policy.to_value(),
         "not_in_force": service.policy.not_in_force().collect::<Vec<_>>(),
-        "providers": service.providers.iter().map(provider).collect::<Vec<_>>(),
+        "providers": list(&service.providers, false),
+        "held": held(&service.providers),
         "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),
         "callers": service.callers,
         "skipped": service.skipped.iter().map(skipped).collect::<Vec<_>>(),

@@ -94,6 +94,10 @@ fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), Cal
     };
     let Some(message) = message else {
         let uri = uri(plan, &target.rest, query)?;
+        if hyper::body::Body::size_hint(&payload).exact().is_none() {
+            // by itself the HTTP library sends none with a GET
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(payload);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
         return Ok((request, Sent::AsItCame));

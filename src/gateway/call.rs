@@ -1,11 +1,9 @@
 //! A call as the doors hand it in, and as it is once it was read.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
@@ -184,16 +182,23 @@ impl Read {
     }
 }
 
-/// Reads frames until they show whether the body is Yar; what was read so far stays in `peeked`.
-pub async fn peek(body: &mut Incoming, peeked: &mut VecDeque<Bytes>) -> Result<bool, hyper::Error> {
+/// Reads frames until they show whether the body is Yar; what was read so far stays in it.
+pub async fn peek(body: &mut Inbound) -> Result<bool, hyper::Error> {
     use hyper::body::Body as _;
     let mut seen = Vec::new();
     while seen.len() < 10 && yar::may_become_yar(&seen) {
-        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
+        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body.rest).poll_frame(cx)).await;
         let Some(frame) = next.transpose()? else { break };
-        let Ok(data) = frame.into_data() else { break };
-        seen.extend_from_slice(data.get(..10).unwrap_or(&data));
-        peeked.push_back(data);
+        match frame.into_data() {
+            Ok(data) => {
+                seen.extend_from_slice(data.get(..10).unwrap_or(&data));
+                body.peeked.push_back(data);
+            }
+            Err(frame) => {
+                body.trailers = frame.into_trailers().ok();
+                break;
+            }
+        }
     }
     Ok(yar::is_yar(&seen))
 }

@@ -110,19 +110,21 @@ async fn call(
     if request.method() == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
-    let (head, mut rest) = request.into_parts();
+    let (head, rest) = request.into_parts();
     let target = target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host));
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
-    let (mut peeked, mut is_yar) = (VecDeque::new(), false);
-    if head.method == Method::POST && !waits && !rest.is_end_stream() {
-        let looked = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut rest, &mut peeked)).await;
+    let unread = signs.unread.clone();
+    let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread };
+    let mut is_yar = false;
+    if head.method == Method::POST && !waits && !body.rest.is_end_stream() {
+        let looked = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut body)).await;
         // a body that begins late is nothing to refuse: Yar clients send theirs at once
         is_yar = looked
             .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
-    Ok(Call { target, head, body: Inbound { peeked, rest, unread: signs.unread.clone() }, is_yar, started })
+    Ok(Call { target, head, body, is_yar, started })
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -63,6 +64,8 @@ impl std::error::Error for Broken {}
 pub struct Inbound {
     /// Frames that were read to tell Yar from HTTP.
     pub peeked: VecDeque<Bytes>,
+    /// What came behind them, where that was the end.
+    pub trailers: Option<HeaderMap>,
     /// The rest.
     pub rest: Incoming,
     /// Until all of it was read.
@@ -263,7 +266,7 @@ impl Body for Payload {
 
 impl Inbound {
     fn is_over(&self) -> bool {
-        self.peeked.is_empty() && self.rest.is_end_stream()
+        self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
 }
 
@@ -276,6 +279,9 @@ impl RequestStream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = match self.from.peeked.pop_front() {
             Some(data) => Frame::data(data),
+            None if self.from.trailers.is_some() => {
+                Frame::trailers(self.from.trailers.take().unwrap_or_default())
+            }
             None => match ready!(Pin::new(&mut self.from.rest).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {

@@ -51,7 +51,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
 
 fn list(draft: &mut Draft<'_>, known: &mut BTreeMap<Address, Known>, node: &Node) {
     let Some(items) = draft.fields(node).and_then(|f| draft.keep(&node.path, addresses(&f))) else {
-        return keep_list(draft, known);
+        return keep_list(draft, known, node.data.is_err());
     };
     for (index, item) in items.iter().enumerate() {
         let at = format!("{}#addresses[{index}]", node.path);
@@ -70,10 +70,12 @@ fn addresses(fields: &Fields) -> Result<Vec<Value>, String> {
 }
 
 /// One slip in a list must not take all its providers: those of the last good one stay.
-fn keep_list(draft: &Draft<'_>, known: &mut BTreeMap<Address, Known>) {
+/// `hidden`: the registry shows neither the list nor the nodes below it, so all stay.
+fn keep_list(draft: &Draft<'_>, known: &mut BTreeMap<Address, Known>, hidden: bool) {
     let last = draft.previous.iter().flat_map(|previous| &previous.providers);
-    for provider in last.filter(|provider| provider.listed) {
+    for provider in last.filter(|provider| provider.listed || hidden) {
         let entry = known.entry(provider.address.clone()).or_default();
+        entry.ephemeral |= hidden && provider.ephemeral;
         entry.listed = Some(ProviderFields {
             weight: Some(provider.weight),
             idc: provider.idc.clone(),

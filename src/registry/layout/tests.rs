@@ -103,6 +103,11 @@ fn a_slip_in_the_list_keeps_the_addresses_it_had() {
     let after = Layout::Flat.parse(&user(), &nodes(&slip), before.as_ref()).unwrap();
     assert_eq!(after.providers, before.unwrap().providers);
     assert_eq!(after.skipped[0].path, "/address/user");
+    let mut hidden = nodes(&FLAT);
+    hidden.retain(|node| !node.path.starts_with("/address/user/"));
+    hidden[1].data = Err("its ACL hides it".into());
+    let unseen = Layout::Flat.parse(&user(), &hidden, Some(&after)).unwrap();
+    assert_eq!(unseen.providers.len(), after.providers.len());
     let again = Layout::Flat.parse(&user(), &nodes(&slip), Some(&after)).unwrap();
     assert_eq!(again.providers, after.providers);
 }
