@@ -112,7 +112,12 @@ impl Admin {
         match (path, get, pages) {
             ("/drain", false, Pages::All) if request.method() == Method::POST => self.drain(),
             ("/log-level", false, Pages::All) if request.method() == Method::POST => log_level(request).await,
-            ("/drain" | "/log-level", _, Pages::All) => not_allowed("POST"),
+            ("/registry/trust", false, Pages::All) if request.method() == Method::POST => {
+                tracing::warn!("the registry is believed from now on, as asked at the admin port");
+                self.source.trust();
+                text(StatusCode::OK, "the registry that is reached is believed from now on\n")
+            }
+            ("/drain" | "/log-level" | "/registry/trust", _, Pages::All) => not_allowed("POST"),
             (known, false, _) if PATHS.contains(&known) => not_allowed("GET"),
             ("/livez", ..) => text(StatusCode::OK, "alive\n"),
             ("/readyz", ..) => self.readiness(),

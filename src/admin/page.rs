@@ -21,6 +21,7 @@ pages (add ?format=json for programs):
   /registry            how it stands with the registry
   /config              the configuration as resolved
   POST /log-level      the body is the level: info, debug, call=warn,remora=debug
+  POST /registry/trust a ZooKeeper that lost its data, or is another one, is right
   POST /drain          own providers leave the registry, readiness ends
 ";
 

@@ -9,6 +9,7 @@ use zookeeper_client::{
 
 use super::super::{Trouble, lock};
 use super::ZooKeeper;
+use super::session::Refusal;
 use crate::config::{self, Problem, Problems};
 use crate::tls;
 
@@ -94,9 +95,10 @@ impl Security {
 }
 
 impl ZooKeeper {
-    /// Connects with what the files hold now; fails with what to do.
-    pub(super) async fn connect(&self, mut connector: Connector) -> Result<Client, String> {
-        let passwords = self.security.passwords().map_err(|problem| problem.to_string())?;
+    /// Connects to `server` (`host:port/chroot`) with what the files hold now; fails with what to do.
+    pub(super) async fn connect(&self, mut connector: Connector, server: &str) -> Result<Client, Refusal> {
+        let told = |problem: Problem| Refusal::Unreached(problem.to_string());
+        let passwords = self.security.passwords().map_err(told)?;
         for password in &passwords {
             connector = connector.with_auth("digest", &self.security.credentials(password));
         }
@@ -105,27 +107,30 @@ impl ZooKeeper {
             self.status.problem("acl", None);
         }
         let tls = match &self.security.config.tls {
-            Some(files) => Some(client_of(files, &self.connect).map_err(|problem| problem.to_string())?),
+            Some(files) => Some(client_of(files, server).map_err(told)?),
             None => None,
         };
         let connected = async {
             match &tls {
-                Some(tls) => connector.with_tls(options(tls)?).secure_connect(&self.connect).await,
-                None => connector.connect(&self.connect).await,
+                Some(tls) => connector.with_tls(options(tls)?).secure_connect(server).await,
+                None => connector.connect(server).await,
             }
         };
         let reason = match tokio::time::timeout(self.session_timeout, connected).await {
             Ok(Ok(client)) => return Ok(client),
-            Ok(Err(Error::AuthFailed)) => return Err(self.security.refused_at_the_door()),
+            Ok(Err(Error::SessionExpired)) => return Err(Refusal::Expired),
+            Ok(Err(Error::AuthFailed)) => {
+                return Err(Refusal::Credentials(self.security.refused_at_the_door()));
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "timeout".to_owned(),
         };
         // the library keeps to itself why a server was not to its liking
         let handshake = match &tls {
-            Some(tls) => first_refusal(tls, &self.connect).await,
+            Some(tls) => first_refusal(tls, server).await,
             None => None,
         };
-        Err(handshake.unwrap_or_else(|| self.unreached(&reason)))
+        Err(Refusal::Unreached(handshake.unwrap_or_else(|| self.unreached(&reason))))
     }
 
     /// The answer to a write; where an ACL forbids it, says so until it is done.

@@ -1,0 +1,298 @@
+//! Sessions: one connection after the other, in the same session as long as the ensemble keeps it.
+//!
+//! The library's own reconnects lose persistent watches, have a back-off without a cap, and close
+//! the session if their client is dropped meanwhile. So a client lives as long as its one
+//! connection: when that breaks, the client is ended without a word, and a new one takes the
+//! session over.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
+
+use super::super::{Link, Trouble, lock};
+use super::ZooKeeper;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Longest pause between two attempts to connect, at first.
+const MAX_PAUSE: Duration = Duration::from_millis(1500);
+/// The same where nobody answered for a minute.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(60);
+/// Pause after the ensemble refused our credentials.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A connection that held for so long was a good one.
+const GOOD: Duration = Duration::from_secs(5);
+/// How often a quiet connection is proved to answer,
+const WATCHDOG: Duration = Duration::from_secs(30);
+/// and how often while something is missing that may be made.
+const IMPATIENT: Duration = Duration::from_secs(2);
+/// How long the end of a session is waited for.
+const CLOSE: Duration = Duration::from_millis(500);
+/// Sessions remembered as our own.
+const FORMER_SESSIONS: usize = 64;
+
+/// A client, and what its tasks run on.
+pub(super) struct Connection {
+    client: Client,
+    home: Home,
+}
+
+/// Dropped, it ends all that runs on it at once: the server hears no more than a closed socket.
+struct Home(Option<Runtime>);
+
+/// Why there is no connection.
+pub(super) enum Refusal {
+    /// The session is over.
+    Expired,
+    /// Our credentials are not taken.
+    Credentials(String),
+    /// Nobody answers, or not as wanted.
+    Unreached(String),
+}
+
+/// Why a connection is no longer used.
+enum Ended {
+    Stopped,
+    Lost(&'static str),
+}
+
+impl Home {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_stack_size(512 << 10).thread_name("zookeeper").enable_all();
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl ZooKeeper {
+    /// Keeps a session until `stop` turns true, then closes it.
+    pub(in crate::registry) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
+        let (mut session, mut failures) = (None, 0);
+        loop {
+            let opened = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                opened = self.open(session.clone()) => opened,
+            };
+            let mut pause = None;
+            match opened {
+                Ok(connection) => {
+                    let since = Instant::now();
+                    session = Some(connection.client.session().clone());
+                    match self.serve(connection, &mut stop).await {
+                        Ended::Stopped => return,
+                        Ended::Lost(reason) => tracing::warn!(reason, "registry connection lost"),
+                    }
+                    failures = if since.elapsed() >= GOOD { 0 } else { failures + 1 };
+                }
+                Err(Refusal::Expired) => {
+                    tracing::warn!("registry session expired");
+                    session = None;
+                    continue;
+                }
+                Err(Refusal::Credentials(problem)) => {
+                    self.no_session(problem);
+                    pause = Some(REFUSED_PAUSE);
+                }
+                Err(Refusal::Unreached(problem)) => {
+                    self.no_session(problem);
+                    failures += 1;
+                }
+            }
+            let pause = pause.unwrap_or_else(|| self.pause(failures));
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Tries every server once, in any order; in the former session where there is one.
+    async fn open(&self, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
+        let mut servers: Vec<_> = self.servers().collect();
+        fastrand::shuffle(&mut servers);
+        let mut last = Refusal::Unreached("registry.zookeeper.connect: it names no server".into());
+        for server in servers {
+            match self.open_at(server, session.clone()).await {
+                Err(Refusal::Unreached(problem)) => last = Refusal::Unreached(problem),
+                decided => return decided,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(&self, server: &str, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
+        let home = Home::new().map_err(|e| Refusal::Unreached(format!("no thread for ZooKeeper: {e}")))?;
+        let mut connector =
+            Client::connector().with_session_timeout(self.session_timeout).with_fail_eagerly();
+        if let Some(session) = session {
+            connector = connector.with_session(session);
+        }
+        let at = format!("{server}{}", self.chroot());
+        let client = on(&home, self.connect(connector, &at)).await?;
+        // this server may lag behind the one before
+        let synced = self.answered(client.sync("/")).await;
+        synced.map_err(|trouble| Refusal::Unreached(self.unreached(&trouble.to_string())))?;
+        Ok(Connection { client, home })
+    }
+
+    pub(super) fn unreached(&self, reason: &str) -> String {
+        let servers = self.connect.split('/').next().unwrap_or_default();
+        self.security.silent(servers, reason)
+    }
+
+    fn no_session(&self, problem: String) {
+        if self.status.problem("connect", Some(problem.clone())) {
+            tracing::warn!(%problem, "registry unreachable");
+        }
+    }
+
+    /// Full jitter up to 0.1 s, doubling with every failure to a cap.
+    fn pause(&self, failures: u32) -> Duration {
+        let away = lock(&self.lost).as_ref().map(|(since, _)| since.elapsed());
+        let cap = if away.is_some_and(|away| away > LONG) { LONG_PAUSE } else { MAX_PAUSE };
+        Duration::from_millis(100 << failures.min(8)).min(cap).mul_f64(fastrand::f64())
+    }
+
+    /// Serves with this connection until it ends.
+    async fn serve(&self, connection: Connection, stop: &mut watch::Receiver<bool>) -> Ended {
+        let Connection { client, home } = connection;
+        let mut states = client.state_watcher();
+        let ended = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
+            reason = lost(&mut states) => Ended::Lost(reason),
+            reason = self.work(&client, &home) => Ended::Lost(reason),
+        };
+        self.detach();
+        drop(client);
+        if matches!(ended, Ended::Stopped) {
+            // the session ends once the server was told: then ephemeral nodes are gone
+            let _ = tokio::time::timeout(CLOSE, closed(states)).await;
+        }
+        drop(home);
+        ended
+    }
+
+    /// Serves, once this is the ensemble we know, for as long as the connection answers.
+    async fn work(&self, client: &Client, home: &Home) -> &'static str {
+        self.trusted(client).await;
+        self.attach(client, home);
+        loop {
+            let checked = async {
+                self.check_root(client).await?;
+                self.mark_cluster(client).await
+            };
+            let pause = match checked.await {
+                Ok(true) => WATCHDOG,
+                Ok(false) => IMPATIENT,
+                Err(_) => return "it no longer answers",
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn attach(&self, client: &Client, home: &Home) {
+        let session = client.session_id();
+        self.remember(session.0);
+        let away = lock(&self.lost).take().map(|(since, former)| (since.elapsed(), former));
+        let is_new = away.is_none_or(|(_, former)| former != session.0);
+        let storm = away.is_some_and(|(away, _)| is_new || away > client.session_timeout() / 2);
+        tracing::info!(%session, is_new, "registry reached");
+        *lock(&self.client) = home.handle().map(|handle| (client.clone(), handle.clone()));
+        self.status.problem("connect", None);
+        self.status.reached(Instant::now());
+        self.link.send_modify(|link| {
+            if link.epoch > 0 {
+                self.status.reconnects.fetch_add(1, Relaxed);
+            }
+            *link = Link { epoch: link.epoch + 1, up: true, storm };
+        });
+    }
+
+    fn detach(&self) {
+        if let Some((client, _)) = lock(&self.client).take() {
+            *lock(&self.lost) = Some((Instant::now(), client.session_id().0));
+        }
+        self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
+    }
+
+    /// Proves that the connection answers; notes when the tree we look at isn't there at all.
+    async fn check_root(&self, client: &Client) -> Result<(), Trouble> {
+        let root = if self.root.is_empty() { "/" } else { &self.root };
+        let there = self.answered(client.check_stat(root)).await?.is_some();
+        let path = format!("{}{}", self.chroot(), self.root);
+        let problem = (!there).then(|| {
+            format!("{path} does not exist in ZooKeeper: every service reads as absent; create it, or mend the chroot of registry.zookeeper.connect or registry.root")
+        });
+        if self.status.problem("root", problem.clone())
+            && let Some(problem) = problem
+        {
+            tracing::warn!(%problem, "registry is empty");
+        }
+        Ok(())
+    }
+
+    fn remember(&self, session: i64) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.back() != Some(&session) {
+            self.status.sessions.fetch_add(1, Relaxed);
+            sessions.push_back(session);
+        }
+        if sessions.len() > FORMER_SESSIONS {
+            sessions.pop_front();
+        }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &str> {
+        self.connect.split('/').next().unwrap_or_default().split(',')
+    }
+
+    pub(super) fn chroot(&self) -> &str {
+        let chroot = self.connect.find('/').and_then(|at| self.connect.get(at..));
+        chroot.unwrap_or_default().trim_end_matches('/')
+    }
+}
+
+/// Polls `future` so that what it starts runs on `home`.
+async fn on<F: Future>(home: &Home, future: F) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        let _entered = home.handle().map(Handle::enter);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Waits until the connection is gone.
+async fn lost(states: &mut StateWatcher) -> &'static str {
+    let mut state = states.peek_state();
+    loop {
+        match state {
+            SessionState::SyncConnected => state = states.changed().await,
+            SessionState::ConnectedReadOnly => return "its server has no quorum",
+            SessionState::Disconnected => return "it broke",
+            SessionState::Expired => return "its session is over, or was taken over",
+            SessionState::AuthFailed => return "its credentials are no longer taken",
+            SessionState::Closed => return "it was closed",
+        }
+    }
+}
+
+async fn closed(mut states: StateWatcher) {
+    while !states.changed().await.is_terminated() {}
+}
