@@ -77,6 +77,8 @@ pub struct Registry {
     pub source: Source,
     /// How its nodes are laid out.
     pub layout: Layout,
+    /// Where the last view known to be true is kept on disk.
+    pub snapshot: Option<PathBuf>,
     /// Everything is below this path; no slash at the end, empty for `/`.
     pub root: String,
 }

@@ -47,12 +47,17 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
     let layout = registry.layout.unwrap_or(LAYOUT);
     let root = text(registry.root).unwrap_or_else(|| ROOT.into());
     let admin = text(file.admin).unwrap_or_else(|| ADMIN.into());
-    if registry.snapshot.is_some() {
-        notes.push("registry.snapshot is not in force in this version: no view is kept on disk".into());
+    let source = source(registry.zookeeper, registry.embedded, problems);
+    if registry.snapshot.is_some() && matches!(source, Source::Embedded { .. }) {
+        notes
+            .push("registry.snapshot is of no use with the embedded registry, which is a file itself".into());
     }
     let config = Config {
         registry: Registry {
-            source: source(registry.zookeeper, registry.embedded, problems),
+            snapshot: text(registry.snapshot)
+                .map(PathBuf::from)
+                .filter(|_| matches!(source, Source::ZooKeeper { .. })),
+            source,
             layout,
             root: problems.keep("registry.root", node_path(&root)).unwrap_or_default(),
         },

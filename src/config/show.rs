@@ -34,7 +34,12 @@ impl Config {
         };
         let root = if self.registry.root.is_empty() { "/" } else { &self.registry.root };
         json!({
-            "registry": { kind: source, "layout": self.registry.layout, "root": root },
+            "registry": {
+                kind: source,
+                "layout": self.registry.layout,
+                "root": root,
+                "snapshot": self.registry.snapshot,
+            },
             "listen": self.listen.iter().map(|l| l.bind.to_string()).collect::<Vec<_>>(),
             "admin": self.admin.to_string(),
             "telemetry": self.telemetry.as_ref().map(Bind::to_string),

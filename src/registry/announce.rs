@@ -152,7 +152,7 @@ impl Announcer {
             return;
         }
         let paths = [self.path.clone()];
-        let outcome = self.source.watch(&paths, Reach::Node, &self.changes).await.pop();
+        let outcome = self.source.watch(link.epoch, &paths, Reach::Node, &self.changes).await.pop();
         self.watch = outcome.and_then(Result::ok);
         self.watched_epoch = link.epoch;
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, Weak};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::file;
 use super::layout::Scope;
 use super::status::Status;
 use super::{Changes, Held, Link, Node, Owner, Reach, Trouble, Watching, lock};
@@ -95,13 +96,14 @@ impl Embedded {
             && error.kind() == io::ErrorKind::NotFound
         {
             let reason = "it is missing and can't be made; name one in a directory that can be written";
-            write_whole(file, &format!("{HEADER}{{}}\n")).map_err(|e| wrong(format!("{reason}: {e}")))?;
+            file::replace(file, format!("{HEADER}{{}}\n").as_bytes(), 0o644)
+                .map_err(|e| wrong(format!("{reason}: {e}")))?;
         }
         let seen = Seen::read(file).map_err(|e| wrong(format!("it can't be read: {e}")))?;
         let lasting = parse(&seen.text).map_err(wrong)?;
         let mut tree = Tree { root: root.to_owned(), lasting, seen, ..Tree::default() };
         tree.rebuild();
-        status.reached(Instant::now());
+        status.reached(Some(Instant::now()));
         let link = watch::Sender::new(Link { epoch: 1, up: true, storm: false });
         Ok(Self { file: file.to_owned(), root: root.to_owned(), tree: Mutex::new(tree), link, status })
     }
@@ -229,7 +231,8 @@ impl Embedded {
         let mut lasting = tree.lasting.clone();
         change(&mut lasting)?;
         let text = render(&tree.seen.text, &lasting);
-        write_whole(&self.file, &text).map_err(|e| refused(format!("it can't be written: {e}")))?;
+        file::replace(&self.file, text.as_bytes(), 0o644)
+            .map_err(|e| refused(format!("it can't be written: {e}")))?;
         tree.refresh(&self.file, SystemTime::now()).map_err(refused)?;
         Ok(())
     }
@@ -377,23 +380,7 @@ fn render(before: &str, entries: &BTreeMap<String, Vec<u8>>) -> String {
 /// Holds the lock of the file's directory, the file itself being replaced by every write.
 fn lock_beside(file: &Path) -> io::Result<fs::File> {
     let file = fs::canonicalize(file)?;
-    let directory = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let held = fs::File::open(directory)?;
+    let held = fs::File::open(file::directory(&file))?;
     held.lock()?;
     Ok(held)
-}
-
-/// Replaces the file in one step: readers see the old text or the new one; a link to it stays.
-fn write_whole(file: &Path, text: &str) -> io::Result<()> {
-    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = file.with_file_name(name);
-    let write = || {
-        let mut out = fs::File::create(&temporary)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&temporary, file)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::mirror::{Action, Batch, Mirror};
+use super::snapshot::Keeper;
 use super::watches::Change;
 use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
 use crate::directory::{Directory, Unavailable, Want};
@@ -46,6 +47,8 @@ struct Follower<'a> {
     link: Link,
     reads: JoinSet<ReadDone>,
     rewatches: JoinSet<WatchDone>,
+    /// Keeps the view on disk, where that is wanted.
+    keeper: Option<Keeper>,
 }
 
 /// Keeps `directory` equal to the source until `stop` turns true.
@@ -67,25 +70,36 @@ pub(super) async fn follow(
         link: Link::default(),
         reads: JoinSet::new(),
         rewatches: JoinSet::new(),
+        keeper: source.snapshot().map(|path| Keeper::new(path.to_owned(), now())),
     };
+    follower.restore();
+    let stopping = stop.clone();
     let linked = *link.borrow_and_update();
     follower.linked(linked);
     loop {
         follower.act();
-        let wake = tokio::time::sleep_until(follower.mirror.wake().into());
+        let wake = tokio::time::sleep_until(follower.wake().into());
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
             Some(want) = wants.recv() => follower.want(want),
             () = follower.changes.changed() => follower.changed(),
             Ok(()) = link.changed() => {
+                // the connection goes because we stop: what is known stays true
+                if *stopping.borrow() {
+                    break;
+                }
                 let linked = *link.borrow_and_update();
                 follower.linked(linked);
             }
             Some(Ok(done)) = follower.reads.join_next() => follower.read(done),
             Some(Ok(done)) = follower.rewatches.join_next() => follower.watched(done),
-            () = wake => follower.mirror.sweep(now(), |service| directory.take_used(service)),
+            () = wake => {
+                follower.mirror.sweep(now(), |service| directory.take_used(service));
+                follower.save(now());
+            }
         }
     }
+    follower.end().await;
 }
 
 impl Follower<'_> {
@@ -149,12 +163,18 @@ impl Follower<'_> {
                     self.tell_skipped(&service, found.as_ref());
                     self.directory.publish(&service, found);
                 }
+                Action::Keep(service, nodes) => {
+                    self.keeper.iter_mut().for_each(|keeper| keeper.keep(&service, &nodes));
+                }
                 Action::Confirm(service) => self.directory.confirm(&service),
                 Action::Drift(service) => {
                     self.source.status.drift.fetch_add(1, Relaxed);
                     tracing::error!(%service, "the view was not as the registry, though no event was missed");
                 }
-                Action::Forget(service) => self.directory.forget(&service),
+                Action::Forget(service) => {
+                    self.keeper.iter_mut().for_each(|keeper| keeper.forget(&service));
+                    self.directory.forget(&service);
+                }
                 Action::Settle(service, outcome) => {
                     for caller in self.waiting.remove(&service).unwrap_or_default() {
                         // a caller that gave up needs no answer
@@ -170,6 +190,47 @@ impl Follower<'_> {
                 providers = self.mirror.held(),
                 "many providers vanished at once: they are kept for 120 s, for calls that no other can take"
             );
+        }
+    }
+
+    /// Shows what an earlier run knew, until the registry says otherwise.
+    fn restore(&mut self) {
+        let Some(snapshot) = self.source.load_snapshot() else { return };
+        let services = snapshot.services.len();
+        for (service, nodes) in snapshot.services {
+            let nodes: Vec<_> = nodes.into_iter().map(Node::from).collect();
+            self.mirror.restore(&service, &nodes, now());
+        }
+        self.act();
+        self.directory.doubt();
+        tracing::info!(services, "the view of an earlier run is served until the registry is reached");
+    }
+
+    fn wake(&self) -> Instant {
+        let save = self.keeper.as_ref().and_then(Keeper::wake);
+        save.into_iter().fold(self.mirror.wake(), Instant::min)
+    }
+
+    /// Writes the view to disk where it is known to be true.
+    fn save(&mut self, now: Instant) {
+        let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.wake().is_some_and(|at| at <= now))
+        else {
+            return;
+        };
+        match self.source.cluster().filter(|_| self.mirror.is_true()) {
+            Some(cluster) => keeper.write(&cluster, self.source.layout(), self.source.root(), now),
+            None => keeper.wait(now),
+        }
+    }
+
+    /// The last word on disk.
+    async fn end(mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.finish().await;
+            if let Some(cluster) = self.source.cluster().filter(|_| self.mirror.is_true()) {
+                keeper.write(&cluster, self.source.layout(), self.source.root(), now());
+                keeper.finish().await;
+            }
         }
     }
 
@@ -199,10 +260,11 @@ impl Follower<'_> {
     }
 
     fn start_watch(&mut self, change: Change) {
-        let (source, changes) = (self.source.clone(), self.changes.clone());
+        let (source, changes, epoch) = (self.source.clone(), self.changes.clone(), self.link.epoch);
         self.rewatches.spawn(async move {
             let paths = change.add.clone();
-            let outcomes = apart(async move { source.watch(&paths, Reach::Subtree, &changes).await }).await;
+            let outcomes =
+                apart(async move { source.watch(epoch, &paths, Reach::Subtree, &changes).await }).await;
             let (mut watches, mut trouble) = (Vec::new(), None);
             for (path, outcome) in change.add.iter().zip(outcomes.into_iter().flatten()) {
                 match outcome {

@@ -11,6 +11,7 @@ use agenda::Agenda;
 use audit::Audit;
 use limbo::Limbo;
 
+use super::Node;
 use super::watches::{Change, Watches};
 use crate::directory::Unavailable;
 use crate::model::{Layout, Service};
@@ -23,7 +24,7 @@ const BUSY_SPREAD: Duration = Duration::from_millis(500);
 /// The others within this time: a few sidecars lost one server,
 const QUIET_SPREAD: Duration = Duration::from_secs(2);
 /// or all of them lost all servers, or their sessions.
-const STORM_SPREAD: Duration = Duration::from_secs(15);
+const STORM_SPREAD: Duration = Duration::from_secs(12);
 /// What counts as called lately.
 const RECENT: Duration = Duration::from_secs(60);
 /// A service nobody called for this long is dropped.
@@ -40,6 +41,8 @@ pub(crate) enum Action {
     Read(Batch),
     /// Change the watches; the outcome goes to [`Mirror::watched`].
     Watch(Change),
+    /// What a service's nodes are, for whoever keeps them.
+    Keep(ServiceName, Vec<Node>),
     /// Replace the service in the view.
     Publish(ServiceName, Option<Service>),
     /// The service was read and is as the view has it.
@@ -74,6 +77,8 @@ struct Sub {
     /// What was published last; the inner `None`: that it isn't there.
     view: Option<Option<Service>>,
     used: Instant,
+    /// Whether it was read since the registry was reached last, its watches standing.
+    verified: bool,
 }
 
 enum Link {
@@ -120,6 +125,24 @@ impl Mirror {
         }
     }
 
+    /// Takes a service as it was known to an earlier run: shown at once, and read as soon as that can be.
+    pub(crate) fn restore(&mut self, service: &ServiceName, nodes: &[Node], now: Instant) {
+        let Some(found) = self.layout.parse(service, nodes, None) else { return };
+        let view = Some(Some(found));
+        let sub =
+            Sub { stage: Stage::Uncovered, ticket: None, failures: 0, view, used: now, verified: false };
+        self.subs.insert(service.clone(), sub);
+        self.uncovered.insert(service.clone());
+        self.watches.subscribe(service);
+        self.publish(service);
+    }
+
+    /// Whether all of the view is as the registry has it, as far as events tell.
+    pub(crate) fn is_true(&self) -> bool {
+        let known = |sub: &Sub| sub.verified || sub.stage == Stage::Probed;
+        matches!(self.link, Link::Up) && self.limbo.held() == 0 && self.subs.values().all(known)
+    }
+
     /// Somebody calls a service that is not in the view.
     pub(crate) fn want(&mut self, service: &ServiceName, now: Instant) {
         if let Some(sub) = self.subs.get_mut(service) {
@@ -132,7 +155,8 @@ impl Mirror {
             }
             return;
         }
-        let sub = Sub { stage: Stage::Probed, ticket: None, failures: 0, view: None, used: now };
+        let sub =
+            Sub { stage: Stage::Probed, ticket: None, failures: 0, view: None, used: now, verified: false };
         self.subs.insert(service.clone(), sub);
         self.agenda.add(service, now);
     }
@@ -157,6 +181,7 @@ impl Mirror {
         self.watches.lost();
         self.audit.lost();
         for (service, sub) in &mut self.subs {
+            sub.verified = false;
             if sub.stage == Stage::Live {
                 sub.stage = Stage::Uncovered;
             }

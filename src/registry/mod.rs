@@ -5,16 +5,20 @@
 
 mod announce;
 mod embedded;
+mod file;
 mod follow;
 pub mod layout;
 mod mirror;
+mod snapshot;
 mod status;
 pub mod transfer;
+mod trouble;
 mod watches;
 mod zookeeper;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,11 +28,13 @@ use crate::config;
 use crate::directory::{Directory, Want};
 use crate::model::Layout;
 use layout::Scope;
+use snapshot::Snapshot;
 use status::Status;
 
 pub use announce::{Own, announce};
 pub use embedded::OpenError;
 pub use status::{OwnReport, StatusReport};
+pub use trouble::Trouble;
 
 /// One node of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,34 +57,6 @@ pub(crate) struct Link {
     /// Whether it was away for long, or knows us no more: then many others come back too.
     storm: bool,
 }
-
-/// Why the registry did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// The node, or the parent of a new one, is not there.
-    NoNode,
-    /// The node is there already.
-    Exists,
-    /// The node is no longer as it was read.
-    Changed,
-    /// It may or may not have been done: look before trying again.
-    Unknown(String),
-    /// It was refused, and will be again.
-    Refused(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::NoNode => f.write_str("the node is not there"),
-            Trouble::Exists => f.write_str("the node is there already"),
-            Trouble::Changed => f.write_str("the node was changed by somebody else"),
-            Trouble::Unknown(reason) | Trouble::Refused(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for Trouble {}
 
 /// Where several writes ended before their end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +135,7 @@ pub struct Source {
     kind: Kind,
     layout: Layout,
     root: Arc<str>,
+    snapshot: Option<Arc<Path>>,
     status: Arc<Status>,
 }
 
@@ -181,7 +160,8 @@ pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
             Kind::ZooKeeper(Arc::new(zookeeper))
         }
     };
-    Ok(Source { kind, layout: config.layout, root: config.root.as_str().into(), status })
+    let snapshot = config.snapshot.as_deref().map(Arc::from);
+    Ok(Source { kind, layout: config.layout, root: config.root.as_str().into(), snapshot, status })
 }
 
 /// Looks into the files that the way to the registry needs; fails with all that is wrong.
@@ -219,7 +199,39 @@ impl Source {
         &self.root
     }
 
-    /// Whether the registry was reached once.
+    /// Where the view is kept on disk.
+    fn snapshot(&self) -> Option<&Path> {
+        self.snapshot.as_deref()
+    }
+
+    /// What an earlier run kept; a file that is of no use is told of and left alone.
+    fn load_snapshot(&self) -> Option<Snapshot> {
+        let path = self.snapshot()?;
+        match snapshot::load(path, self.layout, &self.root) {
+            Ok(found) => {
+                let snapshot = found?;
+                if let Kind::ZooKeeper(zookeeper) = &self.kind {
+                    zookeeper.expect_cluster(snapshot.cluster.clone());
+                }
+                self.status.reached(None);
+                Some(snapshot)
+            }
+            Err(reason) => {
+                tracing::warn!(file = %path.display(), reason, "the view of an earlier run is not used");
+                None
+            }
+        }
+    }
+
+    /// The mark of the registry that is believed.
+    fn cluster(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::ZooKeeper(zookeeper) => zookeeper.cluster(),
+        }
+    }
+
+    /// Whether the registry was reached once, or a snapshot of it is served.
     pub fn ready(&self) -> bool {
         self.status.ready()
     }
@@ -324,16 +336,17 @@ impl Source {
         }
     }
 
-    /// Watches all `paths`, sent at once; one outcome per path.
+    /// Watches all `paths` as long as the link is in this `epoch`; one outcome per path.
     async fn watch(
         &self,
+        epoch: u64,
         paths: &[String],
         reach: Reach,
         changes: &Arc<Changes>,
     ) -> Vec<Result<Watching, Trouble>> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.watch(paths, reach, changes),
-            Kind::ZooKeeper(zookeeper) => zookeeper.watch(paths, reach, changes).await,
+            Kind::ZooKeeper(zookeeper) => zookeeper.watch(epoch, paths, reach, changes).await,
         }
     }
 

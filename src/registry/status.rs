@@ -80,9 +80,10 @@ impl Status {
         self.ready.load(Relaxed)
     }
 
-    pub(super) fn reached(&self, now: Instant) {
+    /// There is something to serve; `now`: the registry itself was reached.
+    pub(super) fn reached(&self, now: Option<Instant>) {
         self.ready.store(true, Relaxed);
-        self.contact(now);
+        now.into_iter().for_each(|now| self.contact(now));
     }
 
     pub(super) fn contact(&self, now: Instant) {

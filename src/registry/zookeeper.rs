@@ -121,14 +121,21 @@ impl ZooKeeper {
         }
     }
 
-    /// Watches all `paths`; the requests leave at once.
+    /// Watches all `paths` on the connection of this `epoch`, no later one; the requests leave at once.
     pub(super) async fn watch(
         &self,
+        epoch: u64,
         paths: &[String],
         reach: Reach,
         changes: &Arc<Changes>,
     ) -> Vec<Result<Watching, Trouble>> {
-        let (client, home) = match self.here() {
+        let here = self.here();
+        let here = here.and_then(|here| match self.link.borrow().epoch == epoch {
+            true => Ok(here),
+            // whoever asked will ask again for the new one, and must not find this one's watches there
+            false => Err(Trouble::Unknown("the connection was replaced".into())),
+        });
+        let (client, home) = match here {
             Ok(here) => here,
             Err(trouble) => return paths.iter().map(|_| Err(trouble.clone())).collect(),
         };

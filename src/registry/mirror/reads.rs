@@ -74,6 +74,11 @@ impl Mirror {
                     sub.failures = 0;
                     let previous = sub.view.as_ref().and_then(Option::as_ref);
                     let own = nodes.remove(&Some(service.clone())).unwrap_or_default();
+                    if sub.stage == Stage::Live {
+                        sub.verified = true;
+                        let kept = own.iter().map(|node| (*node).clone()).collect();
+                        self.actions.push(Action::Keep(service.clone(), kept));
+                    }
                     let found = self.layout.parse(service, own, previous);
                     self.found(service, found, now);
                 }

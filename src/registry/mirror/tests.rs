@@ -26,6 +26,9 @@ struct World {
     attached: bool,
     /// One event in so many is lost, as by a defect; 0: none is.
     loses: u32,
+    /// What a snapshot would hold, and what the last one written holds.
+    disk: BTreeMap<ServiceName, Vec<Node>>,
+    snapshot: BTreeMap<ServiceName, Vec<Node>>,
     drift: u64,
     /// How rarely the connection breaks.
     calm: u32,
@@ -56,6 +59,8 @@ impl World {
             rng: fastrand::Rng::with_seed(!seed),
             attached: false,
             loses: 0,
+            disk: BTreeMap::new(),
+            snapshot: BTreeMap::new(),
             drift: 0,
             calm: fastrand::Rng::with_seed(seed).u32(1..10),
         }
@@ -104,8 +109,12 @@ impl World {
                 Action::Read(batch) => self.reads.push((batch, None)),
                 Action::Watch(change) => self.changes.push((change, false)),
                 Action::Publish(service, found) => drop(self.view.insert(service.to_string(), found)),
-                Action::Forget(service) => drop(self.view.remove(service.as_str())),
+                Action::Forget(service) => {
+                    self.disk.remove(&service);
+                    self.view.remove(service.as_str());
+                }
                 Action::Drift(_) => self.drift += 1,
+                Action::Keep(service, nodes) => drop(self.disk.insert(service, nodes)),
                 Action::Settle(..) | Action::Confirm(_) => {}
             }
         }
@@ -174,6 +183,9 @@ impl World {
         }
         self.now += Duration::from_millis(self.rng.u64(..60));
         self.act();
+        if self.rng.u8(..10) == 0 && self.mirror.is_true() {
+            self.snapshot = self.disk.clone();
+        }
     }
 
     /// The client forgets its watches, what is under way is lost, and changes meanwhile are not heard of.
@@ -195,13 +207,17 @@ impl World {
         self.attached = false;
     }
 
-    /// The process starts anew and knows nothing.
+    /// The process starts anew and knows nothing but what it wrote.
     fn crash(&mut self) {
         let rng = fastrand::Rng::with_seed(self.rng.u64(..));
         self.mirror = Mirror::new(self.layout, 0, rng, self.now);
         (self.watched, self.events, self.reads) = Default::default();
-        (self.changes, self.view) = Default::default();
+        (self.changes, self.view, self.disk) = Default::default();
         self.attached = false;
+        let snapshot = if self.rng.bool() { self.snapshot.clone() } else { BTreeMap::new() };
+        for (service, nodes) in snapshot {
+            self.mirror.restore(&service, &nodes, self.now);
+        }
     }
 
     fn attach(&mut self) {
@@ -232,6 +248,14 @@ impl World {
     }
 
     fn assert_true(&self, seed: u64) {
+        assert!(self.mirror.is_true(), "seed {seed}");
+        for (service, nodes) in self.disk.iter().filter(|(_, nodes)| !nodes.is_empty()) {
+            let there = self.nodes([service]);
+            assert!(
+                there.iter().all(|node| nodes.contains(node)) && nodes.len() == there.len(),
+                "seed {seed}"
+            );
+        }
         for service in SERVICES {
             let Some(Some(seen)) = self.view.get(service) else { continue };
             let service = name(service);

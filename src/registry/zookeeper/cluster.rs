@@ -14,8 +14,13 @@ const AGAIN: std::ops::Range<u64> = 2000..4000;
 
 impl ZooKeeper {
     /// The mark known so far.
-    fn cluster(&self) -> Option<String> {
+    pub(in crate::registry) fn cluster(&self) -> Option<String> {
         lock(&self.cluster).clone()
+    }
+
+    /// Takes the mark an earlier run knew for ours.
+    pub(in crate::registry) fn expect_cluster(&self, mark: String) {
+        *lock(&self.cluster) = Some(mark);
     }
 
     /// From now on the ensemble that is reached next is ours, whatever its mark.

@@ -215,7 +215,7 @@ impl ZooKeeper {
         tracing::info!(%session, is_new, "registry reached");
         *lock(&self.client) = home.handle().map(|handle| (client.clone(), handle.clone()));
         self.status.problem("connect", None);
-        self.status.reached(Instant::now());
+        self.status.reached(Some(Instant::now()));
         self.link.send_modify(|link| {
             if link.epoch > 0 {
                 self.status.reconnects.fetch_add(1, Relaxed);

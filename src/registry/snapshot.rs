@@ -1,0 +1,209 @@
+//! The last view known to be true, on disk: what a sidecar that starts without its registry serves.
+//!
+//! One line with a checksum, then JSON. Written whole, by whoever runs the sidecar alone to read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+
+use super::{Node, file};
+use crate::model::Layout;
+use crate::names::ServiceName;
+
+/// Between two writes, however often the view changes.
+const BETWEEN: Duration = Duration::from_secs(5);
+const MAGIC: &str = "remora view 1 ";
+/// Largest file that is read, in bytes.
+const MAX: u64 = 1 << 30;
+
+/// What a file says, or is to say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Snapshot {
+    /// The mark of the ensemble it was read from.
+    pub(super) cluster: String,
+    pub(super) layout: Layout,
+    pub(super) root: String,
+    /// Seconds since 1970.
+    pub(super) written: u64,
+    pub(super) services: BTreeMap<ServiceName, Vec<Kept>>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    path: String,
+    data: Result<String, String>,
+    ephemeral: bool,
+}
+
+/// Keeps the file up to date.
+pub(super) struct Keeper {
+    path: PathBuf,
+    services: BTreeMap<ServiceName, Vec<Kept>>,
+    changed: bool,
+    not_before: Instant,
+    writes: JoinSet<Result<(), String>>,
+}
+
+impl From<&Node> for Kept {
+    fn from(node: &Node) -> Self {
+        let data = node.data.clone().and_then(|data| {
+            String::from_utf8(data).map_err(|_| "it was not UTF-8 when it was last read".to_owned())
+        });
+        Self { path: node.path.clone(), data, ephemeral: node.ephemeral }
+    }
+}
+
+impl From<Kept> for Node {
+    fn from(kept: Kept) -> Self {
+        Self { path: kept.path, data: kept.data.map(String::into_bytes), ephemeral: kept.ephemeral }
+    }
+}
+
+/// Reads `path`; `None` where there is no file, a reason where it is of no use here.
+pub(super) fn load(path: &Path, layout: Layout, root: &str) -> Result<Option<Snapshot>, String> {
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if size > MAX {
+        return Err(format!("{size} bytes are more than a snapshot has"));
+    }
+    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let snapshot = parse(&text)?;
+    if snapshot.layout != layout || snapshot.root != root {
+        return Err("it is of another layout or root".into());
+    }
+    Ok(Some(snapshot))
+}
+
+fn parse(text: &str) -> Result<Snapshot, String> {
+    let (head, json) = text.split_once('\n').ok_or("it is no snapshot of a view")?;
+    let sum = head.strip_prefix(MAGIC).ok_or("it is no snapshot of a view that this version reads")?;
+    if sum != checksum(json) {
+        return Err("its checksum is wrong: it was cut or changed".into());
+    }
+    serde_json::from_str(json).map_err(|e| e.to_string())
+}
+
+fn render(snapshot: &Snapshot) -> Result<String, String> {
+    let json = serde_json::to_string(snapshot).map_err(|e| e.to_string())?;
+    Ok(format!("{MAGIC}{}\n{json}", checksum(&json)))
+}
+
+fn checksum(json: &str) -> String {
+    Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Keeper {
+    pub(super) fn new(path: PathBuf, now: Instant) -> Self {
+        Self {
+            path,
+            services: BTreeMap::new(),
+            changed: false,
+            not_before: now + BETWEEN,
+            writes: JoinSet::new(),
+        }
+    }
+
+    /// The nodes of a service, as they were just read.
+    pub(super) fn keep(&mut self, service: &ServiceName, nodes: &[Node]) {
+        let kept: Vec<_> = nodes.iter().map(Kept::from).collect();
+        if kept.is_empty() {
+            return self.forget(service);
+        }
+        if self.services.get(service) != Some(&kept) {
+            self.services.insert(service.clone(), kept);
+            self.changed = true;
+        }
+    }
+
+    pub(super) fn forget(&mut self, service: &ServiceName) {
+        self.changed |= self.services.remove(service).is_some();
+    }
+
+    /// When [`Keeper::write`] is to be called.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.changed.then_some(self.not_before)
+    }
+
+    /// Writes what is kept, if it changed; only for what is known to be true now.
+    pub(super) fn write(&mut self, cluster: &str, layout: Layout, root: &str, now: Instant) {
+        while self.writes.try_join_next().is_some() {}
+        if !self.changed || !self.writes.is_empty() {
+            return;
+        }
+        (self.changed, self.not_before) = (false, now + BETWEEN);
+        let written = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let snapshot = Snapshot {
+            cluster: cluster.to_owned(),
+            layout,
+            root: root.to_owned(),
+            written,
+            services: self.services.clone(),
+        };
+        let path = self.path.clone();
+        self.writes.spawn_blocking(move || {
+            let written = render(&snapshot)
+                .and_then(|text| file::replace(&path, text.as_bytes(), 0o600).map_err(|e| e.to_string()));
+            written.inspect_err(|reason| {
+                tracing::warn!(file = %path.display(), reason, "the view can't be kept on disk");
+            })
+        });
+    }
+
+    /// Not now: the view isn't known to be true.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.not_before = now + BETWEEN;
+    }
+
+    /// Waits until nothing is being written.
+    pub(super) async fn finish(&mut self) {
+        while self.writes.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let node = |path: &str, data: &[u8]| {
+            Kept::from(&Node { path: path.into(), data: Ok(data.to_vec()), ephemeral: true })
+        };
+        let nodes = vec![node("/service/user", b"{}"), node("/address/user/10.0.0.5:80", b"\xff")];
+        Snapshot {
+            cluster: "c".into(),
+            layout: Layout::Flat,
+            root: String::new(),
+            written: 7,
+            services: [(ServiceName::new("user").unwrap(), nodes)].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let text = render(&snapshot()).unwrap();
+        assert_eq!(parse(&text).unwrap(), snapshot());
+        for end in 0..text.len() {
+            assert!(parse(&text[..end]).is_err(), "cut at {end}");
+        }
+        assert!(parse(&text.replace("user", "usee")).is_err());
+    }
+
+    #[test]
+    fn a_file_of_another_layout_or_root_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("view");
+        assert_eq!(load(&path, Layout::Flat, ""), Ok(None));
+        fs::write(&path, render(&snapshot()).unwrap()).unwrap();
+        assert_eq!(load(&path, Layout::Flat, ""), Ok(Some(snapshot())));
+        assert!(load(&path, Layout::Tree, "").is_err() && load(&path, Layout::Flat, "/dada").is_err());
+    }
+}

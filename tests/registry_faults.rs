@@ -1,0 +1,201 @@
+//! ZooKeeper wiped, gone at the start, losing most at once: what was known is served, and ends in ZooKeeper's state.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use support::zookeeper::{Kazoo, ZooKeeper};
+use support::{Peer, Remora, assert_problem, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+const LATER: Duration = Duration::from_secs(25);
+
+fn fill(client: &mut Kazoo, peers: &[&Peer]) {
+    client.create("/service/user", "{}");
+    client.create("/api/user/get", r#"{"path":"/get"}"#);
+    for peer in peers {
+        client.create(&format!("/address/user/{}", peer.address), "{}");
+    }
+}
+
+fn who(remora: &Remora) -> String {
+    let answer = remora.get("/user/get");
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), remora.log());
+    answer.json()["peer"].as_str().unwrap().to_owned()
+}
+
+fn problem(remora: &Remora, part: &str) -> bool {
+    remora.page("/registry")["problems"].to_string().contains(part)
+}
+
+#[test]
+fn a_wiped_ensemble_empties_no_view_until_somebody_says_that_it_is_right() {
+    let mut zk = ZooKeeper::start();
+    let (a, b) = (Peer::named("a"), Peer::named("b"));
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let own = format!("providers: [{{ service: user, address: \"{}\" }}]", b.address);
+    let remora = Remora::zookeeper(&zk).with(&own).start();
+    who(&remora);
+    let mark = "/cluster-id";
+    eventually("the ensemble is marked", SOON, || client.get(mark).is_some());
+    let known = client.get(mark).unwrap()["data"].as_str().unwrap().to_owned();
+    eventually("registered", SOON, || client.get(&format!("/address/user/{}", b.address)).is_some());
+    drop(client);
+
+    zk.wipe();
+    zk.restart();
+    eventually("it is told", LATER, || problem(&remora, "lost its data"));
+    assert_eq!(remora.page("/services/user")["providers"].as_array().unwrap().len(), 2);
+    assert_eq!(remora.admin("GET", "/readyz").status, 200);
+    who(&remora);
+    let mut client = zk.client();
+    assert_eq!(client.ls("/"), ["zookeeper"], "nothing is written to a stranger");
+
+    // the old data comes back, with its mark
+    fill(&mut client, &[&b]);
+    client.create(mark, &known);
+    eventually("it is believed again", LATER, || !problem(&remora, "cluster-id"));
+    eventually("and what it says holds", LATER, || who(&remora) == "b");
+
+    drop(client);
+    zk.wipe();
+    zk.restart();
+    eventually("it is told again", LATER, || problem(&remora, "lost its data"));
+    assert_eq!(remora.admin("GET", "/registry/trust").status, 405);
+    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    eventually("the new one holds", LATER, || remora.get("/user/get").status != 200);
+    let mut client = zk.client();
+    eventually("and is marked anew", LATER, || client.get(mark).is_some_and(|node| node["data"] != known));
+}
+
+#[test]
+fn another_ensemble_in_its_place_is_not_believed() {
+    let mut zk = ZooKeeper::start();
+    let (a, b) = (Peer::named("a"), Peer::named("b"));
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let remora = Remora::zookeeper(&zk).start();
+    assert_eq!(who(&remora), "a");
+    eventually("the ensemble is marked", SOON, || client.get("/cluster-id").is_some());
+    drop(client);
+    zk.kill();
+    zk.wipe();
+    zk.restart();
+    let mut client = zk.client();
+    client.create("/cluster-id", "somebody else's");
+    fill(&mut client, &[&b]);
+    eventually("it is told", LATER, || problem(&remora, "another one") || problem(&remora, "lost its data"));
+    assert_eq!(who(&remora), "a");
+}
+
+fn with_snapshot(zk: &ZooKeeper, file: &Path) -> support::remora::Setup {
+    Remora::zookeeper(zk).env("REMORA_REGISTRY__SNAPSHOT", file.to_str().unwrap())
+}
+
+#[test]
+fn a_sidecar_that_starts_without_zookeeper_serves_what_was_known_and_then_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("view.snapshot");
+    let mut zk = ZooKeeper::start();
+    let (a, b) = (Peer::named("a"), Peer::named("b"));
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let mut first = with_snapshot(&zk, &file).start();
+    assert_eq!(who(&first), "a");
+    assert_eq!(first.page("/services/user")["stale"], false);
+    assert_eq!(first.terminate(), 0);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(client);
+    zk.kill();
+
+    let second = with_snapshot(&zk, &file).start();
+    assert_eq!(who(&second), "a");
+    let page = second.page("/services/user");
+    assert_eq!(page["stale"], true, "{page}");
+    assert!(second.admin("GET", "/readyz").text().contains("degraded"));
+    assert_problem(&second.get("/nobody/x"), "registry-unavailable", 503);
+
+    zk.restart();
+    let mut client = zk.client();
+    client.create(&format!("/address/user/{}", b.address), "{}");
+    client.rm(&format!("/address/user/{}", a.address));
+    eventually("what is", LATER, || who(&second) == "b");
+    assert_eq!(second.page("/services/user")["stale"], false);
+}
+
+#[test]
+fn a_snapshot_that_was_cut_is_told_and_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("view.snapshot");
+    let mut zk = ZooKeeper::start();
+    let a = Peer::named("a");
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let mut first = with_snapshot(&zk, &file).start();
+    who(&first);
+    assert_eq!(first.terminate(), 0);
+    drop(client);
+    zk.kill();
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let second = with_snapshot(&zk, &file).unready().start();
+    assert_problem(&second.get("/user/get"), "registry-unavailable", 503);
+    assert!(second.log().contains("checksum"), "{}", second.log());
+    assert_eq!(second.admin("GET", "/readyz").status, 503);
+}
+
+#[test]
+fn a_snapshot_of_another_ensemble_is_served_and_the_stranger_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("view.snapshot");
+    let mut zk = ZooKeeper::start();
+    let a = Peer::named("a");
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let mut first = with_snapshot(&zk, &file).start();
+    who(&first);
+    eventually("marked", SOON, || client.get("/cluster-id").is_some());
+    assert_eq!(first.terminate(), 0);
+    drop(client);
+    zk.wipe();
+    zk.restart();
+    let second = with_snapshot(&zk, &file).start();
+    eventually("it is told", LATER, || problem(&second, "lost its data"));
+    assert_eq!(who(&second), "a");
+}
+
+#[test]
+fn most_providers_gone_at_once_are_a_last_resort_and_one_that_leaves_is_gone() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let peers = ["a", "b", "c", "d"].map(Peer::named);
+    fill(&mut client, &peers.each_ref());
+    let remora = Remora::zookeeper(&zk).start();
+    who(&remora);
+    let address = |n: usize| format!("/address/user/{}", peers[n].address);
+    let shown = |list: &str| remora.page("/services/user")[list].as_array().map_or(0, Vec::len);
+    client.rm(&address(0));
+    eventually("one is gone", SOON, || shown("providers") == 3);
+    assert_eq!(shown("held"), 0);
+    // in one step, as sessions that end together do
+    for n in 1..4 {
+        client.rm(&address(n));
+    }
+    eventually("all are gone from the registry", SOON, || shown("providers") == 0);
+    eventually("and held", SOON, || shown("held") >= 3);
+    for _ in 0..10 {
+        who(&remora);
+    }
+    assert!(remora.page("/registry")["held_providers"].as_u64().unwrap() >= 3);
+    client.create(&address(2), "{}");
+    eventually("one is back", SOON, || shown("providers") == 1);
+    for _ in 0..10 {
+        assert_eq!(who(&remora), "c", "who lives comes first");
+    }
+}
