@@ -242,7 +242,7 @@ mod tests {
         let shown = config.to_value();
         assert_eq!(
             shown["registry"],
-            json!({"embedded": {"file": "./registry.yaml"}, "layout": "flat", "root": "/"})
+            json!({"embedded": {"file": "./registry.yaml"}, "layout": "flat", "root": "/", "snapshot": null})
         );
         assert_eq!(shown["listen"], json!(["127.0.0.1:9501"]));
         assert_eq!(shown["admin"], "127.0.0.1:9500");

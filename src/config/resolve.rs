@@ -49,8 +49,9 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
     let admin = text(file.admin).unwrap_or_else(|| ADMIN.into());
     let source = source(registry.zookeeper, registry.embedded, problems);
     if registry.snapshot.is_some() && matches!(source, Source::Embedded { .. }) {
-        notes
-            .push("registry.snapshot is of no use with the embedded registry, which is a file itself".into());
+        notes.push(
+            "registry.snapshot is not in force with the embedded registry, which is a file itself".into(),
+        );
     }
     let config = Config {
         registry: Registry {

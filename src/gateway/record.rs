@@ -124,6 +124,10 @@ impl Record {
         };
         self.outcome = error.map_or("ok", |e| e.verdict().kind);
         self.detail = error.map(ToString::to_string);
+        if error.is_some() {
+            // a refusal is small: nothing is held for it
+            self.share = self.worker.buffers.share();
+        }
     }
 
     /// A whole answer on its way: what was held for the call is given back when it has left.

@@ -260,17 +260,21 @@ impl World {
             let Some(Some(seen)) = self.view.get(service) else { continue };
             let service = name(service);
             let there = self.layout.parse(&service, &self.nodes([&service]), Some(seen));
-            assert_eq!(Some(seen), there.as_ref(), "seed {seed}, {service}: REMORA_SEED={seed} replays it");
+            assert_eq!(
+                Some(seen),
+                there.as_ref(),
+                "seed {seed}, {service}: SIMULATION_SEED={seed} replays it"
+            );
         }
     }
 }
 
-/// The seeds of this run: `REMORA_SEED` alone, or as many as `REMORA_SEEDS` says.
+/// The seeds of this run: `SIMULATION_SEED` alone, or as many as `SIMULATION_SEEDS` says.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
-    match number("REMORA_SEED") {
+    match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("REMORA_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
     }
 }
 
