@@ -45,6 +45,8 @@ pub struct App {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr2: Signal,
+    source: Source,
 }
 
 /// Why the sidecar did not start; its Display names the way out.
@@ -73,6 +75,7 @@ impl App {
         let term = signal(SignalKind::terminate()).map_err(no_signals)?;
         let int = signal(SignalKind::interrupt()).map_err(no_signals)?;
         let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
+        let usr2 = signal(SignalKind::user_defined2()).map_err(no_signals)?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
@@ -96,7 +99,7 @@ impl App {
         if let Some(socket) = telemetry_socket {
             control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));
         }
-        let left = announce(source, &config, &admin.drain);
+        let left = announce(source.clone(), &config, &admin.drain);
 
         let (stop_workers, stop) = watch::channel(false);
         let means =
@@ -117,6 +120,8 @@ impl App {
             term,
             int,
             hup,
+            usr2,
+            source,
         })
     }
 
@@ -125,14 +130,22 @@ impl App {
         &self.listening
     }
 
-    /// Runs until SIGTERM, SIGINT or SIGHUP, then drains.
+    /// Runs until SIGTERM, SIGINT or SIGHUP, then drains; at SIGUSR2 own providers stay for who comes next.
     pub async fn run_until_signal(mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
             _ = self.hup.recv() => {}
+            _ = self.usr2.recv() => self.hand_over(),
         }
         self.shut_down().await;
+    }
+
+    /// Own providers stay in the registry until the next process takes them over, or the session ends.
+    fn hand_over(&mut self) {
+        tracing::info!("stopping: own providers stay registered for the next process");
+        self.left.abort_all();
+        self.source.leave_session();
     }
 
     /// Own providers leave the registry, then calls in flight are answered, then everything ends.

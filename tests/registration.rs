@@ -269,6 +269,41 @@ fn a_stale_node_of_a_killed_process_is_taken_over_at_once() {
 }
 
 #[test]
+fn on_sigusr2_the_node_stays_until_the_next_process_has_it() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let mut first = app.beside(&zk).start();
+    there(&mut client, &path);
+    let old = client.owner(&path).unwrap();
+    first.signal("USR2");
+    assert_eq!(first.wait(SOON), Some(0), "{}", first.log());
+    assert_eq!(client.owner(&path), Some(old.clone()), "left with the process");
+    let _second = app.beside(&zk).start();
+    eventually("a new owner", SOON, || {
+        let owner = client.owner(&path);
+        assert!(owner.is_some(), "nobody had it in between");
+        owner != Some(old.clone())
+    });
+}
+
+#[test]
+fn while_two_processes_run_the_newer_has_the_node_and_the_older_takes_nothing_along() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let app = App::new(true);
+    let path = app.flat_path();
+    let mut first = app.beside(&zk).start();
+    there(&mut client, &path);
+    let old = client.owner(&path).unwrap();
+    let _second = app.beside(&zk).start();
+    let new = eventually_some("a new owner", SOON, || client.owner(&path).filter(|owner| *owner != old));
+    assert_eq!(first.terminate(), 0);
+    assert_eq!(client.owner(&path), Some(new));
+}
+
+#[test]
 fn a_node_that_a_living_session_took_stays_its_until_it_ends() {
     let zk = ZooKeeper::start();
     let mut client = zk.client();

@@ -253,6 +253,14 @@ impl Source {
         }
     }
 
+    /// From now on the session is left to itself when this ends: who takes over finds what it holds.
+    pub fn leave_session(&self) {
+        match &self.kind {
+            Kind::Embedded(_) => {}
+            Kind::ZooKeeper(zookeeper) => zookeeper.leave_session(),
+        }
+    }
+
     /// Believes the registry that is reached, though it is not the one it was.
     pub fn trust(&self) {
         match &self.kind {

@@ -11,7 +11,8 @@ mod write;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::atomic::Ordering::Relaxed;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,14 @@ use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher
 use super::status::Status;
 use super::{Changes, Link, Reach, Trouble, Watching, lock};
 use crate::config;
+use crate::limits::Pace;
 use security::Security;
 
 pub(super) use security::verify;
 
+/// Requests a sidecar sends by itself, over time and at once: a storm of thousands must not be one.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(300).unwrap();
+const AT_ONCE: NonZeroU32 = NonZeroU32::new(600).unwrap();
 /// No request waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,9 @@ pub(super) struct ZooKeeper {
     cluster: Mutex<Option<String>>,
     /// Somebody said that the ensemble is ours.
     trust: Notify,
+    pace: Pace,
+    /// Whether the session stays when this ends.
+    leaves_session: AtomicBool,
     /// Since when none is, and the session until then.
     lost: Mutex<Option<(Instant, i64)>>,
     /// Newest last.
@@ -67,6 +75,8 @@ impl ZooKeeper {
             client: Mutex::new(None),
             cluster: Mutex::default(),
             trust: Notify::new(),
+            pace: Pace::new(PER_SECOND, AT_ONCE),
+            leaves_session: AtomicBool::new(false),
             lost: Mutex::default(),
             sessions: Mutex::default(),
             link: watch::Sender::default(),
@@ -85,6 +95,12 @@ impl ZooKeeper {
 
     pub(super) fn path_overhead(&self) -> usize {
         self.chroot().len() + self.root.len()
+    }
+
+    /// The client, for one request of those that the sidecar makes by itself.
+    async fn paced(&self) -> Result<Client, Trouble> {
+        self.pace.turn().await;
+        self.client()
     }
 
     fn client(&self) -> Result<Client, Trouble> {
@@ -129,6 +145,9 @@ impl ZooKeeper {
         reach: Reach,
         changes: &Arc<Changes>,
     ) -> Vec<Result<Watching, Trouble>> {
+        for _ in paths {
+            self.pace.turn().await;
+        }
         let here = self.here();
         let here = here.and_then(|here| match self.link.borrow().epoch == epoch {
             true => Ok(here),

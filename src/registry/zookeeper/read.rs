@@ -47,6 +47,7 @@ impl ZooKeeper {
                 reader.add_get_children(&wanted.path).map_err(trouble)?;
             }
         }
+        self.pace.turn().await;
         let mut answers = self.answered(reader.commit()).await?.into_iter();
         for wanted in wanted {
             nodes.extend(self.node(&wanted.path, answers.next())?);

@@ -81,6 +81,11 @@ impl Drop for Home {
 }
 
 impl ZooKeeper {
+    /// When this ends the session is not closed.
+    pub(in crate::registry) fn leave_session(&self) {
+        self.leaves_session.store(true, Relaxed);
+    }
+
     /// Keeps a session until `stop` turns true, then closes it.
     pub(in crate::registry) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
         let (mut session, mut failures) = (None, 0);
@@ -179,8 +184,8 @@ impl ZooKeeper {
             reason = self.work(&client, &home) => Ended::Lost(reason),
         };
         self.detach();
-        drop(client);
-        if matches!(ended, Ended::Stopped) {
+        if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
+            drop(client);
             // the session ends once the server was told: then ephemeral nodes are gone
             let _ = tokio::time::timeout(CLOSE, closed(states)).await;
         }

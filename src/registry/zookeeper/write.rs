@@ -13,7 +13,7 @@ const DELETES_AT_ONCE: usize = 100;
 
 impl ZooKeeper {
     pub(in crate::registry) async fn held(&self, path: &str) -> Result<Option<Held>, Trouble> {
-        let client = self.client()?;
+        let client = self.paced().await?;
         match self.answered(client.get_data(&self.full(path))).await {
             Ok((data, stat)) => {
                 let owner = self.owner(&client, stat.ephemeral_owner);
@@ -34,7 +34,7 @@ impl ZooKeeper {
     }
 
     pub(in crate::registry) async fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
-        let (client, path) = (self.client()?, self.full(path));
+        let (client, path) = (self.paced().await?, self.full(path));
         match self.written(&client, &path, client.create(&path, data, &self.security.ephemeral())).await {
             Err(Trouble::NoNode) => self.make_parents(&client, &path).await,
             outcome => outcome.map(|_| ()),
@@ -61,7 +61,7 @@ impl ZooKeeper {
         held: &Held,
         data: &[u8],
     ) -> Result<(), Trouble> {
-        let (client, path) = (self.client()?, self.full(path));
+        let (client, path) = (self.paced().await?, self.full(path));
         self.still(&client, &path, held).await?;
         let mut writer = client.new_multi_writer();
         writer.add_delete(&path, Some(held.version)).map_err(trouble)?;
@@ -70,7 +70,7 @@ impl ZooKeeper {
     }
 
     pub(in crate::registry) async fn release(&self, path: &str, held: &Held) -> Result<(), Trouble> {
-        let (client, path) = (self.client()?, self.full(path));
+        let (client, path) = (self.paced().await?, self.full(path));
         self.still(&client, &path, held).await?;
         self.written(&client, &path, client.delete(&path, Some(held.version))).await
     }
