@@ -82,6 +82,24 @@ def main():
                 raise outcome
         return {}
 
+    def raw(path, hexadecimal):
+        client.ensure_path(path)
+        client.retry(client.set, path, bytes.fromhex(hexadecimal))
+        return {}
+
+    def children(path, count):
+        client.ensure_path(path)
+        for start in range(0, count, 2000):
+            names = (f"{path}/10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80" for n in range(start, min(start + 2000, count)))
+            for made in [client.create_async(name, b"{}") for name in names]:
+                made.get(timeout=20)
+        return {}
+
+    def rewrite(path, count):
+        for written in [client.set_async(path, b'{"weight":%d}' % (n % 900 + 1)) for n in range(count)]:
+            written.get(timeout=20)
+        return {}
+
     def readable(path, yes):
         client.retry(client.set_acls, path, OPEN_ACL_UNSAFE if yes else [UNREADABLE])
         return {}
@@ -95,6 +113,9 @@ def main():
         "put": put,
         "take": take,
         "readable": readable,
+        "raw": raw,
+        "children": children,
+        "rewrite": rewrite,
         "rm": rm,
         "get": get,
         "ls": lambda path: {"names": sorted(client.retry(client.get_children, path))},

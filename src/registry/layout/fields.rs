@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, State};
 
 /// Most data a node may hold, in bytes.
-const MAX_DATA: usize = 64 << 10;
+pub(super) const MAX_DATA: usize = 64 << 10;
 
 pub(super) type Fields = Map<String, Value>;
 
@@ -48,10 +48,14 @@ pub(super) struct GrantFields {
     pub(super) bad_keys: Vec<(usize, String)>,
 }
 
+pub(super) fn too_much(bytes: usize) -> String {
+    format!("{bytes} bytes are more than the {MAX_DATA} a node may hold")
+}
+
 /// The fields of a node; no data, no fields.
 pub(super) fn object(data: &[u8]) -> Result<Fields, String> {
     if data.len() > MAX_DATA {
-        return Err(format!("{} bytes are more than the {MAX_DATA} a node may hold", data.len()));
+        return Err(too_much(data.len()));
     }
     if data.trim_ascii().is_empty() {
         return Ok(Fields::new());

@@ -12,6 +12,14 @@ use crate::model::{Layout, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
 
+/// The data of a node as it was read; more than a node may hold is not kept.
+pub(super) fn data(data: Vec<u8>) -> Result<Vec<u8>, String> {
+    if data.len() > fields::MAX_DATA {
+        return Err(fields::too_much(data.len()));
+    }
+    Ok(data)
+}
+
 /// A subtree: what is read for a service, and the path that is watched for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {

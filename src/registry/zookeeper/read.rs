@@ -4,7 +4,7 @@ use zookeeper_client::{Client, Error, MultiReadResult};
 
 use super::super::{Node, Trouble};
 use super::{ZooKeeper, trouble};
-use crate::registry::layout::Scope;
+use crate::registry::layout::{self, Scope};
 
 /// Nodes read with one request, each with its data and its children.
 const NODES_PER_READ: usize = 40;
@@ -62,7 +62,7 @@ impl ZooKeeper {
         let path = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
         match answer {
             Some(MultiReadResult::Data { data, stat }) => {
-                Ok(Some(Node { path, data: Ok(data), ephemeral: stat.ephemeral_owner != 0 }))
+                Ok(Some(Node { path, data: layout::data(data), ephemeral: stat.ephemeral_owner != 0 }))
             }
             Some(MultiReadResult::Error { err: Error::NoNode }) => Ok(None),
             Some(MultiReadResult::Error { err: Error::NoAuth }) => {
