@@ -365,6 +365,8 @@ fn entries_in_zookeeper_are_kept_by_hand() {
     for (layout, root) in [("flat", "/prod"), ("tree", "/dada")] {
         entries_by_hand(&Registry::ZooKeeper(&zk.connect), layout, root);
     }
+    let left = zk.client().ls("/prod");
+    assert!(!left.contains(&"cluster-id".to_owned()), "only a sidecar marks: {left:?}");
 }
 
 #[test]

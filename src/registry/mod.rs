@@ -179,6 +179,9 @@ pub async fn run(
     wants: mpsc::Receiver<Want>,
     stop: watch::Receiver<bool>,
 ) {
+    if let Kind::ZooKeeper(zookeeper) = &source.kind {
+        zookeeper.give_mark();
+    }
     tokio::join!(source.supervise(stop.clone()), follow::follow(&source, &directory, wants, stop));
 }
 

@@ -50,6 +50,8 @@ pub(super) struct ZooKeeper {
     /// Somebody said that the ensemble is ours.
     trust: Notify,
     pace: Pace,
+    /// Whether an ensemble without a mark is given one: commands only look.
+    marks: AtomicBool,
     /// Whether the session stays when this ends.
     leaves_session: AtomicBool,
     /// Since when none is, and the session until then.
@@ -76,6 +78,7 @@ impl ZooKeeper {
             cluster: Mutex::default(),
             trust: Notify::new(),
             pace: Pace::new(PER_SECOND, AT_ONCE),
+            marks: AtomicBool::new(false),
             leaves_session: AtomicBool::new(false),
             lost: Mutex::default(),
             sessions: Mutex::default(),

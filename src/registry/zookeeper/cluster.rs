@@ -1,5 +1,6 @@
 //! The ensemble's mark: a random id below the root that tells a wiped or a wrong one.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use zookeeper_client::Client;
@@ -13,6 +14,11 @@ const MARK: &str = "/cluster-id";
 const AGAIN: std::ops::Range<u64> = 2000..4000;
 
 impl ZooKeeper {
+    /// From now on an ensemble without a mark is given one.
+    pub(in crate::registry) fn give_mark(&self) {
+        self.marks.store(true, Relaxed);
+    }
+
     /// The mark known so far.
     pub(in crate::registry) fn cluster(&self) -> Option<String> {
         lock(&self.cluster).clone()
@@ -71,6 +77,7 @@ impl ZooKeeper {
         }
         let found = match self.read_mark(client).await? {
             Some(found) => found,
+            None if !self.marks.load(Relaxed) => return Ok(true),
             None => {
                 let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
                 let options = self.security.lasting();
