@@ -20,7 +20,7 @@ use crate::names::ServiceName;
 /// An event waits this long, in milliseconds, for others of its kind.
 const COALESCE_MS: std::ops::RangeInclusive<u64> = 20..=100;
 /// After a reconnect, services called lately are re-read within this time.
-const BUSY_SPREAD: Duration = Duration::from_millis(500);
+const BUSY_SPREAD: Duration = Duration::from_millis(300);
 /// The others within this time: a few sidecars lost one server,
 const QUIET_SPREAD: Duration = Duration::from_secs(2);
 /// or all of them lost all servers, or their sessions.

@@ -18,7 +18,7 @@ use super::ZooKeeper;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Longest pause between two attempts to connect, at first.
-const MAX_PAUSE: Duration = Duration::from_millis(1500);
+const MAX_PAUSE: Duration = Duration::from_millis(1200);
 /// The same where nobody answered for a minute.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(60);
