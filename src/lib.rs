@@ -20,3 +20,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod units;
 pub mod upstream;
+pub mod words;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may name whom: a module names modules of lower rows only.
 const ROWS: [(i32, &[&str]); 12] = [
-    (-1, &["names", "units"]),
+    (-1, &["names", "units", "words"]),
     (0, &["model", "error"]),
     (1, &["config"]),
     (2, &["health", "limits", "telemetry", "tls", "socket"]),

@@ -10,6 +10,7 @@ use serde_path_to_error::Segment;
 
 use super::file::File;
 use super::problem::{Problems, unknown_key};
+use crate::words;
 
 /// Largest configuration file.
 const MAX_FILE: u64 = 1 << 20;
@@ -60,7 +61,7 @@ fn yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let message = e.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default();
+        let message = words::of_yaml(&message);
         match e.location() {
             Some(at) if !message.contains("line ") => {
                 format!("line {}, column {}: {message}", at.line(), at.column())

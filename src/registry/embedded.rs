@@ -1,5 +1,7 @@
 //! The registry in memory, kept in a YAML file of this host and followed when that is edited.
 
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -16,20 +18,12 @@ use super::file;
 use super::layout::Scope;
 use super::status::Status;
 use super::{Changes, Held, Link, Node, Owner, Reach, Trouble, Watching, lock};
+use text::{HEADER, parse, render};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_millis(200);
 /// A file untouched for this long is not read again to see whether it changed.
 const SETTLED: Duration = Duration::from_secs(2);
-
-const HEADER: &str = "\
-# Services known to remora: one path per entry, its data beside it. Edits take effect at once.
-# Comments above the first entry stay when `remora registry put` writes this file.
-#
-# /service/user: { access: open }
-# /api/user/get: { path: /user/get, method: POST }
-# /address/user: { addresses: [ { address: \"127.0.0.1:8080\" } ] }
-";
 
 /// Why the registry can't be opened; its Display names the file and the way out.
 #[derive(Debug)]
@@ -332,49 +326,6 @@ impl Seen {
 
 fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with('/'))
-}
-
-/// The entries of the file, by path; fails with the line and what is wrong there.
-fn parse(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let strict = serde_saphyr::options! { strict_booleans: true };
-    let entries: Option<BTreeMap<String, Value>> =
-        serde_saphyr::from_str_with_options(text, strict).map_err(|error| shortly(&error.to_string()))?;
-    let mut nodes = BTreeMap::new();
-    for (path, value) in entries.unwrap_or_default() {
-        if !is_path(&path) {
-            let path = path.escape_default();
-            return Err(format!("\"{path}\" is not a path such as /service/user"));
-        }
-        let data = if value.is_null() { Vec::new() } else { value.to_string().into_bytes() };
-        nodes.insert(path, data);
-    }
-    Ok(nodes)
-}
-
-fn is_path(path: &str) -> bool {
-    let names = path.strip_prefix('/').unwrap_or_default();
-    names.split('/').all(|name| !name.is_empty() && name != "." && name != "..")
-}
-
-/// The first line of a message: those below it draw the place.
-fn shortly(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_owned()
-}
-
-/// The file's text: comments above the first entry as they were, then one path per line.
-fn render(before: &str, entries: &BTreeMap<String, Vec<u8>>) -> String {
-    let is_comment = |line: &&str| line.trim_start().starts_with('#') || line.trim().is_empty();
-    let mut text: String = before.lines().take_while(is_comment).map(|line| format!("{line}\n")).collect();
-    if entries.is_empty() {
-        text.push_str("{}\n");
-    }
-    for (path, data) in entries {
-        let path = Value::from(path.as_str());
-        let data = String::from_utf8_lossy(data);
-        let data = if data.trim().is_empty() { "{}" } else { data.trim() };
-        text.push_str(&format!("{path}: {data}\n"));
-    }
-    text
 }
 
 /// Holds the lock of the file's directory, the file itself being replaced by every write.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{ADDRESSES, Data, Document, ServiceEntry};
 use crate::model::Layout;
+use crate::words;
 
 /// The form of document this version writes and reads.
 pub(super) const VERSION: u32 = 1;
@@ -28,12 +29,12 @@ impl Document {
         let options = serde_saphyr::options! { budget: budget, strict_booleans: true, with_snippet: false };
         let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
             let message = e.without_snippet().to_string();
-            let message = message.lines().next().unwrap_or_default().to_owned();
+            let message = words::of_yaml(&message);
             match e.location() {
                 Some(at) if !message.contains("line ") => {
                     format!("line {}, column {}: {message}", at.line(), at.column())
                 }
-                _ => message,
+                _ => message.to_owned(),
             }
         })?;
         match value.get("version") {
