@@ -1,7 +1,6 @@
 //! `remora check`: tells all that is wrong with a configuration.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use tokio::sync::watch;
 
 use super::{load, print, runtime};
 use crate::config::{Ask, Config, OwnProvider, Security, Source};
-use crate::registry::{self, layout::Kind};
+use crate::model::Encoding;
+use crate::registry::layout::{Kind, NO_YAR_PHP};
+use crate::registry::{self, Trouble};
 use crate::units::show_duration;
 
 /// How long the registry may take to be reached.
@@ -23,8 +24,39 @@ pub(super) fn run(file: Option<&Path>, connect: bool) -> Result<(), String> {
             return Err(counted(problems.0.len(), "problem"));
         }
     };
-    print(&summary(file, &config))?;
-    if connect { reach(&config) } else { Ok(()) }
+    let found = if connect { reach(&config) } else { Ok(Found::default()) };
+    let name = file.map_or("the defaults".into(), |file| file.display().to_string());
+    let good = found.as_ref().is_ok_and(|found| found.bad.is_empty());
+    print(&format!("{name}:{}\n{}", if good { " good" } else { "" }, summary(&config)))?;
+    let found = found?;
+    print(&found.lines.concat())?;
+    match found.bad.len() {
+        0 => Ok(()),
+        count => {
+            print(&found.bad.concat())?;
+            Err(counted(count, "node") + " can't be read")
+        }
+    }
+}
+
+/// What stands in the registry.
+#[derive(Default)]
+struct Found {
+    /// For the summary.
+    lines: Vec<String>,
+    /// Nodes that can't be read, and why; a line each.
+    bad: Vec<String>,
+}
+
+impl Found {
+    fn say(&mut self, what: &str, line: &str) {
+        self.lines.push(entry(what, line));
+    }
+}
+
+/// A line of the summary.
+fn entry(what: &str, line: &str) -> String {
+    format!("  {what:<10} {line}\n")
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -32,7 +64,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// What the configuration comes to, a line each.
-fn summary(file: Option<&Path>, config: &Config) -> String {
+fn summary(config: &Config) -> String {
     let source = match &config.registry.source {
         Source::Embedded { file } => format!("embedded, in {}", file.display()),
         Source::ZooKeeper { connect, session_timeout, security } => {
@@ -59,14 +91,7 @@ fn summary(file: Option<&Path>, config: &Config) -> String {
     let workers = counted(config.workers, "worker");
     lines.push(("process", format!("{workers}, drains for {}", show_duration(config.drain))));
     lines.extend(config.notes.iter().map(|note| ("note", note.clone())));
-
-    let name = file.map_or("the defaults".into(), |file| file.display().to_string());
-    let mut text = format!("{name}: good\n");
-    for (what, line) in lines {
-        // writing to a String never fails
-        let _ = writeln!(text, "  {what:<10} {line}");
-    }
-    text
+    lines.iter().map(|(what, line)| entry(what, line)).collect()
 }
 
 fn secured(security: &Security) -> String {
@@ -91,11 +116,13 @@ fn provider(own: &OwnProvider) -> String {
 }
 
 /// Reaches the registry and reads every service in it as the sidecar would.
-fn reach(config: &Config) -> Result<(), String> {
+fn reach(config: &Config) -> Result<Found, String> {
+    let mut found = Found::default();
     if let Source::Embedded { file } = &config.registry.source
         && !file.exists()
     {
-        return print(&format!("  {:<10} {} is made at the first start\n", "reached", file.display()));
+        found.say("reached", &format!("{} is made at the first start", file.display()));
+        return Ok(found);
     }
     runtime()?.block_on(async {
         let source = registry::open(&config.registry).map_err(|e| e.to_string())?;
@@ -105,23 +132,24 @@ fn reach(config: &Config) -> Result<(), String> {
             stop.send_replace(true);
             outcome
         };
-        tokio::join!(looked, source.supervise(stopped)).0
+        tokio::join!(looked, source.supervise(stopped)).0.map_err(|e| e.to_string())
     })
 }
 
-async fn look(source: &registry::Source) -> Result<(), String> {
-    source.reached(PATIENCE).await.map_err(|e| e.to_string())?;
+async fn look(source: &registry::Source) -> Result<Found, Trouble> {
+    source.reached(PATIENCE).await?;
+    source.rooted().await?;
     let layout = source.layout();
-    let listed = source.read(&layout.list(Kind::Service, None)).await.map_err(|e| e.to_string())?;
+    let listed = source.read(&layout.list(Kind::Service, None)).await?;
     let names: BTreeSet<_> = listed.iter().filter_map(|node| layout.service_of(&node.path)).collect();
-    let mut bad = Vec::new();
+    let mut found = Found::default();
+    found.say("reached", &counted(names.len(), "service"));
     for name in &names {
-        let nodes = source.read(&layout.scopes(name)).await.map_err(|e| e.to_string())?;
-        bad.extend(layout.parse(name, &nodes, None).map(|service| service.skipped).unwrap_or_default());
+        let nodes = source.read(&layout.scopes(name)).await?;
+        let Some(service) = layout.parse(name, &nodes, None) else { continue };
+        let unspoken = service.apis.iter().filter(|(_, api)| api.encoding == Encoding::YarPhp);
+        unspoken.for_each(|(api, _)| found.say("note", &format!("api {name}/{api}: {NO_YAR_PHP}")));
+        found.bad.extend(service.skipped.iter().map(|node| format!("{}: {}\n", node.path, node.reason)));
     }
-    print(&format!("  {:<10} {}\n", "reached", counted(names.len(), "service")))?;
-    for node in &bad {
-        print(&format!("{}: {}\n", node.path, node.reason))?;
-    }
-    if bad.is_empty() { Ok(()) } else { Err(counted(bad.len(), "node") + " can't be read") }
+    Ok(found)
 }

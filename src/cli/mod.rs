@@ -13,6 +13,7 @@ use crate::{registry as source, telemetry, tls};
 mod check;
 mod demo;
 mod registry;
+mod remove;
 mod run;
 mod transfer;
 mod yar;
@@ -68,8 +69,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            // nobody to tell where stderr is closed
-            let _ = writeln!(io::stderr(), "remora: {reason}");
+            tell(&reason);
             ExitCode::FAILURE
         }
     }
@@ -96,6 +96,12 @@ fn load(file: Option<&Path>) -> Result<Config, Problems> {
 /// The runtime of everything but calls.
 pub(crate) fn runtime() -> Result<Runtime, String> {
     Builder::new_current_thread().enable_all().build().map_err(|e| format!("no runtime: {e}"))
+}
+
+/// Says on stderr what is no result.
+pub(crate) fn tell(note: &str) {
+    // nobody to tell where stderr is closed
+    let _ = writeln!(io::stderr(), "remora: {note}");
 }
 
 /// Writes a result to stdout; a reader that left, as `head` does, is no failure.

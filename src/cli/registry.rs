@@ -7,7 +7,8 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::{configuration, print, runtime, transfer};
+use super::{configuration, print, remove, runtime, tell, transfer};
+use crate::model::Layout;
 use crate::names::ServiceName;
 use crate::registry::layout::{Kind, Scope};
 use crate::registry::{self, Node, Source};
@@ -51,6 +52,9 @@ enum Command {
         kind: KindArg,
         /// user, user/get, user/10.0.0.5:8080, user/web
         name: String,
+        /// Of a service also its addresses, apis and access, wherever they stand
+        #[arg(long)]
+        all: bool,
     },
     /// List entries
     Ls {
@@ -98,6 +102,7 @@ impl From<KindArg> for Kind {
 
 /// Runs one command; fails with the message to print.
 pub(super) fn run(args: Args) -> Result<(), String> {
+    check_usage(&args.command);
     let config = configuration(args.config.as_deref())?;
     let source = registry::open(&config.registry).map_err(|e| e.to_string())?;
     runtime()?.block_on(async {
@@ -116,7 +121,28 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     })
 }
 
+/// Refuses what the types of the arguments can't.
+fn check_usage(command: &Command) {
+    if let Command::Rm { kind: KindArg::Api | KindArg::Address | KindArg::Access, all: true, .. } = command {
+        let message = "--all is for services: write `rm --all service NAME`, or leave --all out\n";
+        clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message).exit();
+    }
+}
+
+/// Whether it can be carried out where the root is missing: it is made with what is written, but
+/// what stands before it, a chroot, is not.
+fn makes_root(source: &Source, command: &Command) -> bool {
+    let writes = match command {
+        Command::Put { .. } | Command::Import(_) => true,
+        Command::Get { .. } | Command::Rm { .. } | Command::Ls { .. } | Command::Export => false,
+    };
+    writes && !source.root().is_empty()
+}
+
 async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
+    if !makes_root(source, &command) {
+        source.rooted().await.map_err(|e| e.to_string())?;
+    }
     let path_of = |kind: KindArg, name: &str| source.layout().node_path(kind.into(), name);
     match command {
         Command::Get { kind, name, output } => {
@@ -128,15 +154,13 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
         Command::Put { kind, name, json } => {
             let path = path_of(kind, &name)?;
             source.layout().check(kind.into(), &name, json.as_bytes())?;
+            for note in source.layout().notes(kind.into(), &name, json.as_bytes()) {
+                tell(&format!("{path}: {note}"));
+            }
             source.put(&path, json.as_bytes()).await.map_err(|e| format!("{path}: {e}"))
         }
-        Command::Rm { kind, name } => {
-            let path = path_of(kind, &name)?;
-            let scope = Scope::node(path.clone());
-            let nodes = source.read(&[scope]).await.map_err(|e| e.to_string())?;
-            nodes.first().ok_or_else(|| missing(&name))?;
-            source.remove(&path).await.map_err(|e| format!("{path}: {e}"))
-        }
+        Command::Rm { name, all: true, .. } => remove::all(source, &name).await,
+        Command::Rm { kind, name, all: false } => remove::one(source, kind.into(), &name).await,
         Command::Ls { kind, service, output } => {
             let service =
                 service.map(|name| ServiceName::new(&name)).transpose().map_err(|e| e.to_string())?;
@@ -153,6 +177,9 @@ async fn list(source: &Source, kind: Kind, of: Option<&ServiceName>, output: For
     let mut entries: Vec<(String, Value)> = Vec::new();
     for node in &nodes {
         let Some(name) = layout.entry(kind, &node.path) else { continue };
+        if kind == Kind::Address && is_mere_parent(layout, node) {
+            continue;
+        }
         let data = if layout.node_path(kind, &name).as_deref() == Ok(node.path.as_str()) {
             value(node).unwrap_or_else(|reason| json!({ "unreadable": reason }))
         } else {
@@ -168,7 +195,14 @@ async fn list(source: &Source, kind: Kind, of: Option<&ServiceName>, output: For
     print(&show(output, &entries)?)
 }
 
-fn missing(name: &str) -> String {
+/// Whether a node that could hold a list of addresses is there for those below it only.
+fn is_mere_parent(layout: Layout, node: &Node) -> bool {
+    layout == Layout::Flat
+        && node.path.matches('/').count() == 2
+        && node.data.as_ref().is_ok_and(|data| data.trim_ascii().is_empty())
+}
+
+pub(super) fn missing(name: &str) -> String {
     format!("{name} is not in the registry")
 }
 

@@ -1,12 +1,12 @@
 //! `remora registry export` and `import`: a whole registry, out and in.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::print;
+use super::{print, tell};
 use crate::registry::transfer::{self, Data, Document, Plan, Wish};
 use crate::registry::{BrokenOff, Source};
 
@@ -127,9 +127,4 @@ async fn write(source: &Source, plan: &Plan) -> Result<(), String> {
         let what = failed.what();
         format!("{what}: {trouble}; {written} of {all} changes were written{up_to}; import again to go on")
     })
-}
-
-fn tell(note: &str) {
-    // nobody to tell where stderr is closed
-    let _ = writeln!(io::stderr(), "remora: {note}");
 }

@@ -103,6 +103,10 @@ impl Status {
         lock(&self.problems).values().next().cloned()
     }
 
+    pub(super) fn problem_of(&self, topic: &str) -> Option<String> {
+        lock(&self.problems).get(topic).cloned()
+    }
+
     /// Notes how it stands with an own provider, and logs what is news.
     pub(super) fn own(&self, path: &str, registered: bool, note: Option<String>) {
         let before = lock(&self.own).insert(path.to_owned(), (registered, note.clone()));

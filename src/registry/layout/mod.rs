@@ -5,12 +5,15 @@
 mod draft;
 mod fields;
 mod flat;
+mod notes;
 mod tree;
 
 use crate::config::OwnProvider;
 use crate::model::{Layout, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
+
+pub use notes::NO_YAR_PHP;
 
 /// The data of a node as it was read; more than a node may hold is not kept.
 pub(super) fn data(data: Vec<u8>) -> Result<Vec<u8>, String> {
@@ -70,6 +73,16 @@ impl Layout {
             Layout::Tree => {
                 vec![Scope { prune: tree::PRUNED, ..Scope::new(format!("/services/{service}"), 3) }]
             }
+        }
+    }
+
+    /// What to remove, in this order, so that a service is never served without its rules.
+    pub fn removal(self, service: &ServiceName) -> Vec<String> {
+        match self {
+            Layout::Flat => {
+                ["address", "api", "service", "access"].map(|tree| format!("/{tree}/{service}")).into()
+            }
+            Layout::Tree => vec![format!("/services/{service}")],
         }
     }
 

@@ -1,0 +1,108 @@
+//! What may stand in an entry and is still not what somebody wanted.
+
+use serde_json::Value;
+
+use super::Kind;
+use super::fields::{self, Fields};
+use crate::model::{Layout, PolicyPatch};
+use crate::words;
+
+/// Why an API with `yar-php` serves nobody yet.
+pub const NO_YAR_PHP: &str =
+    "encoding: yar-php is not spoken yet, every call is refused; use yar-msgpack or yar-json";
+
+const SERVICE: [&str; 8] =
+    ["name", "state", "owner", "description", "access", "policy", "contextPath", "healthPath"];
+const API: [&str; 12] = [
+    "name",
+    "path",
+    "method",
+    "encoding",
+    "state",
+    "params",
+    "idempotent",
+    "policy",
+    "description",
+    "schema",
+    "healthPath",
+    "tls",
+];
+const PROVIDER: [&str; 7] = ["address", "idc", "weight", "state", "tags", "max_connections", "tls"];
+const LIST: [&str; 1] = ["addresses"];
+const GRANT: [&str; 4] = ["state", "keys", "apis", "quota"];
+const KEY: [&str; 2] = ["sha256", "expires"];
+
+impl Layout {
+    /// What to say of an entry that [`check`](Layout::check) takes: fields that nobody looks at and
+    /// that are one slip away from a known one, and what no call can use.
+    pub fn notes(self, kind: Kind, name: &str, data: &[u8]) -> Vec<String> {
+        let Ok(fields) = fields::object(data) else { return Vec::new() };
+        let mut notes = Vec::new();
+        match kind {
+            Kind::Service => misspelled(&fields, "", &SERVICE, &mut notes),
+            Kind::Api => {
+                misspelled(&fields, "", &API, &mut notes);
+                if fields.get("encoding").and_then(Value::as_str) == Some("yar-php") {
+                    notes.push(NO_YAR_PHP.into());
+                }
+            }
+            Kind::Address if self == Layout::Flat && !name.contains('/') => {
+                misspelled(&fields, "", &LIST, &mut notes);
+                each(&fields, "addresses", &PROVIDER, &mut notes);
+            }
+            Kind::Address => misspelled(&fields, "", &PROVIDER, &mut notes),
+            Kind::Access => {
+                misspelled(&fields, "", &GRANT, &mut notes);
+                each(&fields, "keys", &KEY, &mut notes);
+            }
+        }
+        if let (Kind::Service | Kind::Api, Some(Value::Object(policy))) = (kind, fields.get("policy")) {
+            misspelled(policy, "policy.", &PolicyPatch::KNOWN, &mut notes);
+        }
+        notes
+    }
+}
+
+fn each(fields: &Fields, list: &str, known: &[&str], notes: &mut Vec<String>) {
+    let items = fields.get(list).and_then(Value::as_array);
+    for (index, item) in items.into_iter().flatten().enumerate() {
+        if let Value::Object(item) = item {
+            misspelled(item, &format!("{list}[{index}]."), known, notes);
+        }
+    }
+}
+
+fn misspelled(fields: &Fields, at: &str, known: &[&str], notes: &mut Vec<String>) {
+    for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
+        if let Some(meant) = words::nearest(field, known) {
+            notes.push(format!(
+                "{at}{}: no field of that name is looked at; did you mean `{meant}`?",
+                field.escape_debug()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notes(kind: Kind, name: &str, data: &str) -> Vec<String> {
+        Layout::Flat.notes(kind, name, data.as_bytes())
+    }
+
+    #[test]
+    fn a_slip_is_told_wherever_fields_stand_and_other_fields_are_not() {
+        let meant = |at: &str, word: &str| {
+            vec![format!("{at}: no field of that name is looked at; did you mean `{word}`?")]
+        };
+        assert_eq!(notes(Kind::Service, "user", r#"{"acess":"key"}"#), meant("acess", "access"));
+        let policy = r#"{"policy":{"timeuot":"1s"}}"#;
+        assert_eq!(notes(Kind::Api, "user/get", policy), meant("policy.timeuot", "timeout"));
+        let list = r#"{"addresses":[{"address":"10.0.0.5:80"},{"wieght":1}]}"#;
+        assert_eq!(notes(Kind::Address, "user", list), meant("addresses[1].wieght", "weight"));
+        let keys = r#"{"keys":[{"expire":"2030-01-01T00:00:00Z"}]}"#;
+        assert_eq!(notes(Kind::Access, "user/web", keys), meant("keys[0].expire", "expires"));
+        assert!(notes(Kind::Service, "user", r#"{"team":"us","x":1,"access":"open"}"#).is_empty());
+    }
+}
