@@ -1,7 +1,6 @@
 //! Makes the parts, joins them, starts them, and drains them in order.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::gateway::{Means, Worker};
 use crate::listen;
 use crate::probe;
 use crate::registry::{self, Own, Source};
-use crate::socket::{self, Bound};
+use crate::socket::{self, Bound, SocketFile};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
 
@@ -32,7 +31,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// The running sidecar.
 #[derive(Debug)]
 pub struct App {
-    listening: Vec<SocketAddr>,
+    listening: Vec<String>,
+    admin_at: String,
+    /// Removed at the end.
+    _files: Vec<SocketFile>,
     admin: Arc<Admin>,
     drain: Duration,
     /// Own providers left the registry.
@@ -67,9 +69,7 @@ impl App {
         for note in &config.notes {
             tracing::warn!("{note}");
         }
-        let doors = bind_all(&config)?;
-        let admin_socket = bind_one("admin", &config.admin)?;
-        let telemetry_socket = config.telemetry.as_ref().map(|at| bind_one("telemetry", at)).transpose()?;
+        let doors = Doors::open(&config)?;
         // caught before anything is registered: a signal from now on ends in a drain
         let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
         let term = signal(SignalKind::terminate()).map_err(no_signals)?;
@@ -81,7 +81,6 @@ impl App {
         let (directory, wants) = Directory::new(config.defaults.clone(), telemetry.clone());
         let buffers = Budget::new(config.buffers);
         observe(&telemetry, &source, &directory, &buffers);
-        let listening = doors.iter().filter_map(|door| door.first().and_then(socket::address)).collect();
 
         let admin = Arc::new(Admin {
             directory: directory.clone(),
@@ -95,8 +94,8 @@ impl App {
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();
         control.spawn(registry::run(source.clone(), directory.clone(), wants, stopped.clone()));
-        control.spawn(admin::serve(admin.clone(), admin_socket, Pages::All, stopped.clone()));
-        if let Some(socket) = telemetry_socket {
+        control.spawn(admin::serve(admin.clone(), doors.admin, Pages::All, stopped.clone()));
+        if let Some(socket) = doors.telemetry {
             control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));
         }
         let left = announce(source.clone(), &config, &admin.drain);
@@ -106,10 +105,12 @@ impl App {
             Means { host: config.host.name, host_caller: config.caller, defaults: config.defaults, buffers };
         let seats = Arc::new(Semaphore::new(seats()));
         let make = Make { directory, telemetry, means, seats, stop };
-        let workers = start_workers(make, doors, config.workers)?;
+        let workers = start_workers(make, doors.calls, config.workers)?;
         admin.listening.store(true, Relaxed);
         Ok(Self {
-            listening,
+            listening: doors.listening,
+            admin_at: doors.admin_at,
+            _files: doors.files,
             admin,
             drain: config.drain,
             left,
@@ -125,9 +126,14 @@ impl App {
         })
     }
 
-    /// Where calls are taken over TCP.
-    pub fn listening(&self) -> &[SocketAddr] {
+    /// Where calls are taken.
+    pub fn listening(&self) -> &[String] {
         &self.listening
+    }
+
+    /// Where operators are answered.
+    pub fn admin_at(&self) -> &str {
+        &self.admin_at
     }
 
     /// Runs until SIGTERM, SIGINT or SIGHUP, then drains; at SIGUSR2 own providers stay for who comes next.
@@ -223,16 +229,39 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, b
     );
 }
 
-fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
-    let door = |at: &crate::config::Listen| {
-        socket::bind(&at.bind, config.workers).map_err(|e| taken("listen", &at.bind, &e))
-    };
-    config.listen.iter().map(door).collect()
+/// Every socket, bound.
+struct Doors {
+    calls: Vec<Vec<Bound>>,
+    admin: Bound,
+    telemetry: Option<Bound>,
+    listening: Vec<String>,
+    admin_at: String,
+    files: Vec<SocketFile>,
 }
 
-fn bind_one(key: &str, at: &Bind) -> Result<Bound, StartError> {
-    let mut bound = socket::bind(at, 1).map_err(|e| taken(key, at, &e))?;
-    bound.pop().ok_or_else(|| StartError(format!("{key}: {at} can't be served")))
+impl Doors {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let (mut calls, mut listening, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        for at in &config.listen {
+            let door = bind("listen", &at.bind, config.workers, &mut files)?;
+            listening.extend(door.first().map(|bound| socket::address(bound, &at.bind)));
+            calls.push(door);
+        }
+        let mut one = |key, at: &Bind| {
+            let mut bound = bind(key, at, 1, &mut files)?;
+            bound.pop().ok_or_else(|| StartError(format!("{key}: {at} can't be served")))
+        };
+        let admin = one("admin", &config.admin)?;
+        let telemetry = config.telemetry.as_ref().map(|at| one("telemetry", at)).transpose()?;
+        let admin_at = socket::address(&admin, &config.admin);
+        Ok(Self { calls, admin, telemetry, listening, admin_at, files })
+    }
+}
+
+fn bind(key: &str, at: &Bind, workers: usize, files: &mut Vec<SocketFile>) -> Result<Vec<Bound>, StartError> {
+    let bound = socket::bind(at, workers).map_err(|e| taken(key, at, &e))?;
+    files.extend(SocketFile::of(at));
+    Ok(bound)
 }
 
 fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
@@ -240,6 +269,8 @@ fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
     let kind = error.kind();
     let way_out = if kind == std::io::ErrorKind::AddrInUse {
         format!("another program serves it; stop it or set `{key}` (REMORA_{variable}) to another address")
+    } else if kind == std::io::ErrorKind::AlreadyExists {
+        format!("remove it or set `{key}` (REMORA_{variable}) to another path")
     } else if kind == std::io::ErrorKind::PermissionDenied {
         "this user may not; use a port above 1023".into()
     } else if kind == std::io::ErrorKind::NotFound {

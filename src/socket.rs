@@ -1,9 +1,10 @@
 //! Sockets that calls and operators come in by, bound before anything runs.
 
+use std::fs::Metadata;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -61,11 +62,11 @@ pub fn bind(bind: &Bind, workers: usize) -> io::Result<Vec<Bound>> {
     }
 }
 
-/// The address a bound socket really has.
-pub fn address(bound: &Bound) -> Option<SocketAddr> {
+/// Where a bound socket is reached: the port it really has, or what `bind` says.
+pub fn address(bound: &Bound, bind: &Bind) -> String {
     match bound {
-        Bound::Tcp(listener) => listener.local_addr().ok(),
-        Bound::Unix(_) => None,
+        Bound::Tcp(listener) => listener.local_addr().map_or_else(|_| bind.to_string(), |at| at.to_string()),
+        Bound::Unix(_) => bind.to_string(),
     }
 }
 
@@ -96,7 +97,11 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::net;
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            let what = format!("{} stands there, not a socket", kind_of(&found));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
         if net::UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -108,6 +113,49 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     // like the loopback port, it is open to every user of the host
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Ok(listener)
+}
+
+fn kind_of(found: &Metadata) -> &'static str {
+    if found.is_file() {
+        "a file"
+    } else if found.is_dir() {
+        "a directory"
+    } else if found.is_symlink() {
+        "a symbolic link"
+    } else {
+        "something else"
+    }
+}
+
+/// The file of a socket that this process bound; removed with it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device, inode and time of making: another process may have put its own there since, and
+    /// inodes are used again.
+    id: (u64, u64, i64, i64),
+}
+
+impl SocketFile {
+    /// The file of a socket just bound; none for TCP.
+    pub fn of(bind: &Bind) -> Option<Self> {
+        let Bind::Unix(path) = bind else { return None };
+        Some(Self { path: path.clone(), id: id_of(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if id_of(&self.path) == Some(self.id) {
+            // the next start takes away what stays
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id_of(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec()))
 }
 
 /// Waits for the word to stop, or for whoever would give it to be gone.

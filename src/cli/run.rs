@@ -8,8 +8,7 @@ pub(super) fn run(config: Config) -> Result<(), String> {
     let runtime = super::runtime()?;
     runtime.block_on(async {
         let app = App::start(config).await.map_err(|e| e.to_string())?;
-        let listening: Vec<_> = app.listening().iter().map(ToString::to_string).collect();
-        tracing::info!(listening = listening.join(" "), "remora takes calls");
+        tracing::info!(listening = app.listening().join(" "), admin = app.admin_at(), "remora takes calls");
         app.run_until_signal().await;
         Ok(())
     })
