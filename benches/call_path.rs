@@ -36,7 +36,7 @@ fn main() {
     let config = config::load(None, env.map(|(name, value)| (name.to_owned(), value))).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let app = runtime.block_on(App::start(config)).unwrap();
-    let address = app.listening()[0];
+    let address = app.listening()[0].parse().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let load = std::thread::spawn(move || {
         println!("{:34} {:>10} {:>10} {:>10} {:>10}", "load", "cpu µs", "calls/s", "p50 µs", "p99 µs");
