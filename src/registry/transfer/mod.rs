@@ -125,7 +125,14 @@ impl std::fmt::Display for Data {
 /// Whether `value`, read from `text`, is written again as it was: long numbers are not.
 fn is_exact(value: &Value, text: &str, depth: usize) -> bool {
     match value {
-        Value::Number(number) => text.contains(&number.to_string()),
+        Value::Number(number) => {
+            let float = || number.as_f64().and_then(serde_json::Number::from_f64);
+            // some builds keep a number's digits, and YAML would not
+            let fits = number.is_i64()
+                || number.is_u64()
+                || float().is_some_and(|float| float.to_string() == number.to_string());
+            fits && text.contains(&number.to_string())
+        }
         Value::Array(items) => depth < MAX_DEPTH && items.iter().all(|item| is_exact(item, text, depth + 1)),
         Value::Object(fields) => {
             depth < MAX_DEPTH && fields.values().all(|field| is_exact(field, text, depth + 1))
