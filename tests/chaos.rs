@@ -356,7 +356,7 @@ impl World {
                 scope.spawn(move || keep_looking(remora, part, log, done));
             }
             let observed = scope.spawn(|| missing_again(observer, &own, &done));
-            ensemble.until_served();
+            ensemble.nodes.until_served();
             let serving = Instant::now();
             let (writer, last_write) = writes.join().unwrap();
             let equal = converge(reader, ensemble, services, &own, &log, serving.max(last_write));
@@ -381,7 +381,7 @@ impl World {
         let now = self.session().0;
         self.sessions.retain(|session| Some(session) != now.as_ref());
         eventually("sessions of before are over", Duration::from_secs(30), || {
-            self.sessions.iter().all(|session| !self.ensemble.knows_session(session))
+            self.sessions.iter().all(|session| !self.ensemble.nodes.knows_session(session))
         });
         self.own_node().is_some()
     }
@@ -422,22 +422,22 @@ fn inflict(
 ) {
     let mut any = || {
         // that of remora as often as any
-        let serving = session.and_then(|session| ensemble.serving(session));
+        let serving = session.and_then(|session| ensemble.nodes.serving(session));
         serving.filter(|_| rng.bool()).unwrap_or_else(|| rng.usize(..NODES))
     };
     match fault {
         Fault::KillOne => {
             let n = any();
-            ensemble.kill(n);
+            ensemble.nodes.kill(n);
         }
         Fault::PauseOne => {
             let n = any();
-            ensemble.pause(n);
+            ensemble.nodes.pause(n);
         }
-        Fault::KillLeader => ensemble.kill(ensemble.leader().expect("no leader")),
-        Fault::PauseLeader => ensemble.pause(ensemble.leader().expect("no leader")),
-        Fault::KillAll => (0..NODES).for_each(|n| ensemble.kill(n)),
-        Fault::PauseAll => (0..NODES).for_each(|n| ensemble.pause(n)),
+        Fault::KillLeader => ensemble.nodes.kill(ensemble.nodes.leader().expect("no leader")),
+        Fault::PauseLeader => ensemble.nodes.pause(ensemble.nodes.leader().expect("no leader")),
+        Fault::KillAll => (0..NODES).for_each(|n| ensemble.nodes.kill(n)),
+        Fault::PauseAll => (0..NODES).for_each(|n| ensemble.nodes.pause(n)),
         Fault::Cut => ensemble.network.cut(),
         Fault::Reset => ensemble.network.reset(),
         Fault::Stall => ensemble.network.stall(),
@@ -450,7 +450,7 @@ fn inflict(
 }
 
 fn mend(fault: Fault, ensemble: &mut Ensemble, remora: &Remora) {
-    ensemble.restore();
+    ensemble.nodes.restore();
     ensemble.network.heal();
     if fault == Fault::Sleep {
         remora.signal("CONT");
@@ -693,7 +693,7 @@ fn converge(
                 Err(difference) => difference,
             },
         };
-        if nodes.is_none() || !ensemble.all_serve() {
+        if nodes.is_none() || !ensemble.nodes.all_serve() {
             // an election after the nodes ran again: not mended yet
             assert!(begun.elapsed() < Duration::from_secs(60), "the ensemble does not come back: {why}");
             from = Instant::now();

@@ -13,16 +13,11 @@ use tempfile::TempDir;
 
 use super::ensemble::Ensemble;
 use super::http::{self, Answer, Conn};
+pub use super::outside::signal;
 use super::zookeeper::ZooKeeper;
 use super::{Port, eventually};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_remora");
-
-/// Sends a signal by the shell's own `kill`; a pid with `-` before it means its group.
-pub fn signal(name: &str, pid: &str) {
-    let _ =
-        Command::new("sh").arg("-c").arg(format!("kill -s {name} -- {pid}")).stderr(Stdio::null()).status();
-}
 
 /// What a test wants, before the program starts.
 pub struct Setup {

@@ -1,22 +1,17 @@
 //! A real ZooKeeper of one node, and a foreign client of it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use super::nodes::{Machine, ask, launch};
 use super::tls::Pki;
 use super::{Port, eventually};
-
-/// The last three are what TLS needs and the first doesn't name.
-const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
-     /usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:\
-     /usr/share/java/netty-transport-native-unix-common.jar";
 
 /// A standalone server on a directory and a port that survive `kill` and `restart`.
 pub struct ZooKeeper {
@@ -69,7 +64,7 @@ impl ZooKeeper {
     pub fn restart(&mut self) {
         self.kill();
         let secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default();
-        self.child = Some(launch(self.dir.path(), self.port.number, &(secure + &self.more)));
+        self.child = Some(launch(self.dir.path(), self.port.number, Machine::SMALL, &(secure + &self.more)));
         eventually("ZooKeeper serves", Duration::from_secs(20), || self.ask("srvr").contains("Mode:"));
     }
 
@@ -121,45 +116,6 @@ impl Drop for ZooKeeper {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Starts a server on `dir`; `more` are further lines of its configuration.
-pub fn launch(dir: &Path, port: u16, more: &str) -> Child {
-    let config = format!(
-        "tickTime=500\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
-         clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{more}",
-        dir = dir.display(),
-    );
-    fs::create_dir_all(dir.join("data")).unwrap();
-    fs::write(dir.join("zoo.cfg"), config).unwrap();
-    let log = File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
-    Command::new("java")
-        .args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Xmx256m",
-            "-cp",
-            CLASS_PATH,
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-        ])
-        .arg(dir.join("zoo.cfg"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .expect("java is not installed: run tests/setup")
-}
-
-/// What the server at `address` answers to a four-letter word; empty where nobody answers.
-pub fn ask(address: &str, word: &str) -> String {
-    let mut text = String::new();
-    if let Ok(mut stream) = TcpStream::connect(address) {
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-        let _ = stream.write_all(word.as_bytes());
-        let _ = stream.read_to_string(&mut text);
-    }
-    text
 }
 
 /// One kazoo process; its ephemeral nodes live as long as it does.
