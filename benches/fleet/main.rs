@@ -1,7 +1,7 @@
 //! A fleet of real sidecar registries in one process, against an ensemble that is killed and restarted.
 //!
-//! `cargo bench --bench fleet` takes about five minutes; `-- --help` shows the options, and
-//! `docs/fleet.md` what the figures mean. Exit code 1 only where a view never became equal to the
+//! `cargo bench --bench fleet` takes about five minutes; `-- --help` shows the options.
+//! Exit code 1 only where a view never became equal to the
 //! registry, or an own provider was lost; times are told, not judged.
 
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a program that shares parts with the tests")]

@@ -73,7 +73,7 @@ impl Phase {
         self.set("sidecars' CPU, s", format!("{cpu:.1}"));
         self.set("CPU of one sidecar, ms per s", format!("{each:.2}"));
         self.set("servers' CPU, s", format!("{:.1}", figures.servers_cpu.as_secs_f64()));
-        let each = figures.memory.saturating_sub(base) / sidecars as u64 >> 10;
+        let each = (figures.memory.saturating_sub(base) / sidecars as u64) >> 10;
         self.set("memory of one sidecar, KiB", each);
         self.set("drift", figures.drift);
     }
