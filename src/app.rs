@@ -142,15 +142,16 @@ impl App {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
             _ = self.hup.recv() => {}
-            _ = self.usr2.recv() => self.hand_over(),
+            _ = self.usr2.recv() => self.hand_over().await,
         }
         self.shut_down().await;
     }
 
     /// Own providers stay in the registry until the next process takes them over, or the session ends.
-    fn hand_over(&mut self) {
+    async fn hand_over(&mut self) {
         tracing::info!("stopping: own providers stay registered for the next process");
-        self.left.abort_all();
+        // gone before the word to leave is given
+        self.left.shutdown().await;
         self.source.leave_session();
     }
 
