@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::layout::Scope;
-use super::{Kind, Source, Trouble};
+use super::{Kind, Scope, Source, Trouble};
 
 impl Source {
     /// Fails where the path below which everything stands is not in ZooKeeper; a file needs none.

@@ -1,0 +1,267 @@
+//! The registry as one thing, ZooKeeper or a file, to whoever asks.
+
+mod root;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::layout::Scope;
+use super::snapshot::{self, Snapshot};
+use super::status::{Status, StatusReport};
+use super::{BrokenOff, Changes, Held, Link, Node, OpenError, Reach, Trouble, Watching, embedded, zookeeper};
+use crate::config;
+use crate::model::Layout;
+
+/// The registry, cheap to clone.
+#[derive(Clone)]
+pub struct Source {
+    kind: Kind,
+    layout: Layout,
+    root: Arc<str>,
+    snapshot: Option<Arc<Path>>,
+    pub(super) status: Arc<Status>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Embedded(Arc<embedded::Embedded>),
+    ZooKeeper(Arc<zookeeper::ZooKeeper>),
+}
+
+/// Opens the registry; ZooKeeper is reached later, by [`run`], whether it is there yet or not.
+///
+/// Fails where the embedded file can't be made or read.
+pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
+    let status = Arc::new(Status::default());
+    let kind = match &config.source {
+        config::Source::Embedded { file } => {
+            Kind::Embedded(Arc::new(embedded::Embedded::open(file, &config.root, status.clone())?))
+        }
+        config::Source::ZooKeeper { connect, session_timeout, security } => {
+            let session = (*session_timeout, security);
+            let zookeeper = zookeeper::ZooKeeper::new(connect, session, &config.root, status.clone());
+            Kind::ZooKeeper(Arc::new(zookeeper))
+        }
+    };
+    let snapshot = config.snapshot.as_deref().map(Arc::from);
+    Ok(Source { kind, layout: config.layout, root: config.root.as_str().into(), snapshot, status })
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// How the nodes are laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What stands before every path in the registry; empty for `/`.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Where the view is kept on disk.
+    pub(super) fn snapshot(&self) -> Option<&Path> {
+        self.snapshot.as_deref()
+    }
+
+    /// What an earlier run kept; a file that is of no use is told of and left alone.
+    pub(super) fn load_snapshot(&self) -> Option<Snapshot> {
+        let path = self.snapshot()?;
+        match snapshot::load(path, self.layout, &self.root) {
+            Ok(found) => {
+                let snapshot = found?;
+                if let Kind::ZooKeeper(zookeeper) = &self.kind {
+                    zookeeper.expect_cluster(snapshot.cluster.clone());
+                }
+                self.status.reached(None);
+                Some(snapshot)
+            }
+            Err(reason) => {
+                tracing::warn!(file = %path.display(), reason, "the view of an earlier run is not used");
+                None
+            }
+        }
+    }
+
+    /// From now on a registry without a mark is given one.
+    pub(super) fn give_mark(&self) {
+        match &self.kind {
+            Kind::Embedded(_) => {}
+            Kind::ZooKeeper(zookeeper) => zookeeper.give_mark(),
+        }
+    }
+
+    /// The mark of the registry that is believed.
+    pub(super) fn cluster(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::ZooKeeper(zookeeper) => zookeeper.cluster(),
+        }
+    }
+
+    /// Whether the registry was reached once, or a snapshot of it is served.
+    pub fn ready(&self) -> bool {
+        self.status.ready()
+    }
+
+    /// How it stands with the registry now.
+    pub fn status(&self) -> StatusReport {
+        let (source, session) = match &self.kind {
+            Kind::Embedded(_) => ("embedded", None),
+            Kind::ZooKeeper(zookeeper) => ("zookeeper", zookeeper.session()),
+        };
+        self.status.report(source, self.link().borrow().up, session)
+    }
+
+    /// Keeps the connection, or the file, until `stop` turns true.
+    pub async fn supervise(&self, stop: watch::Receiver<bool>) {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.supervise(stop).await,
+            Kind::ZooKeeper(zookeeper) => zookeeper.supervise(stop).await,
+        }
+    }
+
+    /// From now on the session is left to itself when this ends: who takes over finds what it holds.
+    pub fn leave_session(&self) {
+        match &self.kind {
+            Kind::Embedded(_) => {}
+            Kind::ZooKeeper(zookeeper) => zookeeper.leave_session(),
+        }
+    }
+
+    /// Believes the registry that is reached, though it is not the one it was.
+    pub fn trust(&self) {
+        match &self.kind {
+            Kind::Embedded(_) => {}
+            Kind::ZooKeeper(zookeeper) => zookeeper.trust(),
+        }
+    }
+
+    /// Waits until the registry can be asked; fails after `patience` with what is wrong.
+    pub async fn reached(&self, patience: Duration) -> Result<(), Trouble> {
+        let mut link = self.link();
+        let reached = tokio::time::timeout(patience, link.wait_for(|link| link.up)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Trouble::Unknown(self.status.first_problem().unwrap_or_else(|| {
+                    format!("the registry did not answer within {}s", patience.as_secs())
+                })))
+            }
+        }
+    }
+
+    /// Every node of `scopes` that exists.
+    pub async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => Ok(embedded.read(scopes)),
+            Kind::ZooKeeper(zookeeper) => zookeeper.read(scopes).await,
+        }
+    }
+
+    /// Writes a lasting node, with its parents where they are missing.
+    pub async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.put(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.put(path, data).await,
+        }
+    }
+
+    /// Removes a node and everything below it.
+    pub async fn remove(&self, path: &str) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.remove(path),
+            Kind::ZooKeeper(zookeeper) => zookeeper.remove(path).await,
+        }
+    }
+
+    /// Puts or removes lasting nodes in this order, in the embedded file all at once; what is gone
+    /// already needs no removing.
+    pub async fn write_all(&self, writes: &[(String, Option<Vec<u8>>)]) -> Result<(), BrokenOff> {
+        if let Kind::Embedded(embedded) = &self.kind {
+            let written = embedded.write_all(writes);
+            return written.map_err(|(at, trouble)| BrokenOff { at, written: 0, trouble });
+        }
+        for (done, (path, data)) in writes.iter().enumerate() {
+            let written = match data {
+                Some(data) => self.put(path, data).await,
+                None => self.remove(path).await,
+            };
+            match written {
+                Err(Trouble::NoNode) if data.is_none() => {}
+                outcome => {
+                    outcome.map_err(|trouble| BrokenOff { at: done, written: done, trouble })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn link(&self) -> watch::Receiver<Link> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.link(),
+            Kind::ZooKeeper(zookeeper) => zookeeper.link(),
+        }
+    }
+
+    /// Bytes that stand before every path on its way to the registry.
+    pub(super) fn path_overhead(&self) -> usize {
+        match &self.kind {
+            Kind::Embedded(_) => 0,
+            Kind::ZooKeeper(zookeeper) => zookeeper.path_overhead(),
+        }
+    }
+
+    /// Watches all `paths` as long as the link is in this `epoch`; one outcome per path.
+    pub(super) async fn watch(
+        &self,
+        epoch: u64,
+        paths: &[String],
+        reach: Reach,
+        changes: &Arc<Changes>,
+    ) -> Vec<Result<Watching, Trouble>> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.watch(paths, reach, changes),
+            Kind::ZooKeeper(zookeeper) => zookeeper.watch(epoch, paths, reach, changes).await,
+        }
+    }
+
+    pub(super) async fn held(&self, path: &str) -> Result<Option<Held>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => Ok(embedded.held(path)),
+            Kind::ZooKeeper(zookeeper) => zookeeper.held(path).await,
+        }
+    }
+
+    pub(super) async fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.create_ephemeral(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.create_ephemeral(path, data).await,
+        }
+    }
+
+    /// In one step: deletes the node if it is still this one, and makes it anew as ours.
+    pub(super) async fn take_over(&self, path: &str, held: &Held, data: &[u8]) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.create_ephemeral(path, data),
+            Kind::ZooKeeper(zookeeper) => zookeeper.take_over(path, held, data).await,
+        }
+    }
+
+    /// Deletes the node if it is still this one.
+    pub(super) async fn release(&self, path: &str, held: &Held) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => embedded.release(path),
+            Kind::ZooKeeper(zookeeper) => zookeeper.release(path, held).await,
+        }
+    }
+}
