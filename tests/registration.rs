@@ -279,7 +279,7 @@ fn on_sigusr2_the_node_stays_until_the_next_process_has_it() {
     let old = client.owner(&path).unwrap();
     first.signal("USR2");
     assert_eq!(first.wait(SOON), Some(0), "{}", first.log());
-    assert_eq!(client.owner(&path), Some(old.clone()), "left with the process");
+    assert_eq!(client.owner(&path), Some(old.clone()), "left with the process: {}", first.log());
     let _second = app.beside(&zk).start();
     eventually("a new owner", SOON, || {
         let owner = client.owner(&path);

@@ -41,8 +41,12 @@ pub(super) struct Connection {
     home: Home,
 }
 
-/// Dropped, it ends all that runs on it at once: the server hears no more than a closed socket.
-struct Home(Option<Runtime>);
+/// Dropped, it ends all that runs on it: the server hears no more than a closed socket.
+struct Home {
+    runtime: Option<Runtime>,
+    /// Must outlive its own tasks: they close the session when the last clone goes.
+    client: Option<Client>,
+}
 
 /// Why there is no connection.
 pub(super) enum Refusal {
@@ -64,19 +68,22 @@ impl Home {
     fn new() -> std::io::Result<Self> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_stack_size(512 << 10).thread_name("zookeeper").enable_all();
-        Ok(Self(Some(builder.build()?)))
+        Ok(Self { runtime: Some(builder.build()?), client: None })
     }
 
     fn handle(&self) -> Option<&Handle> {
-        self.0.as_ref().map(Runtime::handle)
+        self.runtime.as_ref().map(Runtime::handle)
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+        let (runtime, client) = (self.runtime.take(), self.client.take());
+        // bounded in time; it may not block here
+        tokio::task::spawn_blocking(move || {
+            runtime.into_iter().for_each(|runtime| runtime.shutdown_timeout(CLOSE));
+            drop(client);
+        });
     }
 }
 
@@ -142,7 +149,8 @@ impl ZooKeeper {
     }
 
     async fn open_at(&self, server: &str, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
-        let home = Home::new().map_err(|e| Refusal::Unreached(format!("no thread for ZooKeeper: {e}")))?;
+        let no_thread = |e| Refusal::Unreached(format!("no thread for ZooKeeper: {e}"));
+        let mut home = Home::new().map_err(no_thread)?;
         let mut connector =
             Client::connector().with_session_timeout(self.session_timeout).with_fail_eagerly();
         if let Some(session) = session {
@@ -150,6 +158,7 @@ impl ZooKeeper {
         }
         let at = format!("{server}{}", self.chroot());
         let client = on(&home, self.connect(connector, &at)).await?;
+        home.client = Some(client.clone());
         // this server may lag behind the one before
         let synced = self.answered(client.sync("/")).await;
         synced.map_err(|trouble| Refusal::Unreached(self.unreached(&trouble.to_string())))?;
@@ -176,7 +185,7 @@ impl ZooKeeper {
 
     /// Serves with this connection until it ends.
     async fn serve(&self, connection: Connection, stop: &mut watch::Receiver<bool>) -> Ended {
-        let Connection { client, home } = connection;
+        let Connection { client, mut home } = connection;
         let mut states = client.state_watcher();
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
@@ -185,11 +194,11 @@ impl ZooKeeper {
         };
         self.detach();
         if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
+            home.client = None;
             drop(client);
             // the session ends once the server was told: then ephemeral nodes are gone
             let _ = tokio::time::timeout(CLOSE, closed(states)).await;
         }
-        drop(home);
         ended
     }
 
