@@ -253,7 +253,7 @@ impl Follower<'_> {
         self.reads.spawn(async move {
             let scopes: Vec<_> =
                 batch.services.iter().flat_map(|service| source.layout().scopes(service)).collect();
-            let read = apart(async move { source.read(&scopes).await }).await;
+            let read = apart(async move { source.read_watched(&scopes).await }).await;
             let outcome = read.and_then(|read| read).map_err(|trouble| trouble.to_string());
             ReadDone { batch, outcome }
         });

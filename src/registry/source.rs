@@ -168,6 +168,14 @@ impl Source {
         }
     }
 
+    /// The same for what is watched, which stays so.
+    pub(super) async fn read_watched(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => Ok(embedded.read(scopes)),
+            Kind::ZooKeeper(zookeeper) => zookeeper.read_watched(scopes).await,
+        }
+    }
+
     /// Writes a lasting node, with its parents where they are missing.
     pub async fn put(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {
         match &self.kind {

@@ -36,6 +36,8 @@ pub struct StatusReport {
     pub watched_paths: usize,
     /// Bytes of these paths.
     pub watched_bytes: usize,
+    /// Whether each watch fires once and is set anew by a read: ZooKeeper before 3.6.
+    pub one_shot: bool,
     /// Differences found between the view and the registry that no event explains; must stay 0.
     pub drift: u64,
     /// Providers that vanished with many others and are kept as a last resort.
@@ -66,6 +68,8 @@ pub(super) struct Status {
     pub(super) operations: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) drift: AtomicU64,
+    /// Whether the server has no persistent watches.
+    pub(super) one_shot: AtomicBool,
     held: AtomicUsize,
     services: AtomicUsize,
     watched_paths: AtomicUsize,
@@ -159,6 +163,7 @@ impl Status {
             services: self.services.load(Relaxed),
             watched_paths: self.watched_paths.load(Relaxed),
             watched_bytes: self.watched_bytes.load(Relaxed),
+            one_shot: self.one_shot.load(Relaxed),
             drift: self.drift.load(Relaxed),
             held_providers: self.held.load(Relaxed),
             problems: lock(&self.problems).values().cloned().collect(),

@@ -4,6 +4,7 @@
 //! fail while there is none.
 
 mod cluster;
+mod oneshot;
 mod read;
 mod security;
 mod session;
@@ -25,6 +26,7 @@ use super::status::Status;
 use super::{Changes, Link, Reach, Trouble, Watching, lock};
 use crate::config;
 use crate::limits::Pace;
+use oneshot::{Cover, OneShot};
 use security::Security;
 
 pub(super) use security::verify;
@@ -35,16 +37,33 @@ const AT_ONCE: NonZeroU32 = NonZeroU32::new(600).unwrap();
 /// No request waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A watch: its task drains events until the session ends or this is dropped.
-pub(super) type Watch = JoinSet<()>;
+/// A watch, until dropped.
+pub(super) enum Watch {
+    /// Its task drains events until the session ends.
+    Persistent {
+        _events: JoinSet<()>,
+    },
+    OneShot {
+        _cover: Cover,
+    },
+}
+
+/// What requests go through while they can be answered.
+#[derive(Clone)]
+struct Here {
+    client: Client,
+    /// What the client's tasks run on.
+    home: Handle,
+    /// Where the server has no persistent watches.
+    one_shot: Option<Arc<OneShot>>,
+}
 
 pub(super) struct ZooKeeper {
     connect: String,
     session_timeout: Duration,
     security: Security,
     root: String,
-    /// There while requests can be answered, with what its tasks run on.
-    client: Mutex<Option<(Client, Handle)>>,
+    here: Mutex<Option<Here>>,
     /// The mark of the ensemble that is ours.
     cluster: Mutex<Option<String>>,
     /// Somebody said that the ensemble is ours.
@@ -74,7 +93,7 @@ impl ZooKeeper {
             session_timeout,
             security: Security::new(security),
             root: root.to_owned(),
-            client: Mutex::new(None),
+            here: Mutex::default(),
             cluster: Mutex::default(),
             trust: Notify::new(),
             pace: Pace::new(PER_SECOND, AT_ONCE),
@@ -93,7 +112,7 @@ impl ZooKeeper {
 
     /// The session, `0x…`, while there is one.
     pub(super) fn session(&self) -> Option<String> {
-        lock(&self.client).as_ref().map(|(client, _)| client.session_id().to_string())
+        lock(&self.here).as_ref().map(|here| here.client.session_id().to_string())
     }
 
     pub(super) fn path_overhead(&self) -> usize {
@@ -107,11 +126,11 @@ impl ZooKeeper {
     }
 
     fn client(&self) -> Result<Client, Trouble> {
-        self.here().map(|(client, _)| client)
+        self.here().map(|here| here.client)
     }
 
-    fn here(&self) -> Result<(Client, Handle), Trouble> {
-        let here = lock(&self.client).clone();
+    fn here(&self) -> Result<Here, Trouble> {
+        let here = lock(&self.here).clone();
         here.ok_or_else(|| Trouble::Unknown("the registry can't be reached".into()))
     }
 
@@ -148,24 +167,39 @@ impl ZooKeeper {
         reach: Reach,
         changes: &Arc<Changes>,
     ) -> Vec<Result<Watching, Trouble>> {
-        for _ in paths {
-            self.pace.turn().await;
-        }
-        let here = self.here();
-        let here = here.and_then(|here| match self.link.borrow().epoch == epoch {
-            true => Ok(here),
-            // whoever asked will ask again for the new one, and must not find this one's watches there
-            false => Err(Trouble::Unknown("the connection was replaced".into())),
-        });
-        let (client, home) = match here {
-            Ok(here) => here,
-            Err(trouble) => return paths.iter().map(|_| Err(trouble.clone())).collect(),
+        let here = match self.here_in(epoch) {
+            Ok(Here { one_shot: Some(one_shot), .. }) => {
+                // nothing is sent: the reads that follow arm it
+                let cover = |path: &String| one_shot.cover(self.full(path), reach, changes);
+                let watch = |path| Watching::ZooKeeper { _watch: Watch::OneShot { _cover: cover(path) } };
+                return paths.iter().map(|path| Ok(watch(path))).collect();
+            }
+            Ok(_) => {
+                for _ in paths {
+                    self.pace.turn().await;
+                }
+                self.here_in(epoch)
+            }
+            Err(trouble) => Err(trouble),
         };
+        match here {
+            Ok(here) => self.watch_lasting(&here, paths, reach, changes).await,
+            Err(trouble) => paths.iter().map(|_| Err(trouble.clone())).collect(),
+        }
+    }
+
+    async fn watch_lasting(
+        &self,
+        here: &Here,
+        paths: &[String],
+        reach: Reach,
+        changes: &Arc<Changes>,
+    ) -> Vec<Result<Watching, Trouble>> {
         let mode = match reach {
             Reach::Node => AddWatchMode::Persistent,
             Reach::Subtree => AddWatchMode::PersistentRecursive,
         };
-        let requests: Vec<_> = paths.iter().map(|path| client.watch(&self.full(path), mode)).collect();
+        let requests: Vec<_> = paths.iter().map(|path| here.client.watch(&self.full(path), mode)).collect();
         // all were sent at once: none has longer than the first
         let deadline = Instant::now() + ANSWER;
         let mut watches = Vec::new();
@@ -174,11 +208,22 @@ impl ZooKeeper {
             watches.push(watcher.map(|watcher| {
                 let mut task = JoinSet::new();
                 // where the client's own tasks run, so that it ends with them
-                task.spawn_on(drain(watcher, self.root.clone(), changes.clone(), self.status.clone()), &home);
-                Watching::ZooKeeper { _watch: task }
+                let events = drain(watcher, self.root.clone(), changes.clone(), self.status.clone());
+                task.spawn_on(events, &here.home);
+                Watching::ZooKeeper { _watch: Watch::Persistent { _events: task } }
             }));
         }
         watches
+    }
+
+    /// The connection of this epoch.
+    fn here_in(&self, epoch: u64) -> Result<Here, Trouble> {
+        let here = self.here()?;
+        match self.link.borrow().epoch == epoch {
+            true => Ok(here),
+            // whoever asked will ask again for the new one, and must not find this one's watches there
+            false => Err(Trouble::Unknown("the connection was replaced".into())),
+        }
     }
 }
 

@@ -14,6 +14,11 @@ use super::outside::{Port, eventually, signal};
 pub const NODES: usize = 3;
 /// From the start of a node until it serves, on a busy machine.
 const SERVES: Duration = Duration::from_secs(30);
+/// Which servers the tests run against: `one-shot`, ZooKeeper's own without persistent watches, or a
+/// folder with the jars of another release; left out, the one that is installed.
+const SERVERS: &str = "REMORA_TEST_ZOOKEEPER";
+/// With this watch manager a server refuses persistent watches.
+const ONE_SHOT: &str = "watchManagerName=org.apache.zookeeper.server.watch.WatchManagerOptimized\n";
 /// The last three are what TLS needs and the first doesn't name.
 const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar:\
      /usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar:\
@@ -183,10 +188,16 @@ pub fn list<'p>(ports: impl Iterator<Item = &'p Port>) -> String {
 
 /// Starts a server on `dir`; `more` are further lines of its configuration.
 pub fn launch(dir: &Path, port: u16, machine: Machine, more: &str) -> Child {
+    let servers = std::env::var(SERVERS).unwrap_or_default();
+    let (class_path, watches) = match servers.as_str() {
+        "" => (CLASS_PATH.to_owned(), ""),
+        "one-shot" => (CLASS_PATH.to_owned(), ONE_SHOT),
+        jars => (format!("{jars}:{jars}/*"), ""),
+    };
     let config = format!(
         "tickTime={tick}\ninitLimit=10\nsyncLimit=5\ndataDir={dir}/data\n\
          clientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{more}",
+         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{watches}{more}",
         tick = machine.tick_ms,
         dir = dir.display(),
     );
@@ -196,7 +207,7 @@ pub fn launch(dir: &Path, port: u16, machine: Machine, more: &str) -> Child {
     Command::new("java")
         .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .arg(format!("-Xmx{}m", machine.heap_mb))
-        .args(["-cp", CLASS_PATH, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
+        .args(["-cp", &class_path, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
         .arg(dir.join("zoo.cfg"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

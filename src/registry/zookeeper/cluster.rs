@@ -9,7 +9,7 @@ use super::super::{Trouble, lock};
 use super::ZooKeeper;
 
 /// The node that holds it, below the root.
-const MARK: &str = "/cluster-id";
+pub(super) const MARK: &str = "/cluster-id";
 /// How often an ensemble that is not ours is looked at again.
 const AGAIN: std::ops::Range<u64> = 2000..4000;
 

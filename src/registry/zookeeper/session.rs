@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -14,8 +15,8 @@ use tokio::sync::watch;
 use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 
 use super::super::{Link, Trouble, lock};
-use super::ZooKeeper;
-use std::sync::atomic::Ordering::Relaxed;
+use super::oneshot::{self, Ability, OneShot};
+use super::{Here, ZooKeeper, cluster};
 
 /// Longest pause between two attempts to connect, at first.
 const MAX_PAUSE: Duration = Duration::from_millis(1200);
@@ -39,6 +40,8 @@ const FORMER_SESSIONS: usize = 64;
 pub(super) struct Connection {
     client: Client,
     home: Home,
+    /// Whether its server has no persistent watches.
+    one_shot: bool,
 }
 
 /// Dropped, it ends all that runs on it: the server hears no more than a closed socket.
@@ -149,6 +152,30 @@ impl ZooKeeper {
     }
 
     async fn open_at(&self, server: &str, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
+        let (client, home) = self.open_client(server, session, false).await?;
+        // this server may lag behind the one before
+        let synced = client.sync("/");
+        let unreached = |trouble: Trouble| Refusal::Unreached(self.unreached(&trouble.to_string()));
+        let ability =
+            self.answered(oneshot::ability(&client, &self.full(cluster::MARK))).await.map_err(unreached)?;
+        if ability == Ability::Old {
+            let session = client.session().clone();
+            drop(home);
+            let (client, home) = self.open_client(server, Some(session), true).await?;
+            self.answered(client.sync("/")).await.map_err(unreached)?;
+            return Ok(Connection { client, home, one_shot: true });
+        }
+        self.answered(synced).await.map_err(unreached)?;
+        Ok(Connection { client, home, one_shot: ability == Ability::OneShot })
+    }
+
+    /// A client of one server; `old`: that knows only the requests of 3.4.
+    async fn open_client(
+        &self,
+        server: &str,
+        session: Option<SessionInfo>,
+        old: bool,
+    ) -> Result<(Client, Home), Refusal> {
         let no_thread = |e| Refusal::Unreached(format!("no thread for ZooKeeper: {e}"));
         let mut home = Home::new().map_err(no_thread)?;
         let mut connector =
@@ -156,13 +183,13 @@ impl ZooKeeper {
         if let Some(session) = session {
             connector = connector.with_session(session);
         }
+        if old {
+            connector = connector.with_server_version(3, 4, 0);
+        }
         let at = format!("{server}{}", self.chroot());
         let client = on(&home, self.connect(connector, &at)).await?;
         home.client = Some(client.clone());
-        // this server may lag behind the one before
-        let synced = self.answered(client.sync("/")).await;
-        synced.map_err(|trouble| Refusal::Unreached(self.unreached(&trouble.to_string())))?;
-        Ok(Connection { client, home })
+        Ok((client, home))
     }
 
     pub(super) fn unreached(&self, reason: &str) -> String {
@@ -185,12 +212,12 @@ impl ZooKeeper {
 
     /// Serves with this connection until it ends.
     async fn serve(&self, connection: Connection, stop: &mut watch::Receiver<bool>) -> Ended {
-        let Connection { client, mut home } = connection;
+        let Connection { client, mut home, one_shot } = connection;
         let mut states = client.state_watcher();
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
             reason = lost(&mut states) => Ended::Lost(reason),
-            reason = self.work(&client, &home) => Ended::Lost(reason),
+            reason = self.work(&client, &home, one_shot) => Ended::Lost(reason),
         };
         self.detach();
         if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
@@ -203,9 +230,9 @@ impl ZooKeeper {
     }
 
     /// Serves, once this is the ensemble we know, for as long as the connection answers.
-    async fn work(&self, client: &Client, home: &Home) -> &'static str {
+    async fn work(&self, client: &Client, home: &Home, one_shot: bool) -> &'static str {
         self.trusted(client).await;
-        self.attach(client, home);
+        self.attach(client, home, one_shot);
         loop {
             let checked = async {
                 self.check_root(client).await?;
@@ -220,14 +247,19 @@ impl ZooKeeper {
         }
     }
 
-    fn attach(&self, client: &Client, home: &Home) {
+    fn attach(&self, client: &Client, home: &Home, one_shot: bool) {
         let session = client.session_id();
         self.remember(session.0);
         let away = lock(&self.lost).take().map(|(since, former)| (since.elapsed(), former));
         let is_new = away.is_none_or(|(_, former)| former != session.0);
         let storm = away.is_some_and(|(away, _)| is_new || away > client.session_timeout() / 2);
-        tracing::info!(%session, is_new, "registry reached");
-        *lock(&self.client) = home.handle().map(|handle| (client.clone(), handle.clone()));
+        tracing::info!(%session, is_new, one_shot, "registry reached");
+        self.status.one_shot.store(one_shot, Relaxed);
+        *lock(&self.here) = home.handle().map(|handle| Here {
+            client: client.clone(),
+            home: handle.clone(),
+            one_shot: one_shot.then(|| OneShot::new(&self.root, self.status.clone(), handle.clone())),
+        });
         self.status.problem("connect", None);
         self.status.reached(Some(Instant::now()));
         self.link.send_modify(|link| {
@@ -239,8 +271,8 @@ impl ZooKeeper {
     }
 
     fn detach(&self) {
-        if let Some((client, _)) = lock(&self.client).take() {
-            *lock(&self.lost) = Some((Instant::now(), client.session_id().0));
+        if let Some(here) = lock(&self.here).take() {
+            *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
         }
         self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
     }

@@ -2,9 +2,11 @@
 
 use std::pin::pin;
 
-use zookeeper_client::{Client, MultiWriteError, MultiWriter};
+use zookeeper_client::{Client, MultiReadResult, MultiWriteError, MultiWriter};
 
 use super::super::{Held, Owner, Trouble, lock};
+use super::oneshot::Asked;
+use super::read::out_of_step;
 use super::{ZooKeeper, trouble};
 use crate::registry::layout::Scope;
 
@@ -13,10 +15,23 @@ const DELETES_AT_ONCE: usize = 100;
 
 impl ZooKeeper {
     pub(in crate::registry) async fn held(&self, path: &str) -> Result<Option<Held>, Trouble> {
-        let client = self.paced().await?;
-        match self.answered(client.get_data(&self.full(path))).await {
+        self.pace.turn().await;
+        let here = self.here()?;
+        let (client, path) = (&here.client, self.full(path));
+        let answer = match &here.one_shot {
+            None => self.answered(client.get_data(&path)).await,
+            Some(one_shot) => {
+                let asked = [Asked { path: &path, children: false, awaited: true }];
+                match one_shot.read(self, client, &asked, true).await?.pop() {
+                    Some(MultiReadResult::Data { data, stat }) => Ok((data, stat)),
+                    Some(MultiReadResult::Error { err }) => Err(trouble(err)),
+                    _ => Err(out_of_step()),
+                }
+            }
+        };
+        match answer {
             Ok((data, stat)) => {
-                let owner = self.owner(&client, stat.ephemeral_owner);
+                let owner = self.owner(client, stat.ephemeral_owner);
                 Ok(Some(Held { owner, born: stat.czxid, version: stat.version, data }))
             }
             Err(Trouble::NoNode) => Ok(None),
