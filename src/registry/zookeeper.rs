@@ -54,6 +54,8 @@ struct Here {
     client: Client,
     /// What the client's tasks run on.
     home: Handle,
+    /// Whether the server is older than 3.6.
+    old: bool,
     /// Where the server has no persistent watches.
     one_shot: Option<Arc<OneShot>>,
 }

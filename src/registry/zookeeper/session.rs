@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 
 use super::super::{Link, Trouble, lock};
@@ -40,8 +41,8 @@ const FORMER_SESSIONS: usize = 64;
 pub(super) struct Connection {
     client: Client,
     home: Home,
-    /// Whether its server has no persistent watches.
-    one_shot: bool,
+    /// Of its server.
+    ability: Ability,
 }
 
 /// Dropped, it ends all that runs on it: the server hears no more than a closed socket.
@@ -79,14 +80,29 @@ impl Home {
     }
 }
 
-impl Drop for Home {
-    fn drop(&mut self) {
+impl Home {
+    /// Ends it; what is opened after that meets no client of before in its session.
+    async fn end(mut self) {
+        let ended = self.shut_down();
+        // it failed only where the end was there already
+        let _ = ended.await;
+    }
+
+    /// In a thread that may block, for a bounded time.
+    fn shut_down(&mut self) -> JoinHandle<()> {
         let (runtime, client) = (self.runtime.take(), self.client.take());
-        // bounded in time; it may not block here
         tokio::task::spawn_blocking(move || {
             runtime.into_iter().for_each(|runtime| runtime.shutdown_timeout(CLOSE));
             drop(client);
-        });
+        })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.runtime.is_some() {
+            self.shut_down();
+        }
     }
 }
 
@@ -160,13 +176,13 @@ impl ZooKeeper {
             self.answered(oneshot::ability(&client, &self.full(cluster::MARK))).await.map_err(unreached)?;
         if ability == Ability::Old {
             let session = client.session().clone();
-            drop(home);
+            home.end().await;
             let (client, home) = self.open_client(server, Some(session), true).await?;
             self.answered(client.sync("/")).await.map_err(unreached)?;
-            return Ok(Connection { client, home, one_shot: true });
+            return Ok(Connection { client, home, ability });
         }
         self.answered(synced).await.map_err(unreached)?;
-        Ok(Connection { client, home, one_shot: ability == Ability::OneShot })
+        Ok(Connection { client, home, ability })
     }
 
     /// A client of one server; `old`: that knows only the requests of 3.4.
@@ -212,12 +228,12 @@ impl ZooKeeper {
 
     /// Serves with this connection until it ends.
     async fn serve(&self, connection: Connection, stop: &mut watch::Receiver<bool>) -> Ended {
-        let Connection { client, mut home, one_shot } = connection;
+        let Connection { client, mut home, ability } = connection;
         let mut states = client.state_watcher();
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
             reason = lost(&mut states) => Ended::Lost(reason),
-            reason = self.work(&client, &home, one_shot) => Ended::Lost(reason),
+            reason = self.work(&client, &home, ability) => Ended::Lost(reason),
         };
         self.detach();
         if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
@@ -226,13 +242,14 @@ impl ZooKeeper {
             // the session ends once the server was told: then ephemeral nodes are gone
             let _ = tokio::time::timeout(CLOSE, closed(states)).await;
         }
+        home.end().await;
         ended
     }
 
     /// Serves, once this is the ensemble we know, for as long as the connection answers.
-    async fn work(&self, client: &Client, home: &Home, one_shot: bool) -> &'static str {
+    async fn work(&self, client: &Client, home: &Home, ability: Ability) -> &'static str {
         self.trusted(client).await;
-        self.attach(client, home, one_shot);
+        self.attach(client, home, ability);
         loop {
             let checked = async {
                 self.check_root(client).await?;
@@ -247,17 +264,19 @@ impl ZooKeeper {
         }
     }
 
-    fn attach(&self, client: &Client, home: &Home, one_shot: bool) {
+    fn attach(&self, client: &Client, home: &Home, ability: Ability) {
         let session = client.session_id();
         self.remember(session.0);
         let away = lock(&self.lost).take().map(|(since, former)| (since.elapsed(), former));
         let is_new = away.is_none_or(|(_, former)| former != session.0);
         let storm = away.is_some_and(|(away, _)| is_new || away > client.session_timeout() / 2);
+        let one_shot = ability != Ability::Persistent;
         tracing::info!(%session, is_new, one_shot, "registry reached");
         self.status.one_shot.store(one_shot, Relaxed);
         *lock(&self.here) = home.handle().map(|handle| Here {
             client: client.clone(),
             home: handle.clone(),
+            old: ability == Ability::Old,
             one_shot: one_shot.then(|| OneShot::new(&self.root, self.status.clone(), handle.clone())),
         });
         self.status.problem("connect", None);
