@@ -20,7 +20,7 @@ use super::oneshot::{self, Ability, OneShot};
 use super::{Here, ZooKeeper, cluster};
 
 /// Longest pause between two attempts to connect, at first.
-const MAX_PAUSE: Duration = Duration::from_millis(1200);
+const MAX_PAUSE: Duration = Duration::from_millis(800);
 /// The same where nobody answered for a minute.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(60);
@@ -168,21 +168,37 @@ impl ZooKeeper {
     }
 
     async fn open_at(&self, server: &str, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
-        let (client, home) = self.open_client(server, session, false).await?;
-        // this server may lag behind the one before
-        let synced = client.sync("/");
-        let unreached = |trouble: Trouble| Refusal::Unreached(self.unreached(&trouble.to_string()));
-        let ability =
-            self.answered(oneshot::ability(&client, &self.full(cluster::MARK))).await.map_err(unreached)?;
-        if ability == Ability::Old {
-            let session = client.session().clone();
-            home.end().await;
-            let (client, home) = self.open_client(server, Some(session), true).await?;
-            self.answered(client.sync("/")).await.map_err(unreached)?;
-            return Ok(Connection { client, home, ability });
+        let mut old = false;
+        let mut session = session;
+        loop {
+            let (client, home) = self.open_client(server, session, old).await?;
+            match self.greet(&client, old).await {
+                Ok(Ability::Old) if !old => {
+                    session = Some(client.session().clone());
+                    old = true;
+                    home.end().await;
+                }
+                Ok(ability) => return Ok(Connection { client, home, ability }),
+                Err(trouble) => {
+                    home.end().await;
+                    return Err(Refusal::Unreached(self.unreached(&trouble.to_string())));
+                }
+            }
         }
-        self.answered(synced).await.map_err(unreached)?;
-        Ok(Connection { client, home, ability })
+    }
+
+    /// Finds out what the server can do; it may lag behind the one before.
+    async fn greet(&self, client: &Client, old: bool) -> Result<Ability, Trouble> {
+        let synced = client.sync("/");
+        let mark = self.full(cluster::MARK);
+        let ability = match old {
+            true => Ability::Old,
+            false => self.answered(oneshot::ability(client, &mark)).await?,
+        };
+        if old || ability != Ability::Old {
+            self.answered(synced).await?;
+        }
+        Ok(ability)
     }
 
     /// A client of one server; `old`: that knows only the requests of 3.4.
@@ -343,18 +359,17 @@ async fn on<F: Future>(home: &Home, future: F) -> F::Output {
     .await
 }
 
-/// Waits until the connection is gone.
+/// Waits until the connection is gone: any change of state, since only the latest one is told and
+/// the library may have come back by itself.
 async fn lost(states: &mut StateWatcher) -> &'static str {
-    let mut state = states.peek_state();
-    loop {
-        match state {
-            SessionState::SyncConnected => state = states.changed().await,
-            SessionState::ConnectedReadOnly => return "its server has no quorum",
-            SessionState::Disconnected => return "it broke",
-            SessionState::Expired => return "its session is over, or was taken over",
-            SessionState::AuthFailed => return "its credentials are no longer taken",
-            SessionState::Closed => return "it was closed",
-        }
+    let first = states.state();
+    let state = if first == SessionState::SyncConnected { states.changed().await } else { first };
+    match state {
+        SessionState::SyncConnected | SessionState::Disconnected => "it broke",
+        SessionState::ConnectedReadOnly => "its server has no quorum",
+        SessionState::Expired => "its session is over, or was taken over",
+        SessionState::AuthFailed => "its credentials are no longer taken",
+        SessionState::Closed => "it was closed",
     }
 }
 
