@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::event::{Event, Options, Refusal};
-use crate::{Fault, json, msgpack};
+use crate::{Fault, json, msgpack, php};
 
 /// The codecs of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +24,19 @@ pub enum Wire {
     Json,
     /// msgpack as php-msgpack speaks it.
     Msgpack,
+    /// PHP's own `serialize` format.
+    Php,
 }
 
-/// Pulls the events of one value in either codec.
+/// Pulls the events of one value in any codec.
 #[derive(Debug)]
 pub enum Reader<'a> {
     /// Over JSON.
     Json(json::Reader<'a>),
     /// Over msgpack.
     Msgpack(msgpack::Reader<'a>),
+    /// Over PHP's own format.
+    Php(php::Reader<'a>),
 }
 
 impl<'a> Reader<'a> {
@@ -41,6 +45,7 @@ impl<'a> Reader<'a> {
         match wire {
             Wire::Json => Self::Json(json::Reader::new(input)),
             Wire::Msgpack => Self::Msgpack(msgpack::Reader::new(input)),
+            Wire::Php => Self::Php(php::Reader::new(input)),
         }
     }
 
@@ -52,6 +57,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Json(reader) => reader.pull(),
             Self::Msgpack(reader) => reader.pull(),
+            Self::Php(reader) => reader.pull(),
         }
     }
 
@@ -60,6 +66,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Json(reader) => reader.start(),
             Self::Msgpack(reader) => reader.start(),
+            Self::Php(reader) => reader.start(),
         }
     }
 
@@ -68,6 +75,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Json(reader) => reader.end(),
             Self::Msgpack(reader) => reader.end(),
+            Self::Php(reader) => reader.end(),
         }
     }
 
@@ -76,6 +84,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Json(reader) => Self::Json(reader.rewound()),
             Self::Msgpack(reader) => Self::Msgpack(reader.rewound()),
+            Self::Php(reader) => Self::Php(reader.rewound()),
         }
     }
 
@@ -87,6 +96,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Json(reader) => reader.finish(),
             Self::Msgpack(reader) => reader.finish(),
+            Self::Php(reader) => reader.finish(),
         }
     }
 
@@ -153,13 +163,15 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Takes the events of one value in either codec.
+/// Takes the events of one value in any codec.
 #[derive(Debug)]
 pub enum Writer {
     /// Toward JSON.
     Json(json::Writer),
     /// Toward msgpack.
     Msgpack(msgpack::Writer),
+    /// Toward PHP's own format.
+    Php(php::Writer),
 }
 
 impl Writer {
@@ -168,6 +180,7 @@ impl Writer {
         match wire {
             Wire::Json => Self::Json(json::Writer::new(options.bytes)),
             Wire::Msgpack => Self::Msgpack(msgpack::Writer::new(options.empty)),
+            Wire::Php => Self::Php(php::Writer::new()),
         }
     }
 
@@ -179,6 +192,7 @@ impl Writer {
         match self {
             Self::Json(writer) => writer.push(event),
             Self::Msgpack(writer) => writer.push(event),
+            Self::Php(writer) => writer.push(event),
         }
     }
 
@@ -187,6 +201,7 @@ impl Writer {
         match self {
             Self::Json(writer) => writer.raw(value),
             Self::Msgpack(writer) => writer.raw(value),
+            Self::Php(writer) => writer.raw(value),
         }
     }
 
@@ -195,6 +210,7 @@ impl Writer {
         match self {
             Self::Json(writer) => writer.finish(),
             Self::Msgpack(writer) => writer.finish(),
+            Self::Php(writer) => writer.finish(),
         }
     }
 
@@ -202,6 +218,7 @@ impl Writer {
         match self {
             Self::Json(_) => Wire::Json,
             Self::Msgpack(_) => Wire::Msgpack,
+            Self::Php(_) => Wire::Php,
         }
     }
 }

@@ -20,10 +20,13 @@
 
 use std::borrow::Cow;
 
+use crate::text;
+
 /// One step through a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// Null or nil. As the first key of a msgpack map it says that the map is a PHP object.
+    /// Null or nil. As the first key of a map it says that the map is a PHP object, whose class is
+    /// the value of this key.
     Null,
     /// True or false.
     Bool(bool),
@@ -31,22 +34,35 @@ pub enum Event<'a> {
     Int(i64),
     /// An integer above `i64::MAX`.
     UInt(u64),
-    /// A float; msgpack may carry NaN and infinities, JSON cannot.
+    /// A float; msgpack and PHP may carry NaN and infinities, JSON cannot.
     Float(f64),
     /// A JSON number outside 64-bit integers, or beyond the largest float, as written.
     Beyond(&'a str),
     /// UTF-8 text, in whichever family of msgpack it came.
     Str(Cow<'a, str>),
-    /// A msgpack string that is not UTF-8.
+    /// A string that is not UTF-8.
     Bytes(&'a [u8]),
     /// A msgpack extension: its type and its bytes.
     Ext(i8, &'a [u8]),
+    /// What only PHP's own format says.
+    Php(Php<'a>),
     /// A list begins.
     Array,
     /// A map begins.
     Map,
     /// The innermost list or map ends.
     End,
+}
+
+/// Values that have a form in PHP's own format alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Php<'a> {
+    /// A case of an enum, like `Suit:Hearts`.
+    Enum(&'a [u8]),
+    /// The same object, or the same variable, as the value of this number.
+    Reference(u64),
+    /// An object that packed itself: its class and its bytes.
+    Custom(&'a [u8], &'a [u8]),
 }
 
 impl Event<'_> {
@@ -64,6 +80,9 @@ impl Event<'_> {
             Self::Str(_) => "a string",
             Self::Bytes(_) => "a string that is not UTF-8",
             Self::Ext(..) => "a msgpack extension",
+            Self::Php(Php::Enum(_)) => "a PHP enum",
+            Self::Php(Php::Reference(_)) => "a PHP reference to an earlier value",
+            Self::Php(Php::Custom(..)) => "a PHP object that packed itself",
             Self::Array => "a list",
             Self::Map => "a map",
             Self::End => "an end",
@@ -74,7 +93,7 @@ impl Event<'_> {
 /// How values are adapted where the two sides differ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What an empty JSON object becomes in msgpack.
+    /// What an empty JSON object becomes in msgpack; PHP's own format has one empty array.
     pub empty: Empty,
     /// What a string that is not UTF-8 becomes in JSON.
     pub bytes: BytesAs,
@@ -112,5 +131,14 @@ pub enum Refusal {
 impl Refusal {
     pub(crate) fn because(reason: impl Into<String>) -> Self {
         Self::Because(reason.into())
+    }
+
+    /// For a number that no type of 64 bits holds.
+    pub(crate) fn beyond(number: &str) -> Self {
+        let shown = text::shorten(number, 40);
+        if number.contains(['.', 'e', 'E']) {
+            return Self::Because(format!("the number {shown} is beyond the largest float"));
+        }
+        Self::Because(format!("the integer {shown} does not fit into 64 bits"))
     }
 }

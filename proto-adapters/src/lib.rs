@@ -1,4 +1,4 @@
-//! Codecs without I/O for the wires PHP services speak: Yar, msgpack, JSON.
+//! Codecs without I/O for the wires PHP services speak: Yar, msgpack, JSON, PHP's `serialize`.
 //!
 //! Everything is bytes in, value or bytes out. Values are never built as trees: readers yield
 //! [`event::Event`]s, writers take them, and both keep their own bounded stack.
@@ -15,9 +15,11 @@
 pub mod adapt;
 pub mod codec;
 pub mod event;
+mod gaps;
 pub mod json;
 pub mod msgpack;
 mod path;
+pub mod php;
 mod text;
 pub mod yar;
 

@@ -20,7 +20,7 @@
 use std::borrow::Cow;
 
 use crate::event::{Empty, Event, Refusal};
-use crate::{Fault, MAX_DEPTH, text};
+use crate::{Fault, MAX_DEPTH, gaps};
 
 /// Pulls the events of one msgpack value.
 #[derive(Debug)]
@@ -207,8 +207,8 @@ struct Frame {
 pub struct Writer {
     out: Vec<u8>,
     stack: Vec<Frame>,
-    /// Ended containers whose head needs more than its one byte.
-    long: Vec<Frame>,
+    /// Heads that need more than their one byte, with their places.
+    long: Vec<(usize, Vec<u8>)>,
     empty: Empty,
 }
 
@@ -221,12 +221,15 @@ impl Writer {
     /// Takes the next event.
     ///
     /// # Errors
-    /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for extensions, and for
-    /// strings of 4 GiB.
+    /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for PHP objects and what else
+    /// only PHP makes, for extensions, and for strings of 4 GiB.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         if *event == Event::End {
             self.close();
             return Ok(());
+        }
+        if *event == Event::Null && self.stack.last().is_some_and(|map| map.map && map.items == 0) {
+            return Err(Refusal::Object("msgpack"));
         }
         self.count();
         match event {
@@ -240,8 +243,11 @@ impl Writer {
             }
             Event::Str(value) => push_str(&mut self.out, value.as_bytes())?,
             Event::Bytes(value) => push_str(&mut self.out, value)?,
-            Event::Beyond(number) => return Err(beyond(number)),
+            Event::Beyond(number) => return Err(Refusal::beyond(number)),
             Event::Ext(..) => return Err(Refusal::because("an extension cannot become msgpack for PHP")),
+            Event::Php(_) => {
+                return Err(Refusal::because(format!("{} cannot become msgpack", event.kind())));
+            }
             Event::Array => self.open(false),
             Event::Map => self.open(true),
             Event::End => {}
@@ -257,22 +263,7 @@ impl Writer {
 
     /// The bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        self.long.sort_unstable_by_key(|frame| frame.at);
-        let heads: Vec<_> = self.long.iter().map(|frame| (frame.at, head(frame))).collect();
-        let mut read = self.out.len();
-        let mut write = read + heads.iter().map(|(_, head)| head.len() - 1).sum::<usize>();
-        self.out.resize(write, 0);
-        for (at, head) in heads.iter().rev() {
-            let body = at + 1..read;
-            write -= body.len();
-            self.out.copy_within(body, write);
-            write -= head.len();
-            if let Some(place) = self.out.get_mut(write..write + head.len()) {
-                place.copy_from_slice(head);
-            }
-            read = *at;
-        }
-        self.out
+        gaps::widen(self.out, &mut self.long)
     }
 
     fn count(&mut self) {
@@ -290,7 +281,7 @@ impl Writer {
         let Some(frame) = self.stack.pop() else { return };
         let entries = if frame.map { frame.items / 2 } else { frame.items };
         if entries >= 16 {
-            self.long.push(frame);
+            self.long.push((frame.at, head(&frame)));
             return;
         }
         let map = frame.map && (entries > 0 || self.empty == Empty::Map);
@@ -316,14 +307,6 @@ fn head(frame: &Frame) -> Vec<u8> {
         }
     }
     head
-}
-
-fn beyond(number: &str) -> Refusal {
-    let shown = text::shorten(number, 40);
-    if number.contains(['.', 'e', 'E']) {
-        return Refusal::Because(format!("the number {shown} is beyond the largest float"));
-    }
-    Refusal::Because(format!("the integer {shown} does not fit into 64 bits"))
 }
 
 fn push_int(out: &mut Vec<u8>, value: i64) {

@@ -22,14 +22,16 @@ pub(crate) fn explain(reader: &Reader<'_>, root: &str, refusal: Refusal) -> Faul
     let reason = match refusal {
         Refusal::Because(reason) => reason,
         Refusal::Object(target) => match again.pull() {
-            Ok(Some(Event::Str(class))) => {
-                let class = text::shorten(&class, KEY_SHOWN);
-                format!("a PHP object of class {class} cannot become {target}")
-            }
+            Ok(Some(Event::Str(class))) => object(&class, target),
+            Ok(Some(Event::Bytes(class))) => object(&String::from_utf8_lossy(class), target),
             _ => format!("a PHP reference to an earlier value cannot become {target}"),
         },
     };
     Fault::Unadaptable { path: render(root, &steps), reason }
+}
+
+fn object(class: &str, target: &str) -> String {
+    format!("a PHP object of class {} cannot become {target}", text::shorten(class, KEY_SHOWN))
 }
 
 /// Reads up to and with the event that starts at `until`.

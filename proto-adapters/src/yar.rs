@@ -25,11 +25,3 @@ pub use exception::{Code, Exception};
 pub use header::{HEAD, HEADER, Header, Packager, is_yar, may_become_yar};
 pub use read::{Request, Response};
 pub use write::{encode_exception, encode_request, encode_result};
-
-use crate::Fault;
-use crate::codec::Wire;
-
-/// The value codec of a packager, or the fault that says there is none.
-fn spoken(packager: Packager) -> Result<Wire, Fault> {
-    packager.wire().ok_or_else(|| Fault::malformed(header::HEADER, "the PHP packager is not spoken yet"))
-}

@@ -1,6 +1,7 @@
 //! Every captured message of `testdata/yar/samples.json`, against the value it is known to carry.
 #![expect(clippy::unwrap_used, reason = "a sample that is not as expected must stop the test")]
 
+use proto_adapters::codec::{Reader, Writer};
 use proto_adapters::yar::{self, HEAD, Header, Packager, Request, Response};
 use proto_adapters::{Exception, Fault, Options, Wire, params_to_body, transcode};
 use serde_json::{Value, json};
@@ -52,11 +53,6 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Samples in the two packagers that are spoken.
-fn spoken() -> impl Iterator<Item = Sample> {
-    samples().into_iter().filter(|sample| sample.packager != Packager::Php)
-}
-
 /// The known value as `describe` shows it: JSON's keys are text, which PHP turns into integers;
 /// the samples spell the NUL of property names `\0`.
 fn expected(value: &Value, packager: Packager) -> Value {
@@ -82,9 +78,9 @@ fn expected(value: &Value, packager: Packager) -> Value {
 #[test]
 fn every_sample_is_described_as_the_value_it_carries() {
     let mut seen = 0;
-    for sample in spoken().filter(|sample| !sample.is_broken()) {
-        // php-msgpack's back reference to an object is not resolved
-        if sample.name.starts_with("http-msgpack-ret-sameobj response") {
+    for sample in samples().into_iter().filter(|sample| !sample.is_broken()) {
+        // a back reference to an object is not resolved
+        if sample.name.ends_with("-ret-sameobj response") && sample.packager != Packager::Json {
             continue;
         }
         let text = yar::describe(&sample.bytes, true).unwrap();
@@ -92,19 +88,25 @@ fn every_sample_is_described_as_the_value_it_carries() {
         assert_eq!(shown["body"], expected(&sample.decoded, sample.packager), "{}", sample.name);
         seen += 1;
     }
-    assert_eq!(seen, 153);
+    assert_eq!(seen, 222);
 }
 
 #[test]
 fn a_second_sight_of_one_php_object_is_shown_as_its_back_reference() {
-    let sample = samples().into_iter().find(|s| s.name == "http-msgpack-ret-sameobj response").unwrap();
-    let shown: Value = serde_json::from_str(&yar::describe(&sample.bytes, true).unwrap()).unwrap();
-    assert_eq!(shown["body"]["$map"][2][1][1], json!({"$object": 4, "props": [[0, 3]]}));
+    for (name, shown) in [
+        ("http-msgpack-ret-sameobj response", json!({"$object": 4, "props": [[0, 3]]})),
+        ("http-php-ret-sameobj response", json!({"$reference": 5})),
+    ] {
+        let sample = samples().into_iter().find(|sample| sample.name == name).unwrap();
+        let text = yar::describe(&sample.bytes, true).unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(all["body"]["$map"][2][1][1], shown);
+    }
 }
 
 #[test]
 fn every_sample_is_described_plainly_as_json() {
-    for sample in spoken().filter(|sample| !sample.is_broken()) {
+    for sample in samples().into_iter().filter(|sample| !sample.is_broken()) {
         let shown: Value = serde_json::from_str(&yar::describe(&sample.bytes, false).unwrap()).unwrap();
         assert!(shown["body"].is_object(), "{}", sample.name);
     }
@@ -112,7 +114,7 @@ fn every_sample_is_described_plainly_as_json() {
 
 #[test]
 fn a_json_payload_that_breaks_off_at_bytes_that_are_not_utf_8_is_malformed() {
-    for sample in spoken().filter(Sample::is_broken) {
+    for sample in samples().into_iter().filter(Sample::is_broken) {
         let read = Request::read(sample.packager, sample.payload());
         assert!(matches!(read, Err(Fault::Malformed { .. })), "{}", sample.name);
         assert!(yar::describe(&sample.bytes, true).is_err(), "{}", sample.name);
@@ -159,7 +161,7 @@ fn every_cut_of_a_header_is_malformed() {
 
 #[test]
 fn every_cut_of_a_payload_is_malformed() {
-    for sample in spoken().filter(|sample| !sample.is_broken() && sample.bytes.len() < 1000) {
+    for sample in samples().into_iter().filter(|sample| !sample.is_broken() && sample.bytes.len() < 1000) {
         for cut in HEAD..sample.bytes.len() {
             let described = yar::describe(&sample.bytes[..cut], true);
             assert!(matches!(described, Err(Fault::Malformed { .. })), "{} at {cut}", sample.name);
@@ -169,7 +171,7 @@ fn every_cut_of_a_payload_is_malformed() {
 
 #[test]
 fn every_request_gives_its_method_and_parameters() {
-    for sample in spoken().filter(|sample| sample.is_request && !sample.is_broken()) {
+    for sample in samples().into_iter().filter(|sample| sample.is_request && !sample.is_broken()) {
         let request = Request::read(sample.packager, sample.payload()).unwrap();
         let known = sample.decoded["$map"].as_array().unwrap();
         assert_eq!(json!(request.id), known[0][1], "{}", sample.name);
@@ -186,7 +188,7 @@ fn every_request_gives_its_method_and_parameters() {
 
 #[test]
 fn every_response_gives_its_parts() {
-    for sample in spoken().filter(|sample| !sample.is_request) {
+    for sample in samples().into_iter().filter(|sample| !sample.is_request) {
         let answer = Response::read(sample.packager, sample.payload()).unwrap();
         let part = |key: &str| {
             let fields = sample.decoded["$map"].as_array().unwrap();
@@ -218,7 +220,7 @@ fn typed(packager: Packager, value: &[u8]) -> Value {
 
 #[test]
 fn requests_are_encoded_byte_for_byte_as_php_encodes_them() {
-    for sample in spoken().filter(|sample| sample.is_request && !sample.is_broken()) {
+    for sample in samples().into_iter().filter(|sample| sample.is_request && !sample.is_broken()) {
         let header = Header::parse(&sample.bytes).unwrap();
         if (header.version, header.reserved) != (0, 0) {
             continue;
@@ -236,10 +238,44 @@ fn requests_are_encoded_byte_for_byte_as_php_encodes_them() {
     }
 }
 
+/// What a codec's own writer makes of what its reader reads; `None` where it takes no objects.
+fn rewritten(wire: Wire, value: &[u8]) -> Option<Vec<u8>> {
+    let (mut reader, mut writer) = (Reader::new(wire, value), Writer::new(wire, Options::default()));
+    while let Some(event) = reader.pull().unwrap() {
+        writer.push(&event).ok()?;
+    }
+    Some(writer.finish())
+}
+
+#[test]
+fn plain_values_are_written_byte_for_byte_as_php_wrote_them() {
+    let mut objects = Vec::new();
+    for sample in samples().into_iter().filter(|sample| sample.packager != Packager::Json) {
+        match rewritten(sample.packager.wire(), sample.payload()) {
+            Some(again) => assert_eq!(again, sample.payload(), "{}", sample.name),
+            None => objects.push(sample),
+        }
+    }
+    assert_eq!(objects.len(), 14);
+    assert!(objects.iter().all(|sample| sample.all.to_string().contains("$object")));
+}
+
+#[test]
+fn what_stands_behind_a_value_is_never_read() {
+    for mut sample in samples().into_iter().filter(|sample| sample.packager != Packager::Json) {
+        let (length, shown) = (sample.bytes.len(), yar::describe(&sample.bytes, true));
+        for junk in [&b"}"[..], b"i:0;", b"\x80", b"<br>"] {
+            sample.bytes.truncate(length);
+            sample.bytes.extend_from_slice(junk);
+            assert_eq!(yar::describe(&sample.bytes, true), shown, "{}", sample.name);
+        }
+    }
+}
+
 #[test]
 fn msgpack_that_json_can_say_comes_back_byte_for_byte() {
     let mut seen = 0;
-    for sample in spoken().filter(|sample| sample.packager == Packager::Msgpack) {
+    for sample in samples().into_iter().filter(|sample| sample.packager == Packager::Msgpack) {
         let Ok(text) = transcode(Wire::Msgpack, Wire::Json, sample.payload(), "$", Options::default()) else {
             continue;
         };
@@ -255,8 +291,50 @@ fn msgpack_that_json_can_say_comes_back_byte_for_byte() {
 }
 
 #[test]
+fn php_that_json_can_say_comes_back_byte_for_byte() {
+    let mut seen = 0;
+    for sample in samples().into_iter().filter(|sample| sample.packager == Packager::Php) {
+        let Ok(text) = transcode(Wire::Php, Wire::Json, sample.payload(), "$", Options::default()) else {
+            continue;
+        };
+        let back = transcode(Wire::Json, Wire::Php, &text, "$", Options::default()).unwrap();
+        assert_eq!(back, sample.payload(), "{}", sample.name);
+        seen += 1;
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn one_value_crosses_between_msgpack_and_php_to_the_bytes_php_gave_the_other() {
+    let all = samples();
+    let params = |sample: &Sample| {
+        let request = Request::read(sample.packager, sample.payload()).unwrap();
+        sample.payload()[request.params].to_vec()
+    };
+    let mut seen = 0;
+    for one in all.iter().filter(|sample| sample.is_request && sample.packager == Packager::Php) {
+        let twin = one.name.replace("-php-", "-msgpack-");
+        let Some(other) = all.iter().find(|sample| sample.name == twin) else { continue };
+        let (serialized, packed) = (params(one), params(other));
+        let there = transcode(Wire::Php, Wire::Msgpack, &serialized, "$", Options::default());
+        if one.name.contains("stdclass") {
+            let refusal = "$[0]: a PHP object of class stdClass cannot become msgpack";
+            assert_eq!(there.unwrap_err().to_string(), refusal);
+            continue;
+        }
+        assert_eq!(there.unwrap(), packed, "{}", one.name);
+        let back = transcode(Wire::Msgpack, Wire::Php, &packed, "$", Options::default());
+        assert_eq!(back.unwrap(), serialized, "{}", one.name);
+        seen += 1;
+    }
+    assert_eq!(seen, 19);
+}
+
+#[test]
 fn json_keeps_its_value_through_msgpack() {
-    for sample in spoken().filter(|sample| sample.packager == Packager::Json && !sample.is_broken()) {
+    for sample in
+        samples().into_iter().filter(|sample| sample.packager == Packager::Json && !sample.is_broken())
+    {
         let packed = transcode(Wire::Json, Wire::Msgpack, sample.payload(), "$", Options::default()).unwrap();
         let text = transcode(Wire::Msgpack, Wire::Json, &packed, "$", Options::default()).unwrap();
         let (before, after): (Value, Value) =
@@ -267,12 +345,13 @@ fn json_keeps_its_value_through_msgpack() {
 
 #[test]
 fn what_json_cannot_say_is_refused_with_its_place() {
-    let refusals: Vec<_> = spoken()
+    let refusals: Vec<_> = samples()
+        .into_iter()
         .filter(|sample| sample.is_request)
         .filter_map(|sample| {
             let request = Request::read(sample.packager, sample.payload()).ok()?;
             let params = &sample.payload()[request.params];
-            let wire = sample.packager.wire()?;
+            let wire = sample.packager.wire();
             let fault = params_to_body(wire, params, Options::default()).err()?;
             Some(format!("{}: {fault}", sample.name))
         })
@@ -282,7 +361,14 @@ fn what_json_cannot_say_is_refused_with_its_place() {
         [
             "http-msgpack-echo-nan request: $.p[0]: the float NaN cannot become JSON",
             "http-msgpack-echo-point request: $.p[0]: a PHP object of class Point cannot become JSON",
+            "http-php-echo-nan request: $.p[0]: the float NaN cannot become JSON",
+            "http-php-echo-stdclass-empty request: $.p[0]: a PHP object of class stdClass cannot become JSON",
+            "http-php-echo-stdclass request: $.p[0]: a PHP object of class stdClass cannot become JSON",
+            "http-php-echo-str-badutf8 request: $.p[0]: 6 bytes that are not UTF-8 cannot become JSON",
             "v233-http-msgpack-echo-stdclass request: $.p[0]: a PHP object of class stdClass cannot become JSON",
+            "v233-http-php-echo-stdclass-empty request: $.p[0]: a PHP object of class stdClass cannot become JSON",
+            "v233-http-php-echo-stdclass request: $.p[0]: a PHP object of class stdClass cannot become JSON",
+            "v233-http-php-echo-str-badutf8 request: $.p[0]: 6 bytes that are not UTF-8 cannot become JSON",
         ]
     );
 }

@@ -124,19 +124,13 @@ fn a_payload_that_is_no_request_is_malformed() {
 }
 
 #[test]
-fn the_php_packager_is_refused_by_name() {
-    let fault = request(Packager::Php, b"a:1:{}").unwrap_err();
-    assert!(fault.ends_with("the PHP packager is not spoken yet"), "{fault}");
-    assert!(response(Packager::Php, b"a:1:{}").is_err());
-    let message = yar::encode_exception(Packager::Php, 1, &out_of_stock());
-    assert!(yar::describe(&message, true).is_err());
-}
-
-#[test]
-fn bytes_behind_a_msgpack_payload_are_left_alone() {
+fn bytes_behind_a_msgpack_or_php_payload_are_left_alone() {
     assert!(request(Packager::Msgpack, b"\x81\xa1m\xa1a<br>").is_ok());
     let read = response(Packager::Msgpack, b"\x82\xa1i\x01\xa1s\x00<br>").unwrap();
     assert_eq!(read.end, 7);
+    assert!(request(Packager::Php, br#"a:1:{s:1:"m";s:1:"a";}<br>"#).is_ok());
+    let read = response(Packager::Php, br#"a:2:{s:1:"i";i:1;s:1:"s";i:0;}<br>"#).unwrap();
+    assert_eq!(read.end, 30);
 }
 
 #[test]
@@ -207,7 +201,7 @@ fn an_exception_takes_what_its_map_has() {
 
 #[test]
 fn an_exception_survives_being_written_and_read() {
-    for packager in [Packager::Json, Packager::Msgpack] {
+    for packager in [Packager::Json, Packager::Msgpack, Packager::Php] {
         for code in [Code::Int(-1), Code::Str("HY000".to_owned())] {
             let e = Exception { code, line: 7, file: "a.php".to_owned(), ..out_of_stock() };
             let message = yar::encode_exception(packager, 0xffff_ffff, &e);
@@ -257,7 +251,20 @@ fn a_request_never_carries_parameters_that_crash_php() {
         payload(Packager::Msgpack, b"\xc0").unwrap_err().to_string(),
         "$.p: null cannot be the parameters of a call"
     );
-    assert!(payload(Packager::Php, b"a:0:{}").is_err());
+    for params in [&b""[..], b"a:0:{}"] {
+        assert_eq!(
+            payload(Packager::Php, params).unwrap(),
+            br#"a:3:{s:1:"i";i:1;s:1:"m";s:1:"a";s:1:"p";a:0:{}}"#
+        );
+    }
+    for (packager, object) in
+        [(Packager::Msgpack, &b"\x81\xc0\xa1X"[..]), (Packager::Php, br#"O:1:"X":0:{}"#)]
+    {
+        assert_eq!(
+            payload(packager, object).unwrap_err().to_string(),
+            "$.p: a PHP object cannot be the parameters of a call"
+        );
+    }
 }
 
 #[test]
@@ -289,6 +296,21 @@ fn a_message_is_described_with_tags_only_where_json_has_no_form() {
             r#"{"id":7,"version":0,"provider":"remora","token":"","packager":"MSGPACK","body":"#,
             r#"{"$map":[["i",7],["s",0],["r",{"$map":[["a",{"$bin":"fffe"}],[7,{"$float":"NAN"}],["b",{"$float":"3.0"}],"#,
             r#"["c",{"$object":"X","props":[["k",1]]}],["d",{"$map":[]}],["e",{"$ext":[1,"ff"]}]]}]]}}"#
+        )
+    );
+}
+
+#[test]
+fn what_only_php_says_is_described_with_tags_of_its_own() {
+    let value = br#"a:4:{i:0;E:6:"Suit:H";i:1;R:2;i:2;C:1:"X":2:{a"}i:3;O:1:"Y":1:{s:4:"\0*\0k";i:1;}}"#;
+    let value = String::from_utf8_lossy(value).replace("\\0", "\0");
+    let message = yar::encode_result(Packager::Php, 7, value.as_bytes(), None);
+    assert_eq!(
+        yar::describe(&message, true).unwrap(),
+        concat!(
+            r#"{"id":7,"version":0,"provider":"remora","token":"","packager":"PHP","body":"#,
+            r#"{"$map":[["i",7],["s",0],["r",[{"$enum":"Suit:H"},{"$reference":2},{"$custom":"X","data":"a\""},"#,
+            r#"{"$object":"Y","props":[["\u0000*\u0000k",1]]}]]]}}"#
         )
     );
 }

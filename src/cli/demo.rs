@@ -160,7 +160,7 @@ pub(crate) async fn hello(listener: TcpListener, stop: watch::Receiver<bool>) {
     .await;
 }
 
-/// Adds two numbers, as a Yar server with any packager but PHP's.
+/// Adds two numbers, as a Yar server with any packager.
 pub(crate) async fn calc(listener: TcpListener, stop: watch::Receiver<bool>) {
     serve(listener, stop, "application/octet-stream", |_, body| match calculated(body) {
         Ok(answer) => (StatusCode::OK, answer),
@@ -173,7 +173,7 @@ fn calculated(message: &[u8]) -> Result<Vec<u8>, proto_adapters::Fault> {
     let header = Header::parse(message)?;
     let payload = message.get(HEAD..).unwrap_or_default();
     let request = yar::Request::read(header.packager, payload)?;
-    let wire = header.packager.wire().unwrap_or(Wire::Json);
+    let wire = header.packager.wire();
     let params = payload.get(request.params).filter(|params| !params.is_empty());
     let params = params.map(|params| transcode(wire, Wire::Json, params, "$.p", Options::default()));
     let params: Value = serde_json::from_slice(&params.transpose()?.unwrap_or_default()).unwrap_or_default();
@@ -253,7 +253,7 @@ mod tests {
     use proto_adapters::yar::Packager;
 
     fn added(packager: Packager, method: &str, params: &str) -> Value {
-        let wire = packager.wire().unwrap();
+        let wire = packager.wire();
         let params = transcode(Wire::Json, wire, params.as_bytes(), "$", Options::default()).unwrap();
         let message = yar::encode_request(packager, 7, b"", b"", method, &params).unwrap();
         let answer = calculated(&message).unwrap();
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn calc_adds_as_php_does_in_the_packager_it_was_asked_in() {
-        for packager in [Packager::Msgpack, Packager::Json] {
+        for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
             assert_eq!(added(packager, "add", "[1,2]")["r"], json!(3));
             assert_eq!(added(packager, "add", "[1.5,2]")["r"], json!(3.5));
             assert_eq!(added(packager, "add", "[9223372036854775807,1]")["r"], json!(9223372036854775808.0));

@@ -113,7 +113,7 @@ fn yar_to_json(
     method: Method,
     mut headers: HeaderMap,
 ) -> Result<Request<Payload>, CallError> {
-    let (wire, options) = (spoken(message.header.packager)?, options(plan));
+    let (wire, options) = (message.header.packager.wire(), options(plan));
     without_body_headers(&mut headers);
     let (uri, payload) = if method == Method::GET || method == Method::HEAD {
         let names = &plan.route.api.params;
@@ -171,7 +171,7 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
 }
 
 fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names, query) = (spoken(to)?, &plan.route.api.params, head.uri.query());
+    let (wire, names, query) = (to.wire(), &plan.route.api.params, head.uri.query());
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     if ["application/x-www-form-urlencoded", "multipart/"].iter().any(|form| kind.starts_with(form))
         && !matches!(body.trim_ascii_start(), [b'[' | b'{', ..] | [])
@@ -189,7 +189,7 @@ fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<V
 fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, CallError> {
     let from = message.header.packager;
     let provider = message.header.provider.clone();
-    let sound = are_params(spoken(from)?, message.params())?;
+    let sound = are_params(from.wire(), message.params())?;
     if from == to && sound {
         let header = Header { provider, token: Vec::new(), ..message.header.clone() };
         let mut whole = Vec::with_capacity(HEAD + message.payload.len());
@@ -198,11 +198,10 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
         return Ok(whole.into());
     }
     let params = if sound {
-        adapt::transcode(spoken(from)?, spoken(to)?, message.params(), "$.p", options(plan))
-            .map_err(callers)?
+        adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", options(plan)).map_err(callers)?
     } else {
         // absent, null and empty all mean: no parameters
-        adapt::body_to_params(b"", spoken(to)?, &[], options(plan)).map_err(callers)?
+        adapt::body_to_params(b"", to.wire(), &[], options(plan)).map_err(callers)?
     };
     let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
     Ok(encoded.map_err(callers)?.into())
@@ -223,10 +222,6 @@ fn are_params(wire: Wire, p: &[u8]) -> Result<bool, CallError> {
         }
         None => Ok(false),
     }
-}
-
-pub(super) fn spoken(packager: Packager) -> Result<Wire, CallError> {
-    packager.wire().ok_or_else(|| CallError::MalformedRequest("the PHP packager is not spoken yet".into()))
 }
 
 pub(super) fn options(plan: &Plan) -> Options {

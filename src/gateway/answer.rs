@@ -7,7 +7,7 @@ use hyper::Response;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
 use proto_adapters::{Fault, Wire, adapt};
 
-use super::adapt::{Answer, Sent, end_to_end, options, spoken};
+use super::adapt::{Answer, Sent, end_to_end, options};
 use super::route::Plan;
 use crate::error::CallError;
 use crate::units::show_size;
@@ -75,7 +75,7 @@ fn json_answer(
         }
     }
     let value: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { body };
-    let result = adapt::transcode(Wire::Json, spoken(packager)?, value, "$", options(plan));
+    let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", options(plan));
     let result = result.map_err(|fault| match fault {
         Fault::Malformed { .. } => {
             CallError::BadAnswer(format!("the provider's answer: {fault}; it begins \"{}\"", shown(body)))
@@ -99,9 +99,7 @@ fn yar_answer(
     }
     let header = Header::parse(body).map_err(providers)?;
     let payload = body.get(HEAD..).unwrap_or_default();
-    let from = spoken(header.packager).map_err(|_| {
-        CallError::BadAnswer("the provider answered in the PHP packager, which is not spoken yet".into())
-    })?;
+    let from = header.packager.wire();
     let read = yar::Response::read(header.packager, payload).map_err(providers)?;
     if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
@@ -126,7 +124,7 @@ fn returned(
     result: Option<&[u8]>,
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
-    let to = caller.map_or(Ok(Wire::Json), |(packager, _)| spoken(packager))?;
+    let to = caller.map_or(Wire::Json, |(packager, _)| packager.wire());
     let carried = |value: Option<&[u8]>, root| {
         value
             .map(|value| adapt::transcode(from, to, value, root, options(plan)))
@@ -154,6 +152,7 @@ fn null(wire: Wire) -> Vec<u8> {
     match wire {
         Wire::Json => b"null".to_vec(),
         Wire::Msgpack => vec![0xc0],
+        Wire::Php => b"N;".to_vec(),
     }
 }
 

@@ -195,6 +195,7 @@ impl Builder<'_> {
             | Event::Float(_)
             | Event::Beyond(_)
             | Event::Ext(..)
+            | Event::Php(_)
             | Event::Array
             | Event::Map
             | Event::End => {
@@ -241,7 +242,7 @@ impl Builder<'_> {
             Event::Beyond(number) => self.pair(number.as_bytes()),
             Event::Str(value) => self.pair(value.as_bytes()),
             Event::Bytes(value) => self.pair(value),
-            Event::Ext(..) => {
+            Event::Ext(..) | Event::Php(_) => {
                 Err(Refusal::because(format!("{} cannot become part of a query", event.kind())))
             }
         }

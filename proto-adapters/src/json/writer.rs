@@ -81,6 +81,7 @@ impl Writer {
             | Event::Beyond(_)
             | Event::Bytes(_)
             | Event::Ext(..)
+            | Event::Php(_)
             | Event::Array
             | Event::Map
             | Event::End => {
@@ -113,7 +114,7 @@ impl Writer {
                 let reason = format!("{} bytes that are not UTF-8 cannot become JSON", value.len());
                 return Err(Refusal::Because(reason));
             }
-            Event::Ext(..) | Event::End => {
+            Event::Ext(..) | Event::Php(_) | Event::End => {
                 return Err(Refusal::because(format!("{} cannot become JSON", event.kind())));
             }
             Event::Array => self.open(false),

@@ -1,8 +1,8 @@
 //! Messages as JSON for people.
 
-use super::{HEAD, Header, spoken};
+use super::{HEAD, Header};
 use crate::codec::{Reader, Wire};
-use crate::event::{Event, Refusal};
+use crate::event::{Event, Php, Refusal};
 use crate::{Fault, path, text};
 
 /// One JSON object `{id, version, provider, token, packager, body}` that shows a message.
@@ -10,15 +10,16 @@ use crate::{Fault, path, text};
 /// With `typed`, the body keeps every difference PHP makes: `{"$map":[[key,value],…]}`,
 /// `{"$object":class,"props":[[key,value],…]}`, `{"$float":"3.0"}`, `{"$bin":"hex"}`,
 /// `{"$ext":[type,"hex"]}`, `{"$number":"…"}` for a JSON number no type holds. Without, maps are
-/// JSON objects and tags only stand for what JSON cannot say.
+/// JSON objects and tags only stand for what JSON cannot say. What only PHP's own format says is
+/// `{"$enum":"Suit:Hearts"}`, `{"$reference":5}`, `{"$custom":class,"data":…}`.
 ///
 /// # Errors
-/// [`Fault::Malformed`] if the message is not well-formed or of the PHP packager;
-/// [`Fault::Unadaptable`] for a key that is a list or a map, unless `typed`.
+/// [`Fault::Malformed`] if the message is not well-formed; [`Fault::Unadaptable`] for a key that
+/// is a list or a map, unless `typed`.
 pub fn describe(message: &[u8], typed: bool) -> Result<String, Fault> {
     let header = Header::parse(message)?;
     let payload = message.get(HEAD..).unwrap_or_default();
-    let wire = spoken(header.packager)?;
+    let wire = header.packager.wire();
     let mut shown = Describer { out: Vec::new(), stack: Vec::new(), typed };
     shown.word(&format!("{{\"id\":{},\"version\":{},\"provider\":", header.id, header.version));
     shown.name(&header.provider);
@@ -137,7 +138,7 @@ impl Describer {
             Event::Beyond(key) => (*key).to_owned(),
             Event::Null => String::new(),
             Event::Bytes(bytes) | Event::Ext(_, bytes) => format!("$bin:{}", hex(bytes)),
-            Event::Array | Event::Map | Event::End => {
+            Event::Array | Event::Map | Event::Php(_) | Event::End => {
                 return Err(Refusal::because(format!("{} as a key cannot become JSON", event.kind())));
             }
         };
@@ -160,6 +161,7 @@ impl Describer {
             Event::Str(value) => text::push_json_string(&mut self.out, value),
             Event::Bytes(value) => self.bytes(value),
             Event::Ext(kind, value) => self.word(&format!("{{\"$ext\":[{kind},\"{}\"]}}", hex(value))),
+            Event::Php(value) => self.php(*value),
             Event::Array => {
                 self.word("[");
                 self.stack.push(Frame { kind: Kind::List, items: 0 });
@@ -170,6 +172,23 @@ impl Describer {
         if !event.opens() {
             self.value_done();
         }
+    }
+
+    fn php(&mut self, value: Php<'_>) {
+        match value {
+            Php::Enum(case) => {
+                self.word("{\"$enum\":");
+                self.name(case);
+            }
+            Php::Reference(number) => self.word(&format!("{{\"$reference\":{number}")),
+            Php::Custom(class, data) => {
+                self.word("{\"$custom\":");
+                self.name(class);
+                self.word(",\"data\":");
+                self.name(data);
+            }
+        }
+        self.word("}");
     }
 
     /// What has to follow a value that is now complete.

@@ -33,7 +33,7 @@ impl Exception {
     /// Reads the `e` of a response with this status. Never fails: what cannot be read becomes
     /// the message PHP's own client shows, `unknown error, status N`.
     pub fn read(packager: Packager, status: i64, e: Option<&[u8]>) -> Self {
-        let read = packager.wire().zip(e).and_then(|(wire, bytes)| from_value(wire, status, bytes));
+        let read = e.and_then(|bytes| from_value(packager.wire(), status, bytes));
         read.unwrap_or_else(|| plain(status, format!("unknown error, status {status}")))
     }
 }
@@ -91,8 +91,12 @@ fn text(event: &Event<'_>) -> String {
         Event::Float(value) => value.to_string(),
         Event::Beyond(number) => (*number).to_owned(),
         Event::Bool(true) => "1".to_owned(),
-        Event::Null | Event::Bool(false) | Event::Ext(..) | Event::Array | Event::Map | Event::End => {
-            String::new()
-        }
+        Event::Null
+        | Event::Bool(false)
+        | Event::Ext(..)
+        | Event::Php(_)
+        | Event::Array
+        | Event::Map
+        | Event::End => String::new(),
     }
 }

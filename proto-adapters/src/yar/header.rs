@@ -45,12 +45,12 @@ impl Packager {
         }
     }
 
-    /// The codec of its values; `None` for PHP's own format.
-    pub fn wire(self) -> Option<Wire> {
+    /// The codec of its values.
+    pub fn wire(self) -> Wire {
         match self {
-            Self::Msgpack => Some(Wire::Msgpack),
-            Self::Json => Some(Wire::Json),
-            Self::Php => None,
+            Self::Msgpack => Wire::Msgpack,
+            Self::Json => Wire::Json,
+            Self::Php => Wire::Php,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Packager, spoken};
+use super::Packager;
 use crate::Fault;
 use crate::codec::{Entry, Reader, Wire};
 use crate::event::Event;
@@ -23,11 +23,10 @@ impl Request {
     /// twice the later one counts, as in PHP.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, has no text as `m`,
-    /// or is of the PHP packager.
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or has no text as `m`.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let (mut request, mut named) = (Self { id: 0, method: String::new(), params: 0..0 }, false);
-        fields(spoken(packager)?, payload, |entry| {
+        fields(packager.wire(), payload, |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
                 Some("m") => {
@@ -66,7 +65,7 @@ pub struct Response {
     pub result: Option<Range<usize>>,
     /// Where the error stands.
     pub error: Option<Range<usize>>,
-    /// Where the payload ends; PHP servers may leave junk behind a msgpack one.
+    /// Where the payload ends; PHP servers may leave junk behind one that is not JSON.
     pub end: usize,
 }
 
@@ -74,12 +73,12 @@ impl Response {
     /// Reads a payload and checks it to its end.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, of the PHP packager, or
-    /// lacks `i` or an integer `s`: PHP takes such an answer for success, this reader does not.
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or lacks `i` or an
+    /// integer `s`: PHP takes such an answer for success, this reader does not.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
         let (mut has_id, mut status) = (false, None);
-        answer.end = fields(spoken(packager)?, payload, |entry| {
+        answer.end = fields(packager.wire(), payload, |entry| {
             match entry.name() {
                 Some("i") => {
                     has_id = true;
@@ -118,6 +117,7 @@ fn unsigned(event: &Event<'_>) -> Option<u64> {
         | Event::Str(_)
         | Event::Bytes(_)
         | Event::Ext(..)
+        | Event::Php(_)
         | Event::Array
         | Event::Map
         | Event::End => None,
@@ -142,7 +142,7 @@ pub(super) fn fields<'a>(
     match wire {
         Wire::Json => reader.finish()?,
         // what a PHP server prints behind its answer stands here
-        Wire::Msgpack => {}
+        Wire::Msgpack | Wire::Php => {}
     }
     Ok(end)
 }

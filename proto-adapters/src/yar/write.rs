@@ -1,6 +1,6 @@
 //! Whole messages: requests, results, exceptions.
 
-use super::{Code, Exception, HEAD, HEADER, Header, Packager, spoken};
+use super::{Code, Exception, HEAD, HEADER, Header, Packager};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options};
@@ -16,8 +16,8 @@ const EXCEPTION: i64 = 64;
 /// bytes at all, or an empty msgpack map (it crashes PHP workers), become an empty list.
 ///
 /// # Errors
-/// [`Fault::Unadaptable`] if the parameters are neither list nor map, or provider or token are
-/// longer than 32 bytes; [`Fault::Malformed`] for the PHP packager.
+/// [`Fault::Unadaptable`] if the parameters are neither list nor map (an object crashes PHP
+/// workers too), or provider or token are longer than 32 bytes.
 pub fn encode_request(
     packager: Packager,
     id: u32,
@@ -26,7 +26,7 @@ pub fn encode_request(
     method: &str,
     params: &[u8],
 ) -> Result<Vec<u8>, Fault> {
-    let wire = spoken(packager)?;
+    let wire = packager.wire();
     for (field, value) in [("provider", provider), ("token", token)] {
         if value.len() > NAME_MAX {
             let reason = format!("{} bytes, where Yar has room for {NAME_MAX}", value.len());
@@ -54,6 +54,7 @@ fn callable(wire: Wire, params: &[u8]) -> Result<&[u8], Fault> {
     let none: &[u8] = match wire {
         Wire::Json => b"[]",
         Wire::Msgpack => b"\x90",
+        Wire::Php => b"a:0:{}",
     };
     if params.is_empty() {
         return Ok(none);
@@ -63,45 +64,29 @@ fn callable(wire: Wire, params: &[u8]) -> Result<&[u8], Fault> {
     if !first.opens() {
         return Err(crate::adapt::not_params("$.p", &first, ""));
     }
-    let empty = reader.first()? == Event::End;
-    Ok(if empty { none } else { params })
+    let second = reader.first()?;
+    if first == Event::Map && second == Event::Null {
+        return Err(Fault::unadaptable("$.p", "a PHP object cannot be the parameters of a call"));
+    }
+    Ok(if second == Event::End { none } else { params })
 }
 
 /// The answer to request `id`: a result, and what the method printed; both are in the packager
 /// already.
 pub fn encode_result(packager: Packager, id: u32, result: &[u8], output: Option<&[u8]>) -> Vec<u8> {
-    let payload = match packager.wire() {
-        Some(wire) => {
-            let mut map = MapWriter::new(wire);
-            map.put("i", &Event::Int(i64::from(id)));
-            map.put("s", &Event::Int(0));
-            if let Some(output) = output {
-                map.raw("o", output);
-            }
-            map.raw("r", result);
-            map.finish()
-        }
-        None => {
-            let mut fields = vec![("i", php_int(i64::from(id))), ("s", php_int(0))];
-            fields.extend(output.map(|output| ("o", output.to_vec())));
-            fields.push(("r", result.to_vec()));
-            php_map(&fields)
-        }
-    };
-    message(&server(packager, id), &payload)
+    let mut map = MapWriter::new(packager.wire());
+    map.put("i", &Event::Int(i64::from(id)));
+    map.put("s", &Event::Int(0));
+    if let Some(output) = output {
+        map.raw("o", output);
+    }
+    map.raw("r", result);
+    message(&server(packager, id), &map.finish())
 }
 
-/// The answer to request `id` that throws `e` at the caller; works for every packager.
+/// The answer to request `id` that throws `e` at the caller.
 pub fn encode_exception(packager: Packager, id: u32, e: &Exception) -> Vec<u8> {
-    let payload = match packager.wire() {
-        Some(wire) => packed_exception(wire, id, e),
-        None => php_exception(id, e),
-    };
-    message(&server(packager, id), &payload)
-}
-
-fn packed_exception(wire: Wire, id: u32, e: &Exception) -> Vec<u8> {
-    let mut map = MapWriter::new(wire);
+    let mut map = MapWriter::new(packager.wire());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("s", &Event::Int(EXCEPTION));
     map.open("e");
@@ -114,40 +99,7 @@ fn packed_exception(wire: Wire, id: u32, e: &Exception) -> Vec<u8> {
     map.put("line", &Event::Int(e.line));
     map.put("_type", &Event::Str(e.class.as_str().into()));
     map.push(&Event::End);
-    map.finish()
-}
-
-fn php_exception(id: u32, e: &Exception) -> Vec<u8> {
-    let code = match &e.code {
-        Code::Int(code) => php_int(*code),
-        Code::Str(code) => php_str(code),
-    };
-    let thrown = php_map(&[
-        ("message", php_str(&e.message)),
-        ("code", code),
-        ("file", php_str(&e.file)),
-        ("line", php_int(e.line)),
-        ("_type", php_str(&e.class)),
-    ]);
-    php_map(&[("i", php_int(i64::from(id))), ("s", php_int(EXCEPTION)), ("e", thrown)])
-}
-
-fn php_int(value: i64) -> Vec<u8> {
-    format!("i:{value};").into_bytes()
-}
-
-fn php_str(value: &str) -> Vec<u8> {
-    format!("s:{}:\"{value}\";", value.len()).into_bytes()
-}
-
-fn php_map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut out = format!("a:{}:{{", fields.len()).into_bytes();
-    for (key, value) in fields {
-        out.extend(php_str(key));
-        out.extend(value);
-    }
-    out.push(b'}');
-    out
+    message(&server(packager, id), &map.finish())
 }
 
 fn server(packager: Packager, id: u32) -> Header {

@@ -1,0 +1,21 @@
+//! Takes any bytes for a value of one codec and carries it to another and back. Shared by fuzz
+//! targets and by the test that runs their corpus.
+
+use proto_adapters::{BytesAs, Empty, Options, Wire, transcode};
+
+/// Carries the most over: empty maps stay maps, bytes become base64.
+pub(crate) const GENEROUS: Options = Options { empty: Empty::Map, bytes: BytesAs::Base64 };
+
+/// Whatever crossed once crosses back and forth without changing again.
+pub(crate) fn run(from: Wire, to: Wire, value: &[u8]) {
+    let copied = transcode(from, from, value, "$", GENEROUS);
+    let Ok(there) = transcode(from, to, value, "$", GENEROUS) else { return };
+    assert!(copied.is_ok(), "what crosses is well-formed");
+    let back = transcode(to, from, &there, "$", GENEROUS);
+    assert!(back.is_ok(), "what crossed crosses back: {back:?}");
+    let back = back.unwrap_or_default();
+    let again = transcode(from, to, &back, "$", GENEROUS);
+    assert_eq!(again.as_ref(), Ok(&there));
+    let plain = transcode(from, to, value, "$", Options::default());
+    assert!(plain.is_err() || from == Wire::Json || plain.as_ref() == Ok(&there));
+}

@@ -1,0 +1,182 @@
+//! PHP's `serialize` format, one event at a time.
+
+use std::borrow::Cow;
+
+use super::shape::Shapes;
+use super::token::{Key, Token, Tokens};
+use crate::event::{Event, Php};
+use crate::{Fault, MAX_DEPTH};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    List,
+    Map,
+    Object,
+}
+
+#[derive(Debug)]
+struct Frame {
+    kind: Kind,
+    /// Entries still to come.
+    left: u64,
+    /// Whether a key was given whose value comes next.
+    keyed: bool,
+}
+
+/// What is still to be said of an object that has just begun.
+#[derive(Debug)]
+enum Head<'a> {
+    /// The nil that marks it, then its class, which stands at this offset.
+    Mark(&'a [u8], usize),
+    Class(&'a [u8], usize),
+}
+
+/// Pulls the events of one serialized value.
+///
+/// An object comes as a map whose first key is null and whose first value is the class, as
+/// msgpack for PHP has it.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    tokens: Tokens<'a>,
+    start: usize,
+    stack: Vec<Frame>,
+    shapes: Shapes,
+    head: Option<Head<'a>>,
+    begun: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the beginning of `input`.
+    pub fn new(input: &'a [u8]) -> Self {
+        let (tokens, shapes) = (Tokens::new(input), Shapes::default());
+        Self { tokens, start: 0, stack: Vec::new(), shapes, head: None, begun: false }
+    }
+
+    /// Offset of the first byte of the last event, in bytes.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Offset just behind the last event, in bytes.
+    pub fn end(&self) -> usize {
+        self.tokens.at
+    }
+
+    /// A reader at the beginning of the same input.
+    pub fn rewound(&self) -> Self {
+        Self::new(self.tokens.input())
+    }
+
+    /// The next event; `None` once the value is complete, whatever follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, is not of
+    /// the format, or nests too deep.
+    pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
+        if let Some(head) = self.head.take() {
+            return Ok(Some(self.object_head(head)));
+        }
+        self.start = self.tokens.at;
+        let Some(frame) = self.stack.last_mut() else {
+            if self.begun {
+                return Ok(None);
+            }
+            self.begun = true;
+            return self.value().map(Some);
+        };
+        if frame.keyed {
+            frame.keyed = false;
+            return self.value().map(Some);
+        }
+        if frame.left == 0 {
+            self.tokens.close()?;
+            self.stack.pop();
+            return Ok(Some(Event::End));
+        }
+        frame.left -= 1;
+        frame.keyed = frame.kind != Kind::List;
+        let key = match frame.kind {
+            Kind::List => {
+                self.tokens.key()?;
+                self.start = self.tokens.at;
+                return self.value().map(Some);
+            }
+            Kind::Map => self.tokens.key()?,
+            Kind::Object => self.tokens.name()?,
+        };
+        Ok(Some(match key {
+            Key::Int(key) => Event::Int(key),
+            Key::Str(key) => string(key),
+        }))
+    }
+
+    /// Checks that the value is complete and nothing follows it.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] at the first byte behind the value.
+    pub fn finish(self) -> Result<(), Fault> {
+        let at = self.tokens.at;
+        if !self.begun || !self.stack.is_empty() {
+            return Err(Fault::malformed(at, "the input ends inside the value"));
+        }
+        match self.tokens.input().get(at) {
+            Some(_) => Err(Fault::malformed(at, "bytes behind the value")),
+            None => Ok(()),
+        }
+    }
+
+    fn value(&mut self) -> Result<Event<'a>, Fault> {
+        Ok(match self.tokens.value()? {
+            Token::Null => Event::Null,
+            Token::Bool(value) => Event::Bool(value),
+            Token::Int(value) => Event::Int(value),
+            Token::Float(value) => Event::Float(value),
+            Token::Str(value) => string(value),
+            Token::Enum(case) => Event::Php(Php::Enum(case)),
+            Token::Reference(number) => Event::Php(Php::Reference(number)),
+            Token::Custom { class, data } => Event::Php(Php::Custom(class, data)),
+            Token::Array(entries) => {
+                self.check_depth()?;
+                let list = self.shapes.is_list(&self.tokens, entries, self.stack.len());
+                let (kind, event) = if list { (Kind::List, Event::Array) } else { (Kind::Map, Event::Map) };
+                self.stack.push(Frame { kind, left: entries, keyed: false });
+                event
+            }
+            Token::Object { class, at, properties } => {
+                self.check_depth()?;
+                self.stack.push(Frame { kind: Kind::Object, left: properties, keyed: false });
+                self.head = Some(Head::Mark(class, at));
+                Event::Map
+            }
+        })
+    }
+
+    fn check_depth(&self) -> Result<(), Fault> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        Ok(())
+    }
+
+    fn object_head(&mut self, head: Head<'a>) -> Event<'a> {
+        match head {
+            Head::Mark(class, at) => {
+                // between the letter and the class, so that every event starts later than the one before
+                self.start += 1;
+                self.head = Some(Head::Class(class, at));
+                Event::Null
+            }
+            Head::Class(class, at) => {
+                self.start = at;
+                string(class)
+            }
+        }
+    }
+}
+
+fn string(bytes: &[u8]) -> Event<'_> {
+    match str::from_utf8(bytes) {
+        Ok(text) => Event::Str(Cow::Borrowed(text)),
+        Err(_) => Event::Bytes(bytes),
+    }
+}

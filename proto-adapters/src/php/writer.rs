@@ -1,0 +1,163 @@
+//! PHP's `serialize` format out of events.
+
+use crate::event::{Event, Refusal};
+use crate::{gaps, text};
+
+/// What is said of everything that only PHP could make again.
+const PLAIN: &str = "serialized PHP, where only plain values are made";
+
+#[derive(Debug)]
+struct Frame {
+    /// Where its count stands: one digit until the end.
+    at: usize,
+    map: bool,
+    /// Keys and values alike.
+    items: usize,
+}
+
+/// Builds serialized values out of events, with the bytes PHP would write.
+///
+/// A map's key that PHP would take for an integer is written as one. PHP has one empty array, so
+/// an empty map and an empty list are the same.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
+    stack: Vec<Frame>,
+    /// Counts of more than one digit.
+    long: Vec<(usize, Vec<u8>)>,
+}
+
+impl Writer {
+    /// An empty writer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for PHP objects and what else is more than a plain value, for integers
+    /// beyond signed 64 bits, for numbers beyond floats, for extensions, and for keys that are
+    /// neither strings nor integers.
+    pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        if *event == Event::End {
+            self.close();
+            return Ok(());
+        }
+        if let Some(Frame { map: true, items, .. }) = self.stack.last_mut()
+            && *items % 2 == 0
+        {
+            let first = *items == 0;
+            *items += 1;
+            return self.key(event, first);
+        }
+        self.place();
+        self.value(event)
+    }
+
+    /// Appends a value that is serialized already.
+    pub fn raw(&mut self, value: &[u8]) {
+        self.place();
+        self.out.extend_from_slice(value);
+    }
+
+    /// The bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        gaps::widen(self.out, &mut self.long)
+    }
+
+    /// Counts a value, and writes the key of a list's item.
+    fn place(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            if !frame.map {
+                push_int(&mut self.out, frame.items);
+            }
+            frame.items += 1;
+        }
+    }
+
+    fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
+        match event {
+            Event::Int(key) => push_int(&mut self.out, key),
+            Event::Str(key) => self.text_key(key.as_bytes()),
+            Event::Bytes(key) => self.text_key(key),
+            Event::Null if first => return Err(Refusal::Object(PLAIN)),
+            Event::Null
+            | Event::Bool(_)
+            | Event::UInt(_)
+            | Event::Float(_)
+            | Event::Beyond(_)
+            | Event::Ext(..)
+            | Event::Php(_)
+            | Event::Array
+            | Event::Map
+            | Event::End => {
+                return Err(Refusal::because(format!("{} as a key cannot become PHP", event.kind())));
+            }
+        }
+        Ok(())
+    }
+
+    fn text_key(&mut self, key: &[u8]) {
+        match super::integer_key(key) {
+            Some(key) => push_int(&mut self.out, key),
+            None => push_str(&mut self.out, key),
+        }
+    }
+
+    fn value(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        let out = &mut self.out;
+        match event {
+            Event::Null => out.extend_from_slice(b"N;"),
+            Event::Bool(value) => out.extend_from_slice(if *value { b"b:1;" } else { b"b:0;" }),
+            Event::Int(value) => push_int(out, value),
+            Event::Float(value) => push_float(out, *value),
+            Event::Str(value) => push_str(out, value.as_bytes()),
+            Event::Bytes(value) => push_str(out, value),
+            Event::UInt(value) => {
+                let reason = format!("the integer {value} does not fit into PHP's signed 64 bits");
+                return Err(Refusal::Because(reason));
+            }
+            Event::Beyond(number) => return Err(Refusal::beyond(number)),
+            Event::Php(_) => return Err(Refusal::because(format!("{} cannot become {PLAIN}", event.kind()))),
+            Event::Ext(..) | Event::End => {
+                return Err(Refusal::because(format!("{} cannot become PHP", event.kind())));
+            }
+            Event::Array => self.open(false),
+            Event::Map => self.open(true),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, map: bool) {
+        self.out.extend_from_slice(b"a:");
+        self.stack.push(Frame { at: self.out.len(), map, items: 0 });
+        self.out.extend_from_slice(b"0:{");
+    }
+
+    fn close(&mut self) {
+        self.out.push(b'}');
+        let Some(frame) = self.stack.pop() else { return };
+        let entries = if frame.map { frame.items / 2 } else { frame.items };
+        if entries > 9 {
+            self.long.push((frame.at, entries.to_string().into_bytes()));
+        } else if let Some(place) = self.out.get_mut(frame.at) {
+            *place = b'0' + entries as u8;
+        }
+    }
+}
+
+fn push_int(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+    text::push_display(out, format_args!("i:{value};"));
+}
+
+fn push_str(out: &mut Vec<u8>, bytes: &[u8]) {
+    text::push_display(out, format_args!("s:{}:\"", bytes.len()));
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\";");
+}
+
+fn push_float(out: &mut Vec<u8>, value: f64) {
+    let text = text::php_float(value);
+    text::push_display(out, format_args!("d:{};", text.strip_suffix(".0").unwrap_or(&text)));
+}
