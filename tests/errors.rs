@@ -36,7 +36,7 @@ fn refused(remora: &Remora, target: (&str, &str), kind: (&str, &str), status: u1
             assert_eq!(problem["api"], api, "{problem}");
         }
     }
-    for packager in ["msgpack", "json"] {
+    for packager in ["msgpack", "json", "php"] {
         let url = remora.url(&format!("/{service}"));
         let seen = php::yar(packager, &url, api, json!([]), json!({}));
         assert_thrown(&seen, kind.1, code);
@@ -203,7 +203,7 @@ fn a_json_provider_that_answers_rubbish_is_bad_answer_for_a_yar_caller() {
     let peer = Peer::cutting(answer(200, &[("Content-Type", "application/json")], b"{\"half\":"));
     let entries = service("user", &[("x", JSON)], &[&peer.address]);
     let remora = Remora::embedded(&entries).start();
-    for packager in ["msgpack", "json"] {
+    for packager in ["msgpack", "json", "php"] {
         let seen = php::yar(packager, &remora.url("/user"), "x", json!([]), json!({}));
         assert_thrown(&seen, "BadAnswer", 10508);
     }

@@ -29,7 +29,7 @@ fn a_php_caller_reaches_a_php_provider_in_every_packager() {
 fn an_exception_keeps_its_class_message_and_code() {
     let provider = Php::yar();
     let url = format!("http://{}/", provider.address);
-    for packager in ["msgpack", "json"] {
+    for packager in ["msgpack", "json", "php"] {
         let thrown = php::yar(packager, &url, "throw", json!(["no more", 77]), json!({}));
         assert_eq!(thrown["exception"], "Yar_Server_Exception", "{thrown}");
         assert_eq!(thrown["message"], "no more", "{thrown}");

@@ -8,8 +8,7 @@ use tokio::sync::watch;
 
 use super::{load, print, runtime};
 use crate::config::{Ask, Config, OwnProvider, Security, Source};
-use crate::model::Encoding;
-use crate::registry::layout::{Kind, NO_YAR_PHP};
+use crate::registry::layout::Kind;
 use crate::registry::{self, Trouble};
 use crate::units::show_duration;
 
@@ -147,8 +146,6 @@ async fn look(source: &registry::Source) -> Result<Found, Trouble> {
     for name in &names {
         let nodes = source.read(&layout.scopes(name)).await?;
         let Some(service) = layout.parse(name, &nodes, None) else { continue };
-        let unspoken = service.apis.iter().filter(|(_, api)| api.encoding == Encoding::YarPhp);
-        unspoken.for_each(|(api, _)| found.say("note", &format!("api {name}/{api}: {NO_YAR_PHP}")));
         found.bad.extend(service.skipped.iter().map(|node| format!("{}: {}\n", node.path, node.reason)));
     }
     Ok(found)

@@ -56,10 +56,7 @@ pub(super) async fn request(
         Encoding::Json => return json_request(plan, call),
         Encoding::YarMsgpack => Packager::Msgpack,
         Encoding::YarJson => Packager::Json,
-        Encoding::YarPhp => {
-            let reason = "encoding yar-php is not spoken yet; the api needs yar-msgpack or yar-json";
-            return Err(CallError::UnadaptableCall(reason.into()));
-        }
+        Encoding::YarPhp => Packager::Php,
     };
     yar_request(plan, call, packager, share).await
 }
@@ -215,13 +212,17 @@ fn are_params(wire: Wire, p: &[u8]) -> Result<bool, CallError> {
     let mut reader = Reader::new(wire, p);
     match reader.pull().map_err(callers)? {
         Some(Event::Array) => Ok(true),
-        Some(Event::Map) => Ok(reader.pull().map_err(callers)? != Some(Event::End)),
-        Some(other) => {
-            let reason = format!("`p` is {}, not the list of the call's parameters", other.kind());
-            Err(CallError::MalformedRequest(reason))
-        }
+        Some(Event::Map) => match reader.pull().map_err(callers)? {
+            Some(Event::Null) => Err(no_params("a PHP object")),
+            second => Ok(second != Some(Event::End)),
+        },
+        Some(other) => Err(no_params(other.kind())),
         None => Ok(false),
     }
+}
+
+fn no_params(what: &str) -> CallError {
+    CallError::MalformedRequest(format!("`p` is {what}, not the list of the call's parameters"))
 }
 
 pub(super) fn options(plan: &Plan) -> Options {

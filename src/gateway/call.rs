@@ -135,11 +135,6 @@ fn parse(mut bytes: Bytes, voice: &mut Voice) -> Result<Message, CallError> {
     hear(&bytes, voice);
     let header = Header::parse(&bytes).map_err(malformed)?;
     let payload = bytes.split_off(HEAD.min(bytes.len()));
-    if header.packager == Packager::Php {
-        let reason =
-            "the PHP packager is not spoken yet; set YAR_OPT_PACKAGER (yar.packager) to MSGPACK or JSON";
-        return Err(CallError::MalformedRequest(reason.into()));
-    }
     let request = yar::Request::read(header.packager, &payload).map_err(malformed)?;
     Ok(Message { header, payload, request })
 }

@@ -66,7 +66,7 @@ function yar_unpack_payload(string $packager, string $payload): mixed
             if ($payload === '') {
                 throw new UnexpectedValueException('an empty PHP payload crashes the extension');
             }
-            $value = @unserialize($payload);
+            $value = @unserialize($payload, ['allowed_classes' => false]);
             if (!is_array($value)) {
                 throw new UnexpectedValueException('unpack error at offset 0 of ' . strlen($payload) . ' bytes');
             }

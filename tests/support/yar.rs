@@ -40,6 +40,33 @@ pub fn msgpack_request(method: &str, params: &[u8]) -> Vec<u8> {
     message("MSGPACK", &payload)
 }
 
+/// The same in PHP's own format with `params` serialized.
+pub fn php_request(method: &str, params: &str) -> Vec<u8> {
+    let length = method.len();
+    let payload = format!(r#"a:3:{{s:1:"i";i:{ID};s:1:"m";s:{length}:"{method}";s:1:"p";{params}}}"#);
+    message("PHP", payload.as_bytes())
+}
+
+/// A provider's answer in PHP's own format: the request's id, status 0, `r` serialized.
+pub fn php_answer(request: &[u8], result: &str) -> Vec<u8> {
+    let id = request.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id));
+    let payload = format!(r#"a:3:{{s:1:"i";i:{id};s:1:"s";i:0;s:1:"r";{result}}}"#);
+    let mut bytes = message("PHP", payload.as_bytes());
+    bytes[..4].copy_from_slice(&id.to_be_bytes());
+    bytes
+}
+
+/// Payload of an answer in the PHP packager, after a look at its header.
+pub fn php_payload(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = &answer.body;
+    assert!(body.len() >= 90, "not a Yar message: {}", answer.text());
+    assert_eq!(body[6..10], [0x80, 0xdf, 0xec, 0x60], "{}", answer.text());
+    assert_eq!(&body[82..90], b"PHP\0\0\0\0\0", "{}", answer.text());
+    assert_eq!(body[78..82], (body.len() as u32 - 82).to_be_bytes(), "body_len");
+    String::from_utf8_lossy(&body[90..]).into_owned()
+}
+
 /// A provider's answer in msgpack: the request's id, status 0, `r` as raw msgpack.
 pub fn msgpack_answer(request: &[u8], result: &[u8]) -> Vec<u8> {
     let id = request.get(..4).unwrap_or(&[0; 4]);

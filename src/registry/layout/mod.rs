@@ -13,8 +13,6 @@ use crate::model::{Layout, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
 
-pub use notes::NO_YAR_PHP;
-
 /// The data of a node as it was read; more than a node may hold is not kept.
 pub(super) fn data(data: Vec<u8>) -> Result<Vec<u8>, String> {
     if data.len() > fields::MAX_DATA {

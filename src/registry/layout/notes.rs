@@ -7,10 +7,6 @@ use super::fields::{self, Fields};
 use crate::model::{Layout, PolicyPatch};
 use crate::words;
 
-/// Why an API with `yar-php` serves nobody yet.
-pub const NO_YAR_PHP: &str =
-    "encoding: yar-php is not spoken yet, every call is refused; use yar-msgpack or yar-json";
-
 const SERVICE: [&str; 8] =
     ["name", "state", "owner", "description", "access", "policy", "contextPath", "healthPath"];
 const API: [&str; 12] = [
@@ -34,18 +30,13 @@ const KEY: [&str; 2] = ["sha256", "expires"];
 
 impl Layout {
     /// What to say of an entry that [`check`](Layout::check) takes: fields that nobody looks at and
-    /// that are one slip away from a known one, and what no call can use.
+    /// that are one slip away from a known one.
     pub fn notes(self, kind: Kind, name: &str, data: &[u8]) -> Vec<String> {
         let Ok(fields) = fields::object(data) else { return Vec::new() };
         let mut notes = Vec::new();
         match kind {
             Kind::Service => misspelled(&fields, "", &SERVICE, &mut notes),
-            Kind::Api => {
-                misspelled(&fields, "", &API, &mut notes);
-                if fields.get("encoding").and_then(Value::as_str) == Some("yar-php") {
-                    notes.push(NO_YAR_PHP.into());
-                }
-            }
+            Kind::Api => misspelled(&fields, "", &API, &mut notes),
             Kind::Address if self == Layout::Flat && !name.contains('/') => {
                 misspelled(&fields, "", &LIST, &mut notes);
                 each(&fields, "addresses", &PROVIDER, &mut notes);
