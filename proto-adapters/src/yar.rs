@@ -18,10 +18,12 @@ mod describe;
 mod exception;
 mod header;
 mod read;
+mod stream;
 mod write;
 
 pub use describe::describe;
 pub use exception::{Code, Exception};
-pub use header::{HEAD, HEADER, Header, Packager, is_yar, may_become_yar};
+pub use header::{HEAD, HEADER, Header, Packager, is_persistent, is_yar, mark_persistent, may_become_yar};
 pub use read::{Request, Response};
-pub use write::{encode_exception, encode_request, encode_result};
+pub use stream::{Stream, early_method};
+pub use write::{encode_exception, encode_request, encode_result, rename};

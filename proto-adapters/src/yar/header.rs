@@ -10,8 +10,11 @@ pub const HEAD: usize = 90;
 
 const MAGIC: [u8; 4] = [0x80, 0xdf, 0xec, 0x60];
 const MAGIC_AT: usize = 6;
+const RESERVED_AT: usize = 10;
 const PROVIDER_AT: usize = 14;
 const TOKEN_AT: usize = 46;
+/// Where `body_len` stands.
+pub(super) const BODY_LEN_AT: usize = 78;
 const NAME_LEN: usize = 32;
 
 /// Whether a message that begins with `prefix` is Yar: its bytes 6 to 9 are the magic.
@@ -22,6 +25,29 @@ pub fn is_yar(prefix: &[u8]) -> bool {
 /// Whether a message that begins with `prefix` can still turn out to be Yar: nothing of the magic is wrong yet.
 pub fn may_become_yar(prefix: &[u8]) -> bool {
     prefix.iter().skip(MAGIC_AT).zip(&MAGIC).all(|(byte, magic)| byte == magic)
+}
+
+/// Whether the sender of a message keeps its connection open behind it.
+pub fn is_persistent(message: &[u8]) -> bool {
+    message.get(RESERVED_AT..RESERVED_AT + 4).is_some_and(|reserved| reserved != [0; 4])
+}
+
+/// Marks a message whose sender keeps the connection open, as PHP's persistent client does.
+pub fn mark_persistent(message: &mut [u8]) {
+    if let Some(reserved) = message.get_mut(RESERVED_AT..RESERVED_AT + 4) {
+        reserved.copy_from_slice(&[0, 0, 0, 1]);
+    }
+}
+
+/// `body_len` of a message that begins with `prefix`, once that is long enough.
+pub(super) fn body_len(prefix: &[u8]) -> Option<usize> {
+    let field = prefix.get(BODY_LEN_AT..)?.first_chunk::<4>()?;
+    usize::try_from(u32::from_be_bytes(*field)).ok()
+}
+
+/// What is wrong with bytes that are not Yar.
+pub(super) fn no_magic(bytes: &[u8]) -> Fault {
+    Fault::malformed(bytes.len().min(MAGIC_AT), "no Yar magic 80dfec60")
 }
 
 /// How a payload is packed.
@@ -92,15 +118,15 @@ impl Header {
     /// does not exist.
     pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         if !is_yar(bytes) {
-            return Err(Fault::malformed(bytes.len().min(MAGIC_AT), "no Yar magic 80dfec60"));
+            return Err(no_magic(bytes));
         }
         Ok(Self {
             id: u32::from_be_bytes(field(bytes, 0)?),
             version: u16::from_be_bytes(field(bytes, 4)?),
-            reserved: u32::from_be_bytes(field(bytes, 10)?),
+            reserved: u32::from_be_bytes(field(bytes, RESERVED_AT)?),
             provider: until_nul(&field::<NAME_LEN>(bytes, PROVIDER_AT)?).to_vec(),
             token: until_nul(&field::<NAME_LEN>(bytes, TOKEN_AT)?).to_vec(),
-            body_len: u32::from_be_bytes(field(bytes, 78)?),
+            body_len: u32::from_be_bytes(field(bytes, BODY_LEN_AT)?),
             packager: Packager::parse(field(bytes, HEADER)?)?,
         })
     }
@@ -113,10 +139,10 @@ impl Header {
         put(&mut head, 0, &self.id.to_be_bytes());
         put(&mut head, 4, &self.version.to_be_bytes());
         put(&mut head, MAGIC_AT, &MAGIC);
-        put(&mut head, 10, &self.reserved.to_be_bytes());
+        put(&mut head, RESERVED_AT, &self.reserved.to_be_bytes());
         put(&mut head, PROVIDER_AT, self.provider.get(..NAME_LEN).unwrap_or(&self.provider));
         put(&mut head, TOKEN_AT, self.token.get(..NAME_LEN).unwrap_or(&self.token));
-        put(&mut head, 78, &body_len.to_be_bytes());
+        put(&mut head, BODY_LEN_AT, &body_len.to_be_bytes());
         put(&mut head, HEADER, self.packager.name().as_bytes());
         head
     }

@@ -14,6 +14,8 @@ pub struct Request {
     pub id: u64,
     /// The method to call.
     pub method: String,
+    /// Where the method's name stands in the payload, as it is packed.
+    pub method_at: Range<usize>,
     /// Where the parameters stand in the payload; empty if there are none or they are null.
     pub params: Range<usize>,
 }
@@ -25,7 +27,8 @@ impl Request {
     /// # Errors
     /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or has no text as `m`.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
-        let (mut request, mut named) = (Self { id: 0, method: String::new(), params: 0..0 }, false);
+        let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
+        let mut named = false;
         fields(packager.wire(), payload, |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
@@ -37,6 +40,7 @@ impl Request {
                         )
                     })?;
                     request.method = method.clone().into_owned();
+                    request.method_at = entry.range;
                     named = true;
                 }
                 Some("p") if entry.first == Event::Null => request.params = 0..0,

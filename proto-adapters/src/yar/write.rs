@@ -1,6 +1,6 @@
 //! Whole messages: requests, results, exceptions.
 
-use super::{Code, Exception, HEAD, HEADER, Header, Packager};
+use super::{Code, Exception, HEAD, HEADER, Header, Packager, Request};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options};
@@ -47,6 +47,20 @@ pub fn encode_request(
         packager,
     };
     Ok(message(&header, &map.finish()))
+}
+
+/// `payload` with another method; all its other bytes stay as they are.
+///
+/// # Errors
+/// [`Fault::Malformed`] if `request` was not read from `payload`.
+pub fn rename(packager: Packager, payload: &[u8], request: &Request, method: &str) -> Result<Vec<u8>, Fault> {
+    let foreign = || Fault::malformed(request.method_at.start, "the payload ends before its method");
+    let before = payload.get(..request.method_at.start).ok_or_else(foreign)?;
+    let behind = payload.get(request.method_at.end..).ok_or_else(foreign)?;
+    let mut name = Writer::new(packager.wire(), Options::default());
+    let taken = name.push(&Event::Str(method.into()));
+    debug_assert!(taken.is_ok(), "text has a form everywhere");
+    Ok([before, &name.finish(), behind].concat())
 }
 
 /// `params`, if PHP can be called with them.
