@@ -1,5 +1,6 @@
 //! A call in the provider's form.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -188,10 +189,11 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
     let provider = message.header.provider.clone();
     let sound = are_params(from.wire(), message.params())?;
     if from == to && sound {
-        let header = Header { provider, token: Vec::new(), ..message.header.clone() };
-        let mut whole = Vec::with_capacity(HEAD + message.payload.len());
-        whole.extend_from_slice(&header.encode(message.payload.len()));
-        whole.extend_from_slice(&message.payload);
+        let header = Header { provider, token: Vec::new(), reserved: 0, ..message.header.clone() };
+        let payload = &*called(message, &plan.api)?;
+        let mut whole = Vec::with_capacity(HEAD + payload.len());
+        whole.extend_from_slice(&header.encode(payload.len()));
+        whole.extend_from_slice(payload);
         return Ok(whole.into());
     }
     let params = if sound {
@@ -202,6 +204,15 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
     };
     let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
     Ok(encoded.map_err(callers)?.into())
+}
+
+/// The payload; where its method carried the service too, with the API alone.
+fn called<'m>(message: &'m Message, api: &str) -> Result<Cow<'m, [u8]>, CallError> {
+    if message.request.method == api {
+        return Ok(Cow::Borrowed(&message.payload));
+    }
+    let renamed = yar::rename(message.header.packager, &message.payload, &message.request, api);
+    renamed.map(Cow::Owned).map_err(callers)
 }
 
 /// Whether `p` can go to a PHP worker; `false`: there are none.

@@ -84,7 +84,7 @@ fn judge(plan: &Plan, peer: &Arc<Peer>, decided: Result<Answered, Failure>) -> R
 }
 
 /// What a body that ended early means for the call.
-pub(super) fn broken_body(broken: Broken, limit: u64) -> CallError {
+pub fn broken_body(broken: Broken, limit: u64) -> CallError {
     match broken {
         Broken::TooLarge => CallError::TooLarge(limit),
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),

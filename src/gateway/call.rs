@@ -3,17 +3,18 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Request};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
 use crate::error::CallError;
+use crate::names::ServiceName;
 use crate::upstream::Payload;
 use crate::upstream::body::Inbound;
 use crate::upstream::budget::Share;
 
-/// What the URL names.
+/// What the URL names, or the method of a raw Yar message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The service, not yet checked.
@@ -24,19 +25,36 @@ pub struct Target {
     pub rest: String,
 }
 
-/// A call as it came in, its body still on the wire.
+/// A call as it came in.
 #[derive(Debug)]
 pub struct Call {
-    /// What the URL names.
+    /// What it names.
     pub target: Target,
-    /// Method, URL, headers.
+    /// Method, URL, headers; nothing in it where the call did not come by HTTP.
     pub head: Parts,
     /// The body.
-    pub body: Inbound,
-    /// Whether the body is a Yar message.
-    pub is_yar: bool,
+    pub body: Arrival,
     /// When its head was read.
     pub started: Instant,
+}
+
+/// How a call's body comes in.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Over HTTP, still on the wire.
+    Http(Inbound),
+    /// A Yar message over HTTP, still on the wire.
+    Yar(Inbound),
+    /// A Yar message by itself.
+    Raw(Raw),
+}
+
+/// A raw Yar message.
+#[derive(Debug)]
+pub struct Raw {
+    voice: Voice,
+    message: Result<Message, CallError>,
+    share: Share,
 }
 
 /// How a caller is answered.
@@ -44,7 +62,7 @@ pub struct Call {
 pub enum Voice {
     /// By HTTP status and JSON.
     Http,
-    /// By a Yar message over HTTP 200.
+    /// By a Yar message, over HTTP with status 200.
     Yar {
         /// The caller's own.
         packager: Packager,
@@ -78,12 +96,37 @@ pub(super) struct Message {
 }
 
 impl Call {
+    /// A raw Yar message, whole or, with the reason, as far as it was read; `share` holds its bytes.
+    ///
+    /// Its method is `service.api`; where it names no service, `own` is meant.
+    pub fn raw(
+        bytes: Bytes,
+        trouble: Option<CallError>,
+        share: Share,
+        own: Option<&ServiceName>,
+        started: Instant,
+    ) -> Self {
+        let mut voice = Voice::Yar { packager: Packager::Json, id: 0 };
+        let early = trouble.as_ref().and_then(|_| yar::early_method(&bytes));
+        let message = match trouble {
+            None => parse(bytes, &mut voice),
+            Some(error) => {
+                hear(&bytes, &mut voice);
+                Err(error)
+            }
+        };
+        let method = message.as_ref().ok().map(|message| message.request.method.as_str());
+        let target = Target::of_method(method.or(early.as_deref()).unwrap_or(""), own);
+        let (head, ()) = Request::new(()).into_parts();
+        Self { target, head, body: Arrival::Raw(Raw { voice, message, share }), started }
+    }
+
     /// The time the caller says it has left.
     pub(super) fn asked_patience(&self) -> Option<Duration> {
         asked_patience(&self.head.headers)
     }
 
-    /// Reads a Yar message whole, at most `limit` bytes; leaves an HTTP body on the wire.
+    /// Reads a Yar message over HTTP whole, at most `limit` bytes; leaves any other HTTP body on the wire.
     pub(super) async fn read(
         self,
         limit: u64,
@@ -91,10 +134,15 @@ impl Call {
         voice: &mut Voice,
         record: &mut Record,
     ) -> Result<Read, CallError> {
-        let Self { mut target, head, body, is_yar, started } = self;
-        if !is_yar {
-            return Ok(Read { target, head, started, body: Body::Http(body) });
-        }
+        let Self { mut target, head, body, started } = self;
+        let body = match body {
+            Arrival::Http(body) => return Ok(Read { target, head, started, body: Body::Http(body) }),
+            Arrival::Raw(raw) => {
+                (*voice, record.share) = (raw.voice, raw.share);
+                return Ok(Read { target, head, started, body: Body::Yar(raw.message?) });
+            }
+            Arrival::Yar(body) => body,
+        };
         let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
         let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
@@ -112,7 +160,7 @@ fn asked_patience(headers: &HeaderMap) -> Option<Duration> {
 
 /// Takes from the head of a message how its sender wants to be answered.
 fn hear(head: &[u8], voice: &mut Voice) {
-    let id = head.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id));
+    let id = head.first_chunk::<4>().filter(|_| yar::is_yar(head)).map_or(0, |id| u32::from_be_bytes(*id));
     let packager = Header::parse(head).map_or(Packager::Json, |header| header.packager);
     *voice = Voice::Yar { packager, id };
 }
@@ -137,6 +185,15 @@ fn parse(mut bytes: Bytes, voice: &mut Voice) -> Result<Message, CallError> {
     let payload = bytes.split_off(HEAD.min(bytes.len()));
     let request = yar::Request::read(header.packager, &payload).map_err(malformed)?;
     Ok(Message { header, payload, request })
+}
+
+impl Target {
+    /// What a raw message's method names: a service before its last `.`, else `own`, and an API.
+    pub fn of_method(method: &str, own: Option<&ServiceName>) -> Self {
+        let own = own.map_or("", ServiceName::as_str);
+        let (service, api) = method.rsplit_once('.').unwrap_or((own, method));
+        Self { service: service.into(), api: api.into(), rest: String::new() }
+    }
 }
 
 /// The message says the API; a URL that names one too must agree.

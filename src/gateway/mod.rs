@@ -20,7 +20,8 @@ mod record;
 mod route;
 
 pub use adapt::Answer;
-pub use call::{Call, Target, Voice, peek};
+pub use attempt::broken_body;
+pub use call::{Arrival, Call, Target, Voice, peek};
 pub use record::{Ending, Record};
 
 /// What a worker needs to carry calls; each worker has its own.
@@ -132,17 +133,39 @@ impl Worker {
         })
     }
 
+    /// The largest payload a raw Yar message to `target` may have, in bytes.
+    pub async fn max_payload(&self, target: &Target) -> u64 {
+        let seen = self.view().get(&self.directory, &target.service);
+        let found = match seen {
+            Some(entry) => Ok(entry),
+            None => self.load(&target.service, self.defaults.timeout).await,
+        };
+        found.map_or(self.defaults.max_body, |entry| entry.max_body)
+    }
+
     async fn find(&self, call: &Call) -> Result<Arc<Entry>, CallError> {
         let named = call.target.service.as_str();
         if let Some(entry) = self.view().get(&self.directory, named) {
             return Ok(entry);
         }
         if named.is_empty() {
-            let reason = "the URL names no service; call /{service}/{api}, by Yar /{service}";
+            let reason = match call.body {
+                Arrival::Raw(_) => {
+                    "the method names no service; call {service}.{api}, or give the listener a `service`"
+                }
+                Arrival::Http(_) | Arrival::Yar(_) => {
+                    "the URL names no service; call /{service}/{api}, by Yar /{service}"
+                }
+            };
             return Err(CallError::NoService(reason.into()));
         }
-        let name = ServiceName::new(named).map_err(|bad| CallError::NoService(bad.to_string()))?;
         let patience = call.asked_patience().unwrap_or(Duration::MAX).min(self.defaults.timeout);
+        self.load(named, patience).await
+    }
+
+    /// The entry of a service that this worker has not seen, or not since the view changed.
+    async fn load(&self, named: &str, patience: Duration) -> Result<Arc<Entry>, CallError> {
+        let name = ServiceName::new(named).map_err(|bad| CallError::NoService(bad.to_string()))?;
         match self.directory.load(&name, Instant::now() + patience).await {
             Ok(Some(entry)) => {
                 self.view().keep(&self.directory, &entry);

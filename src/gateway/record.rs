@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::route::Plan;
-use super::{Call, Voice, Worker};
+use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::peer::{InFlight, Peer};
@@ -84,7 +84,10 @@ impl Record {
             judged: false,
             tried: Vec::new(),
             in_flight: None,
-            wire: "http",
+            wire: match call.body {
+                Arrival::Http(_) | Arrival::Yar(_) => "http",
+                Arrival::Raw(_) => "yar",
+            },
             places: [None, None],
             route: None,
             known_service: false,

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use super::caller::{CallerStream, Here, Signs};
 use super::linger;
 use crate::error::CallError;
-use crate::gateway::{self, Answer, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::socket::{Stream, stopped};
 use crate::upstream::Payload;
 use crate::upstream::body::{Broken, Inbound};
@@ -124,7 +124,8 @@ async fn call(
             .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
-    Ok(Call { target, head, body, is_yar, started })
+    let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
+    Ok(Call { target, head, body, started })
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.

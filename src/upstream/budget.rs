@@ -40,7 +40,7 @@ impl Budget {
 
 impl Share {
     /// Takes room for `bytes` more; fails with the whole budget where that is used up.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Broken> {
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Broken> {
         let (bytes, most) = (bytes as u64, self.budget.most);
         let before = self.budget.held.fetch_add(bytes, Relaxed);
         // counted in either case: what is dropped is counted out
