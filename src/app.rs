@@ -14,7 +14,7 @@ use crate::admin::{self, Admin, Pages};
 use crate::config::{Bind, Config};
 use crate::directory::Directory;
 use crate::gateway::{Means, Worker};
-use crate::listen;
+use crate::listen::{self, Door};
 use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound, SocketFile};
@@ -232,7 +232,8 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, b
 
 /// Every socket, bound.
 struct Doors {
-    calls: Vec<Vec<Bound>>,
+    /// One of each listener for every worker.
+    calls: Vec<Vec<Door>>,
     admin: Bound,
     telemetry: Option<Bound>,
     listening: Vec<String>,
@@ -244,9 +245,11 @@ impl Doors {
     fn open(config: &Config) -> Result<Self, StartError> {
         let (mut calls, mut listening, mut files) = (Vec::new(), Vec::new(), Vec::new());
         for at in &config.listen {
-            let door = bind("listen", &at.bind, config.workers, &mut files)?;
-            listening.extend(door.first().map(|bound| socket::address(bound, &at.bind)));
-            calls.push(door);
+            let bound = bind("listen", &at.bind, config.workers, &mut files)?;
+            listening.extend(bound.first().map(|bound| socket::address(bound, &at.bind)));
+            let service = &at.service;
+            let door = |socket| Door { socket, service: service.clone() };
+            calls.push(bound.into_iter().map(door).collect());
         }
         let mut one = |key, at: &Bind| {
             let mut bound = bind(key, at, 1, &mut files)?;
@@ -314,19 +317,19 @@ struct Make {
 /// One thread each, with a runtime and sockets of its own; the receiver ends with the last of them.
 fn start_workers(
     make: Make,
-    mut doors: Vec<Vec<Bound>>,
+    mut doors: Vec<Vec<Door>>,
     count: usize,
 ) -> Result<mpsc::Receiver<()>, StartError> {
     let (done, ended) = mpsc::channel(1);
     for number in 0..count {
-        let sockets = doors.iter_mut().filter_map(Vec::pop).collect();
+        let own = doors.iter_mut().filter_map(Vec::pop).collect();
         let (make, done) = (make.clone(), done.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| StartError(format!("workers: no runtime for worker {number}: {e}")))?;
         let work = move || {
-            runtime.block_on(work(make, sockets));
+            runtime.block_on(work(make, own));
             drop(done);
         };
         std::thread::Builder::new()
@@ -337,7 +340,7 @@ fn start_workers(
     Ok(ended)
 }
 
-async fn work(make: Make, sockets: Vec<Bound>) {
+async fn work(make: Make, doors: Vec<Door>) {
     let worker = Worker::new(make.directory, make.telemetry, make.means);
     let sweep = async {
         loop {
@@ -346,7 +349,7 @@ async fn work(make: Make, sockets: Vec<Bound>) {
         }
     };
     tokio::select! {
-        () = listen::serve(worker.clone(), sockets, make.seats, make.stop) => {}
+        () = listen::serve(worker.clone(), doors, make.seats, make.stop) => {}
         () = sweep => {}
     }
 }

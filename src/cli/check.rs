@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{load, print, runtime};
-use crate::config::{Ask, Config, OwnProvider, Security, Source};
+use crate::config::{Ask, Config, Listen, OwnProvider, Security, Source};
 use crate::registry::layout::Kind;
 use crate::registry::{self, Trouble};
 use crate::units::show_duration;
@@ -76,7 +76,7 @@ fn summary(config: &Config) -> String {
         crate::model::Layout::Flat => "flat",
         crate::model::Layout::Tree => "tree",
     };
-    let listen: Vec<_> = config.listen.iter().map(|listen| listen.bind.to_string()).collect();
+    let listen: Vec<_> = config.listen.iter().map(listener).collect();
     let mut lines = vec![
         ("registry", format!("{source}; layout {layout}, root {root}")),
         ("listen", listen.join(", ")),
@@ -101,6 +101,11 @@ fn secured(security: &Security) -> String {
     };
     let user = security.auth.as_ref().map(|auth| format!(" as {}", auth.user)).unwrap_or_default();
     format!("{tls}{user}")
+}
+
+fn listener(listen: &Listen) -> String {
+    let service = listen.service.as_ref().map(|name| format!(" (raw Yar: service {name})"));
+    format!("{}{}", listen.bind, service.unwrap_or_default())
 }
 
 fn provider(own: &OwnProvider) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::model::{Layout, Policy};
-use crate::names::{Address, CallerName};
+use crate::names::{Address, CallerName, ServiceName};
 
 mod file;
 mod problem;
@@ -156,6 +156,8 @@ pub enum Bind {
 pub struct Listen {
     /// Where.
     pub bind: Bind,
+    /// Meant by raw Yar calls whose method names no service.
+    pub service: Option<ServiceName>,
 }
 
 /// This host.
@@ -259,7 +261,7 @@ registry:
   zookeeper: { connect: "10.0.0.1:2181,zk-2:2181/prod", session_timeout: 15s }
   layout: tree
   root: /dada/
-listen: ["127.0.0.1:80", unix:/run/remora.sock, { address: "[::1]:81" }]
+listen: ["127.0.0.1:80", unix:/run/remora.sock, { address: "[::1]:81" }, { address: "unix:/s", service: user }]
 admin: unix:/run/admin.sock
 telemetry: 0.0.0.0:9503
 host: { name: web-17, idc: bj1 }
@@ -277,6 +279,11 @@ buffers: 8MiB
         assert_eq!((config.registry.layout, config.registry.root.as_str()), (Layout::Tree, "/dada"));
         assert_eq!(config.listen[1].bind, Bind::Unix("/run/remora.sock".into()));
         assert_eq!(config.listen[2].bind.to_string(), "[::1]:81");
+        assert_eq!(config.listen[3].service.as_ref().map(ServiceName::as_str), Some("user"));
+        assert_eq!(
+            config.to_value()["listen"],
+            json!(["127.0.0.1:80", "unix:/run/remora.sock", "[::1]:81", {"address": "unix:/s", "service": "user"}])
+        );
         assert_eq!(config.providers[0].weight, Some(0));
         let health = config.providers[0].health.as_ref().unwrap();
         assert_eq!((health.ask.clone(), health.rise, health.fall), (Ask::Http("/health".into()), 1, 3));
@@ -292,7 +299,7 @@ regstry: {}
 registry:
   zookeeper: { connect: "10.0.0.1", session_timeout: 500ms, tsl: true }
   layout: round
-listen: ["localhost:9501", 9501, {address: "127.0.0.1:1", service: user, x: 1}]
+listen: ["localhost:9501", 9501, {address: "127.0.0.1:1", service: user/get, x: 1}]
 admin: 0.0.0.0:9500
 host: { name: a/b }
 caller: { name: web, key_file: /nowhere/key }
@@ -313,7 +320,7 @@ workers: many
             "listen[0]: \"localhost:9501\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path",
             "listen[1]: found integer `9501`, expected an address such as 127.0.0.1:9501 or unix:/run/remora.sock",
             "listen[2].x: there is no such key; known here: address, service",
-            "listen[2].service: raw Yar listeners are not in this version; take the key out, Yar over HTTP works",
+            "listen[2].service: \"user/get\" is not a service name: only A-Z a-z 0-9 . _ - are allowed",
             "admin: 0.0.0.0:9500 can be reached from other hosts; take 127.0.0.1 or a unix socket, and `telemetry` for probes",
             "host.name: \"a/b\" can't name a registry node; give 1 to 253 bytes without `/`",
             "caller.key_file: /nowhere/key: the key can't be read: No such file or directory (os error 2)",

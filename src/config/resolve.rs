@@ -219,7 +219,8 @@ fn private(bind: Bind) -> Result<Bind, String> {
 
 fn listeners(written: Option<Vec<Option<ListenFile>>>, problems: &mut Problems) -> Vec<Listen> {
     let Some(written) = written else {
-        return problems.keep("listen", bind(LISTEN)).map(|bind| Listen { bind }).into_iter().collect();
+        let bind = problems.keep("listen", bind(LISTEN));
+        return bind.map(|bind| Listen { bind, service: None }).into_iter().collect();
     };
     if written.is_empty() {
         problems.add("listen", format!("the list is empty; leave it out to listen on {LISTEN}"));
@@ -229,13 +230,11 @@ fn listeners(written: Option<Vec<Option<ListenFile>>>, problems: &mut Problems) 
         let entry = entry.unwrap_or_default();
         let path = format!("listen[{index}]");
         let at = if entry.is_object { format!("{path}.address") } else { path.clone() };
-        if entry.service.is_some() {
-            let reason = "raw Yar listeners are not in this version; take the key out, Yar over HTTP works";
-            problems.add(format!("{path}.service"), reason);
-        }
+        let service = text(entry.service)
+            .and_then(|name| problems.keep(&format!("{path}.service"), ServiceName::new(&name)));
         match entry.address {
             Some(Text(address)) => {
-                listeners.extend(problems.keep(&at, bind(&address)).map(|bind| Listen { bind }));
+                listeners.extend(problems.keep(&at, bind(&address)).map(|bind| Listen { bind, service }));
             }
             None => problems.missing(&at, "give an address such as 127.0.0.1:9501"),
         }

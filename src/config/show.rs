@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Ask, Auth, Bind, Caller, Config, HealthCheck, OwnProvider, Source, Tls};
+use super::{Ask, Auth, Bind, Caller, Config, HealthCheck, Listen, OwnProvider, Source, Tls};
 use crate::units::{show_duration, show_size};
 
 impl fmt::Display for Bind {
@@ -40,7 +40,7 @@ impl Config {
                 "root": root,
                 "snapshot": self.registry.snapshot,
             },
-            "listen": self.listen.iter().map(|l| l.bind.to_string()).collect::<Vec<_>>(),
+            "listen": self.listen.iter().map(listen).collect::<Vec<_>>(),
             "admin": self.admin.to_string(),
             "telemetry": self.telemetry.as_ref().map(Bind::to_string),
             "host": { "name": self.host.name, "idc": self.host.idc },
@@ -52,6 +52,13 @@ impl Config {
             "buffers": show_size(self.buffers),
             "notes": self.notes,
         })
+    }
+}
+
+fn listen(listen: &Listen) -> Value {
+    match &listen.service {
+        Some(service) => json!({ "address": listen.bind.to_string(), "service": service }),
+        None => json!(listen.bind.to_string()),
     }
 }
 

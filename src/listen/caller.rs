@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::Begun;
 use crate::socket::Stream;
 
 /// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
@@ -49,14 +50,16 @@ impl Signs {
 #[derive(Debug)]
 pub(super) struct CallerStream {
     stream: Stream,
+    /// Read already, and not yet handed on.
+    begun: Begun,
     signs: Arc<Signs>,
     stall: Option<Pin<Box<Sleep>>>,
     last: Vec<u8>,
 }
 
 impl CallerStream {
-    pub(super) fn new(stream: Stream, signs: Arc<Signs>) -> Self {
-        Self { stream, signs, stall: None, last: Vec::new() }
+    pub(super) fn new(stream: Stream, begun: Begun, signs: Arc<Signs>) -> Self {
+        Self { stream, begun, signs, stall: None, last: Vec::new() }
     }
 
     pub(super) fn into_inner(self) -> Stream {
@@ -82,6 +85,20 @@ impl CallerStream {
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Begun {
+    /// Puts what was read into `buffer`, as far as it fits; gives how much.
+    fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
+        if self.len == 0 {
+            return 0;
+        }
+        let fits = self.len.min(buffer.remaining());
+        buffer.put_slice(self.bytes.get(..fits).unwrap_or_default());
+        self.bytes.copy_within(fits.., 0);
+        self.len -= fits;
+        fits
     }
 }
 
@@ -125,7 +142,11 @@ impl AsyncRead for CallerStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let begun = self.begun.hand_on(buffer);
+        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if begun > 0 && polled.is_pending() {
+            polled = Poll::Ready(Ok(()));
+        }
         if let Some(read) = buffer.filled().get(before..).filter(|read| !read.is_empty()) {
             self.look(read);
         }

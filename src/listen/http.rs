@@ -22,24 +22,25 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use super::caller::{CallerStream, Here, Signs};
-use super::linger;
+use super::{Begun, HEAD_PATIENCE, LAST_REQUESTS, linger};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::socket::{Stream, stopped};
 use crate::upstream::Payload;
 use crate::upstream::body::{Broken, Inbound};
 
-/// For a request's head; also how long a kept connection may be idle.
-const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 /// For the frames that tell Yar from HTTP; Yar clients send them at once.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
-/// After `stop`, for requests that are on their way on a connection.
-const LAST_REQUESTS: Duration = Duration::from_millis(20);
 
 /// Serves one connection until it ends; after `stop`, until the call under way is answered.
-pub(super) async fn serve(worker: Arc<Worker>, stream: Stream, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    worker: Arc<Worker>,
+    stream: Stream,
+    begun: Begun,
+    mut stop: watch::Receiver<bool>,
+) {
     let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local() });
-    let stream = CallerStream::new(stream, signs.clone());
+    let stream = CallerStream::new(stream, begun, signs.clone());
     // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
     let service =
         service_fn(|request| Box::pin(answer(worker.clone(), request, signs.clone(), here.clone())));

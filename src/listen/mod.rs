@@ -1,4 +1,4 @@
-//! Doors for callers: the accept loop, the drain.
+//! Doors for callers: the accept loop, what a connection speaks, the drain.
 
 use std::io;
 use std::sync::Arc;
@@ -7,31 +7,55 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::gateway::Worker;
-use crate::socket::{Bound, Listener, pause_after, stopped};
+use crate::names::ServiceName;
+use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 
 mod caller;
 pub mod http;
+pub mod yar;
+
+/// For a request's head; also how long a kept connection may be idle.
+const HEAD_PATIENCE: Duration = Duration::from_secs(75);
+/// After `stop`, for requests that are on their way on a connection.
+const LAST_REQUESTS: Duration = Duration::from_millis(20);
 
 /// How long and how much of a rejected body is read away after the answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 20;
+
+/// A socket that callers come in by.
+#[derive(Debug)]
+pub struct Door {
+    /// The socket.
+    pub socket: Bound,
+    /// Meant by raw Yar calls whose method names no service.
+    pub service: Option<ServiceName>,
+}
+
+/// The first bytes of a connection, as many as tell Yar from HTTP.
+#[derive(Debug, Default)]
+struct Begun {
+    bytes: [u8; 10],
+    len: usize,
+}
 
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
 ///
 /// No more connections than `seats` are open at once, those of other workers included.
 pub async fn serve(
     worker: Arc<Worker>,
-    sockets: Vec<Bound>,
+    doors: Vec<Door>,
     seats: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 ) {
     let mut loops = JoinSet::new();
-    for socket in sockets {
+    for Door { socket, service } in doors {
         match Listener::adopt(socket) {
             Ok(listener) => {
-                loops.spawn(accept_loop(worker.clone(), listener, seats.clone(), stop.clone()));
+                loops.spawn(accept_loop(worker.clone(), listener, service, seats.clone(), stop.clone()));
             }
             Err(error) => tracing::error!(%error, "a listener can't be served"),
         }
@@ -42,6 +66,7 @@ pub async fn serve(
 async fn accept_loop(
     worker: Arc<Worker>,
     listener: Listener,
+    service: Option<ServiceName>,
     seats: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -53,7 +78,7 @@ async fn accept_loop(
         listener.accept().await.map(|stream| (seat, stream))
     };
     let take = |(seat, stream), connections: &mut JoinSet<()>| {
-        let served = http::serve(worker.clone(), stream, each_stop.clone());
+        let served = serve_one(worker.clone(), stream, service.clone(), each_stop.clone());
         connections.spawn(async move {
             served.await;
             drop(seat);
@@ -80,6 +105,60 @@ async fn accept_loop(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection in what its first bytes say it speaks.
+async fn serve_one(
+    worker: Arc<Worker>,
+    mut stream: Stream,
+    service: Option<ServiceName>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Some(begun) = begin(&mut stream, &mut stop).await else { return };
+    if proto_adapters::yar::is_yar(begun.seen()) {
+        // boxed: a connection that speaks HTTP holds no room for it
+        Box::pin(yar::serve(worker, stream, begun, service, stop)).await;
+    } else {
+        http::serve(worker, stream, begun, stop).await;
+    }
+}
+
+/// Reads until it is certain what a connection speaks; `None`: nothing came in time.
+async fn begin(stream: &mut Stream, stop: &mut watch::Receiver<bool>) -> Option<Begun> {
+    let (mut begun, mut stopping) = (Begun::default(), false);
+    let mut until = Instant::now() + HEAD_PATIENCE;
+    while !begun.is_certain() {
+        let read = tokio::select! {
+            biased;
+            read = stream.read(begun.room()) => read.ok()?,
+            () = stopped(stop), if !stopping => {
+                stopping = true;
+                until = until.min(Instant::now() + LAST_REQUESTS);
+                continue;
+            }
+            () = tokio::time::sleep_until(until) => return None,
+        };
+        begun.len += read;
+        if read == 0 {
+            break;
+        }
+    }
+    Some(begun)
+}
+
+impl Begun {
+    fn seen(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.len..).unwrap_or_default()
+    }
+
+    /// Whether the bytes say it: all of them, or one that no Yar message has there.
+    fn is_certain(&self) -> bool {
+        self.len == self.bytes.len() || !proto_adapters::yar::may_become_yar(self.seen())
+    }
 }
 
 /// Reads away what the caller still sends: closing at once would reset the connection and lose the answer.

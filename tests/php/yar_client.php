@@ -61,6 +61,64 @@ function post(CurlHandle $curl, array $call, string $message): string
     return $body;
 }
 
+/** The answer over tcp:// or unix://, read as the extension's socket transport reads it. */
+function exchange(array $call, string $message): string
+{
+    static $kept = null;
+    $keep = $call['keep_alive'] ?? false;
+    $timeout = ($call['timeout_ms'] ?? 5000) / 1000;
+    $GLOBALS['connects'] = 0;
+    [$read, $write, $except] = [[$kept], null, null];
+    if ($kept !== null && stream_select($read, $write, $except, 0)) {
+        // nothing was asked for: the other side has closed
+        $kept = null;
+    }
+    $socket = $kept;
+    if ($socket === null) {
+        $socket = @stream_socket_client($call['url'], $number, $text, 1);
+        if ($socket === false) {
+            throw transport("Unable to connect to {$call['url']} ($text)");
+        }
+        $GLOBALS['connects'] = 1;
+    }
+    if ($keep) {
+        $message = substr_replace($message, pack('N', 1), 10, 4);
+    }
+    for ($sent = 0; $sent < strlen($message); $sent += $part) {
+        $part = @fwrite($socket, substr($message, $sent));
+        if ($part === false || $part === 0) {
+            throw transport('unable to send data');
+        }
+    }
+    $keep || stream_socket_shutdown($socket, STREAM_SHUT_WR);
+    $answer = '';
+    $whole = YAR_HEADER;
+    while (strlen($answer) < $whole) {
+        [$read, $write, $except] = [[$socket], null, null];
+        if (!stream_select($read, $write, $except, (int) $timeout, (int) (fmod($timeout, 1) * 1e6))) {
+            throw transport('select timeout ' . $call['timeout_ms'] . 'ms reached');
+        }
+        $part = stream_socket_recvfrom($socket, 1 << 16);
+        if ($part === '' || $part === false) {
+            throw transport('server closed connection prematurely');
+        }
+        if ($answer === '') {
+            if (strlen($part) < YAR_HEADER) {
+                throw protocol('insufficient bytes recieved');
+            }
+            $length = yar_header($part)['length'];
+            if ($length > 10 << 20) {
+                throw transport('response body too large');
+            }
+            $whole += $length;
+        }
+        $answer .= $part;
+    }
+    $kept = $keep ? $socket : null;
+    $keep || fclose($socket);
+    return substr($answer, 0, $whole);
+}
+
 /** What the caller of `Yar_Client` would get. */
 function read_answer(string $body, int $id): array
 {
@@ -145,14 +203,16 @@ for ($n = 0; $n < ($call['times'] ?? 1); $n++) {
     $id = random_int(1, 0xffffffff);
     $packager = strtoupper($call['packager'] ?? 'MSGPACK');
     $request = ['i' => $id, 'm' => $call['method'], 'p' => $call['params'] ?? []];
-    $message = yar_message($id, $packager, $request, $call['provider'] ?? '', $call['token'] ?? '');
+    $raw = !str_starts_with($call['url'], 'http');
+    $provider = $call['provider'] ?? ($raw ? 'Yar TCP Client' : '');
+    $message = yar_message($id, $packager, $request, $provider, $call['token'] ?? '');
     $started = hrtime(true);
     try {
-        $result = read_answer(post($curl, $call, $message), $id);
+        $result = read_answer($raw ? exchange($call, $message) : post($curl, $call, $message), $id);
     } catch (Failure $failure) {
         $result = failed($failure);
     }
     $result['ms'] = intdiv(hrtime(true) - $started, 1_000_000);
-    $result['connects'] = curl_getinfo($curl, CURLINFO_NUM_CONNECTS);
+    $result['connects'] = $raw ? $GLOBALS['connects'] : curl_getinfo($curl, CURLINFO_NUM_CONNECTS);
     echo json_encode($result, JSON_PRESERVE_ZERO_FRACTION | JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE, 1024), "\n";
 }

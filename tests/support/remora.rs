@@ -28,6 +28,8 @@ pub struct Setup {
     layout: String,
     root: String,
     more: String,
+    /// What raw Yar calls mean on two listeners of their own.
+    service: Option<(String, Port)>,
     env: Vec<(String, String)>,
     wait: bool,
     reads_log: bool,
@@ -45,6 +47,7 @@ impl Setup {
             layout: "flat".to_owned(),
             root: "/".to_owned(),
             more: String::new(),
+            service: None,
             env: Vec::new(),
             wait: true,
             reads_log: true,
@@ -61,6 +64,12 @@ impl Setup {
     pub fn with(mut self, yaml: &str) -> Setup {
         self.more += yaml;
         self.more += "\n";
+        self
+    }
+
+    /// Two more listeners, `127.0.0.1` and unix, where raw Yar calls mean this service.
+    pub fn for_service(mut self, name: &str) -> Setup {
+        self.service = Some((name.to_owned(), Port::free()));
         self
     }
 
@@ -83,15 +92,22 @@ impl Setup {
 
     /// The whole configuration, as it is written to the file.
     pub fn config(&self) -> String {
+        let dir = self.dir.path().display();
+        let of_service = self.service.as_ref().map(|(name, port)| {
+            format!(
+                ", {{ address: \"{}\", service: {name} }}, {{ address: \"unix:{dir}/service.sock\", service: {name} }}",
+                port.address()
+            )
+        });
         format!(
             "registry:\n  {registry}\n  layout: {layout}\n  root: {root}\n\
-             listen: [\"{listen}\", \"unix:{dir}/remora.sock\"]\n\
+             listen: [\"{listen}\", \"unix:{dir}/remora.sock\"{of_service}]\n\
              admin: \"{admin}\"\nworkers: 2\n{more}",
             registry = self.registry,
             layout = self.layout,
             root = self.root,
             listen = self.listen.address(),
-            dir = self.dir.path().display(),
+            of_service = of_service.unwrap_or_default(),
             admin = self.admin.address(),
             more = self.more,
         )
@@ -129,12 +145,14 @@ impl Setup {
             address: self.listen.address(),
             admin: self.admin.address(),
             socket: self.dir.path().join("remora.sock"),
+            service_address: self.service.as_ref().map(|(_, port)| port.address()).unwrap_or_default(),
+            service_socket: self.dir.path().join("service.sock"),
             registry_file: self.dir.path().join("registry.yaml"),
             config,
             dir: self.dir,
             child,
             log,
-            _ports: (self.listen, self.admin),
+            _ports: (self.listen, self.admin, self.service.map(|(_, port)| port)),
         };
         let page = if self.wait { "/readyz" } else { "/livez" };
         let answers = || {
@@ -166,12 +184,15 @@ pub struct Remora {
     pub admin: String,
     /// The unix socket for callers.
     pub socket: PathBuf,
+    /// Of the listeners for one service, where the test set them up.
+    pub service_address: String,
+    pub service_socket: PathBuf,
     pub registry_file: PathBuf,
     pub config: PathBuf,
     pub dir: TempDir,
     child: Child,
     log: Arc<Mutex<String>>,
-    _ports: (Port, Port),
+    _ports: (Port, Port, Option<Port>),
 }
 
 impl Remora {

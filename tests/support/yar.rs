@@ -25,8 +25,12 @@ pub fn message_with(packager: &[u8; 8], payload: &[u8], body_len: u32) -> Vec<u8
 
 /// `{"i":ID,"m":method,"p":params}` with `params` as raw JSON.
 pub fn json_request(method: &str, params: &str) -> Vec<u8> {
-    let payload = format!(r#"{{"i":{ID},"m":"{method}","p":{params}}}"#);
-    message("JSON", payload.as_bytes())
+    json_request_as(ID, method, params)
+}
+
+pub fn json_request_as(id: u32, method: &str, params: &str) -> Vec<u8> {
+    let payload = format!(r#"{{"i":{id},"m":"{method}","p":{params}}}"#);
+    with_id(message("JSON", payload.as_bytes()), id)
 }
 
 /// The same in msgpack with `params` as raw msgpack; `method` of at most 31 bytes.
@@ -77,6 +81,51 @@ pub fn msgpack_answer(request: &[u8], result: &[u8]) -> Vec<u8> {
     let mut bytes = message("MSGPACK", &payload);
     bytes[..4].copy_from_slice(id);
     bytes
+}
+
+/// The same message from a client that keeps its connection.
+pub fn persistent(mut message: Vec<u8>) -> Vec<u8> {
+    message[10..14].copy_from_slice(&1_u32.to_be_bytes());
+    message
+}
+
+/// The same message under another id, in its header alone.
+pub fn with_id(mut message: Vec<u8>, id: u32) -> Vec<u8> {
+    message[..4].copy_from_slice(&id.to_be_bytes());
+    message
+}
+
+/// The next whole message of a raw connection, by its `body_len`.
+pub fn read_raw(conn: &mut Conn) -> std::io::Result<Vec<u8>> {
+    let mut message = conn.exactly(90)?;
+    let body_len = u32::from_be_bytes([message[78], message[79], message[80], message[81]]);
+    message.extend(conn.exactly(body_len as usize - 8)?);
+    Ok(message)
+}
+
+/// One raw call in JSON as a client makes it that does not keep its connection.
+pub fn call_raw(mut conn: Conn, message: &[u8]) -> serde_json::Value {
+    conn.send(message).unwrap();
+    conn.half_close();
+    let answer = read_raw(&mut conn).unwrap();
+    assert_eq!(answer[..4], message[..4], "the id of the request");
+    assert!(conn.is_closed(), "nothing follows");
+    raw_payload(&answer)
+}
+
+/// Payload of a raw answer in the JSON packager.
+pub fn raw_payload(answer: &[u8]) -> serde_json::Value {
+    let whole = Answer { status: 200, body: answer.to_vec(), ..Answer::default() };
+    json_payload(&whole)
+}
+
+/// What a raw caller in JSON must see of a call that was not carried.
+pub fn assert_refused(seen: &serde_json::Value, kind: &str, code: i64) {
+    assert_eq!(seen["s"], 64, "{seen}");
+    assert_eq!(seen["e"]["_type"], format!("Remora\\{kind}"), "{seen}");
+    assert_eq!(seen["e"]["code"], code, "{seen}");
+    assert!(seen["e"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{seen}");
+    assert_eq!((&seen["e"]["file"], &seen["e"]["line"]), (&"".into(), &0.into()), "{seen}");
 }
 
 pub const HEADERS: [(&str, &str); 3] = [
