@@ -265,7 +265,12 @@ fn a_body_over_the_limit_is_refused_and_the_caller_reads_why() {
     let peer = mirror();
     let mut entries =
         service_with("calc", "policy: { max_body: 100KiB }", &[("add", YAR_JSON)], &[&peer.address]);
-    entries += &service_with("wide", "policy: { max_body: 20MiB }", &[("add", YAR_JSON)], &[&peer.address]);
+    entries += &service_with(
+        "wide",
+        "policy: { max_body: 20MiB, timeout: 60s }",
+        &[("add", YAR_JSON)],
+        &[&peer.address],
+    );
     let remora = Remora::embedded(&entries).start();
     let sized = |service: &str, bytes: usize| {
         json_request(&format!("{service}.add"), &format!("[\"{}\"]", "x".repeat(bytes)))
