@@ -167,8 +167,12 @@ impl Mirror {
             && self.subs.contains_key(&service)
         {
             self.audit.heard(&service);
-            let delay = Duration::from_millis(self.rng.u64(COALESCE_MS));
-            self.agenda.add(&service, now + delay);
+            let latest = now + Duration::from_millis(*COALESCE_MS.end());
+            // the first event of many draws the delay: the shortest of many would be the same everywhere
+            if self.agenda.due(&service).is_none_or(|due| due > latest) {
+                let delay = Duration::from_millis(self.rng.u64(COALESCE_MS));
+                self.agenda.add(&service, now + delay);
+            }
         }
     }
 

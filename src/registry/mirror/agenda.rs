@@ -28,6 +28,11 @@ impl Agenda {
         }
     }
 
+    /// When the service is to be read.
+    pub(super) fn due(&self, service: &ServiceName) -> Option<Instant> {
+        self.by_name.get(service).copied()
+    }
+
     /// The earliest time.
     pub(super) fn first(&self) -> Option<Instant> {
         self.by_time.first().map(|(due, _)| *due)

@@ -320,6 +320,22 @@ fn callers_of_a_new_service_share_one_load() {
 }
 
 #[test]
+fn many_events_at_once_are_read_at_another_time_by_every_sidecar() {
+    let mut delays = BTreeSet::new();
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        world.tree.insert("/service/user".into(), "{}".into());
+        world.attach();
+        world.mirror.want(&name("user"), world.now);
+        world.settle();
+        (0..1000).for_each(|_| world.mirror.changed("/service/user", world.now));
+        delays.insert(world.mirror.wake() - world.now);
+    }
+    let spread = *delays.last().unwrap() - *delays.first().unwrap();
+    assert!(spread > Duration::from_millis(50), "{delays:?}");
+}
+
+#[test]
 fn a_service_that_is_not_there_is_neither_kept_nor_watched() {
     let mut world = World::new(1);
     world.attach();
