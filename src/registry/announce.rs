@@ -11,6 +11,8 @@ use crate::config::OwnProvider;
 
 /// How often the node is looked at, whatever happens.
 const CHECK: Duration = Duration::from_secs(10);
+/// Between two looks, however often others write: it takes several requests to put the node right.
+const APART: Duration = Duration::from_millis(100);
 /// How long a node that another living process took is left alone.
 const SUPERSEDED: Duration = Duration::from_secs(180);
 /// How long leaving may take in all.
@@ -52,6 +54,8 @@ struct Announcer {
     /// Whether the node is ours as far as we know.
     ours: bool,
     failures: u32,
+    /// Before this no change is looked at.
+    calm: Instant,
     next: Instant,
 }
 
@@ -84,6 +88,7 @@ impl Announcer {
             was_ours: false,
             ours: false,
             failures: 0,
+            calm: now(),
             next: now(),
         })
     }
@@ -109,7 +114,7 @@ impl Announcer {
                     checked = changed.is_ok();
                     self.next = now();
                 }
-                () = self.changes.changed() => {
+                () = changed(&self.changes, self.calm) => {
                     self.changes.take();
                     self.next = now();
                 }
@@ -125,6 +130,7 @@ impl Announcer {
         self.watch(link).await;
         let wanted = *self.healthy.borrow_and_update();
         let claim = if wanted { self.claim().await } else { self.withdraw().await };
+        let fails = matches!(claim, Claim::Open(_));
         let (pause, note) = match claim {
             Claim::Ours => (CHECK, None),
             // without a watch the other's end is not heard of
@@ -142,6 +148,7 @@ impl Announcer {
             self.failures = 0;
         }
         self.next = now() + pause;
+        self.calm = if fails { self.next } else { now() + APART };
         let unhealthy = (!wanted).then(|| "its health check fails".to_owned());
         self.source.status.own(&self.path, self.ours, note.or(unhealthy));
     }
@@ -224,6 +231,12 @@ impl Announcer {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Waits for a change, and then until `not_before`.
+async fn changed(changes: &Changes, not_before: Instant) {
+    changes.changed().await;
+    tokio::time::sleep_until(not_before.into()).await;
 }
 
 fn payload(own: &Own) -> Vec<u8> {

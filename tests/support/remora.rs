@@ -296,6 +296,17 @@ impl Remora {
         let _ = self.child.wait();
     }
 
+    /// The time that all processors together spent on it so far.
+    pub fn processor_time(&self) -> Duration {
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let (_, after_the_name) = stat.rsplit_once(')').unwrap();
+        // utime and stime, of which the third field comes first here
+        let ticks: u64 =
+            after_the_name.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
     /// The most memory it ever held, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

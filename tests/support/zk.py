@@ -3,6 +3,8 @@
 import contextlib
 import json
 import sys
+import threading
+import time
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError
@@ -95,9 +97,37 @@ def main():
                 made.get(timeout=20)
         return {}
 
-    def rewrite(path, count):
-        for written in [client.set_async(path, b'{"weight":%d}' % (n % 900 + 1)) for n in range(count)]:
-            written.get(timeout=20)
+    def rewrite(path, count, seconds):
+        """Evenly over this time, or longer where that can't be done."""
+        start = time.monotonic()
+        for part in range(0, count, 10):
+            names = range(part, min(part + 10, count))
+            for written in [client.set_async(path, b'{"weight":%d}' % (n % 900 + 1)) for n in names]:
+                with contextlib.suppress(NoNodeError):
+                    written.get(timeout=20)
+            time.sleep(max(0, start + seconds * part / count - time.monotonic()))
+        return {"seconds": time.monotonic() - start}
+
+    observed = {"looks": 0, "events": [], "missing": 0}
+
+    def observe(path):
+        """From now on looks at the node all the time, and right after every event of it."""
+
+        def looked(answer):
+            observed["looks"] += 1
+            observed["missing"] += answer.get() is None
+
+        def heard(event):
+            observed["events"].append(event.type)
+            client.exists_async(path, watch=heard).rawlink(looked)
+
+        def look():
+            while client.connected:
+                client.exists_async(path).rawlink(looked)
+                time.sleep(0.001)
+
+        client.exists(path, watch=heard)
+        threading.Thread(target=look, daemon=True).start()
         return {}
 
     def readable(path, yes):
@@ -116,6 +146,8 @@ def main():
         "raw": raw,
         "children": children,
         "rewrite": rewrite,
+        "observe": observe,
+        "observed": lambda: observed,
         "rm": rm,
         "get": get,
         "ls": lambda path: {"names": sorted(client.retry(client.get_children, path))},

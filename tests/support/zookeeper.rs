@@ -224,9 +224,25 @@ impl Kazoo {
         answer["nodes"].as_object().cloned()
     }
 
+    /// Sets the node `count` times, evenly over `seconds`; gives the seconds that it took.
+    pub fn rewrite(&mut self, path: &str, count: usize, seconds: u32) -> f64 {
+        self.must(&json!(["rewrite", path, count, seconds]))["seconds"].as_f64().unwrap()
+    }
+
     /// Many of the other commands at once; whether each one was done is not told.
     pub fn many(&mut self, commands: &[Value]) {
         self.must(&json!(["many", commands]));
+    }
+
+    /// From now on looks at the node all the time, and right after every event of it.
+    pub fn observe(&mut self, path: &str) {
+        self.must(&json!(["observe", path]));
+    }
+
+    /// `{"looks","events","missing"}` of the node that is observed: how often it was looked at, what
+    /// was heard, and how often it was not there.
+    pub fn observed(&mut self) -> Value {
+        self.must(&json!(["observed"]))
     }
 
     pub fn session(&mut self) -> String {
