@@ -267,20 +267,18 @@ fn entries_nobody_can_read_are_carried_where_that_is_wanted() {
 #[test]
 fn an_import_that_breaks_off_says_how_far_it_came_and_goes_on_when_repeated() {
     let zk = ZooKeeper::start();
+    let mut client = zk.client();
     let registry = Registry::zookeeper(&zk, "flat", "/");
-    // over what ZooKeeper takes for one node
-    let big = "x".repeat(1_200_000);
-    let text = |b: &str| {
-        format!(
-            "version: 1\nlayout: flat\nservices:\n  a: {{ apis: {{ get: {{}} }} }}\n  \
-             b: {{ apis: {{ get: {{ data: {{ description: \"{b}\" }} }} }} }}\n  c: {{ apis: {{ get: {{}} }} }}\n"
-        )
-    };
-    let output = registry.run(&["import", "-", "--as-is"], &text(&big));
+    let text = "version: 1\nlayout: flat\nservices:\n  a: { apis: { get: {} } }\n  \
+                b: { apis: { get: {} } }\n  c: { apis: { get: {} } }\n";
+    // ZooKeeper lets nothing stand below it
+    client.ephemeral("/api/b", "");
+    let output = registry.run(&["import", "-"], text);
     assert_eq!(output.status.code(), Some(1));
     let told = err(&output);
     assert!(told.contains("remora: api b/get: "), "{told}");
     assert!(told.contains("1 of 3 changes were written, up to api a/get; import again to go on"), "{told}");
-    let diff = registry.import(&text("small"), &[]);
+    client.rm("/api/b");
+    let diff = registry.import(text, &[]);
     assert!(diff.ends_with("2 added, 0 changed, 0 removed, 1 unchanged\n"), "{diff}");
 }

@@ -57,7 +57,8 @@ pub(super) async fn import(source: &Source, args: Import) -> Result<(), String> 
     let layout = source.layout();
     let nodes = source.read(&transfer::scopes(layout)).await.map_err(|e| e.to_string())?;
     let wish = Wish { prune: args.prune, as_is: args.as_is };
-    let plan = transfer::plan(layout, document, &nodes, wish).map_err(|all| refused(&name, &all))?;
+    let plan =
+        transfer::plan(layout, document, &nodes, wish).map_err(|all| refused(&name, &all, args.as_is))?;
     plan.notes.iter().for_each(|note| tell(note));
     print(&diff(&plan))?;
     if args.dry_run {
@@ -80,7 +81,7 @@ fn read(file: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn refused(name: &str, problems: &[String]) -> String {
+fn refused(name: &str, problems: &[String], as_is: bool) -> String {
     let mut text = format!("{name}: nothing was written");
     for problem in problems.iter().take(MAX_PROBLEMS) {
         // writing to a string can't fail
@@ -89,7 +90,8 @@ fn refused(name: &str, problems: &[String]) -> String {
     if problems.len() > MAX_PROBLEMS {
         let _ = write!(text, "\n  and {} more", problems.len() - MAX_PROBLEMS);
     }
-    text + "\nmend the file; --as-is writes entries that remora can't read all the same"
+    let way_out = if as_is { "" } else { "; --as-is writes entries that remora can't read all the same" };
+    text + "\nmend the file" + way_out
 }
 
 fn diff(plan: &Plan) -> String {

@@ -49,7 +49,9 @@ pub(super) struct GrantFields {
 }
 
 pub(super) fn too_much(bytes: usize) -> String {
-    format!("{bytes} bytes are more than the {MAX_DATA} a node may hold")
+    format!(
+        "{bytes} bytes are more than the {MAX_DATA} a node may hold; shorten it, or give each address a node of its own"
+    )
 }
 
 /// The fields of a node; no data, no fields.

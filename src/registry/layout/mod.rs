@@ -13,7 +13,7 @@ use crate::model::{Layout, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
 
-/// The data of a node as it was read; more than a node may hold is not kept.
+/// The data of a node, unless it is more than a node may hold.
 pub(super) fn data(data: Vec<u8>) -> Result<Vec<u8>, String> {
     if data.len() > fields::MAX_DATA {
         return Err(fields::too_much(data.len()));

@@ -7,14 +7,14 @@ use super::gather::is_parent;
 use super::{Data, Document, Entry, convert, gather, word};
 use crate::model::Layout;
 use crate::registry::Node;
-use crate::registry::layout::Kind;
+use crate::registry::layout::{self, Kind};
 
 /// What `import` is asked for beside adding and changing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
     /// Lasting entries that the document doesn't have are removed.
     pub prune: bool,
-    /// Entries that remora can't read are written all the same.
+    /// Entries that remora can't read are written all the same, unless they are too large.
     pub as_is: bool,
 }
 
@@ -52,10 +52,11 @@ pub fn plan(layout: Layout, document: Document, nodes: &[Node], wish: Wish) -> R
     let mut wanted = BTreeMap::new();
     for entry in document.entries() {
         let what = format!("{} {}", word(entry.kind), entry.name);
-        match layout.check(entry.kind, &entry.name, &entry.data.bytes()) {
-            Ok(()) => {}
-            Err(reason) if wish.as_is => plan.notes.push(format!("{what}: written as it is: {reason}")),
-            Err(reason) => problems.push(format!("{what}: {reason}")),
+        match layout::data(entry.data.bytes()).map(|data| layout.check(entry.kind, &entry.name, &data)) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) if wish.as_is => plan.notes.push(format!("{what}: written as it is: {reason}")),
+            // more than a node may hold costs the connection, and with it all that is under way
+            Ok(Err(reason)) | Err(reason) => problems.push(format!("{what}: {reason}")),
         }
         match layout.node_path(entry.kind, &entry.name) {
             Ok(path) => drop(wanted.insert(path, entry)),
