@@ -37,6 +37,9 @@ const CRATES: [(&[&str], &[&str]); 8] = [
     (&["clap"], &["src/cli"]),
 ];
 
+/// Where watches that end with their first event are set.
+const ONE_SHOT: &str = "src/registry/zookeeper/oneshot.rs";
+
 const MAX_FILE: usize = 400;
 const MAX_FUNCTION: usize = 80;
 
@@ -88,6 +91,20 @@ fn a_foreign_crate_is_named_in_its_place_only() {
     assert!(broken.is_empty(), "\n{broken}");
 }
 
+/// Watches of two kinds on one path end each other at the server, without a word.
+#[test]
+fn each_kind_of_watch_is_set_in_one_place() {
+    let sources = sources("src");
+    let lasting = uses(&sources, "client.watch(");
+    assert!(lasting.len() == 1, "client.watch( belongs to one place only: {lasting:?}");
+    let mut modes: Vec<_> = uses(&sources, "AddWatchMode::").into_iter().map(|(path, _)| path).collect();
+    modes.dedup();
+    assert_eq!(modes, [lasting[0].0.as_str()], "AddWatchMode belongs where client.watch( is");
+    let mut once = uses(&sources, "_and_watch_");
+    once.retain(|(path, _)| path != ONE_SHOT);
+    assert!(once.is_empty(), "one-shot watches belong to {ONE_SHOT}: {once:?}");
+}
+
 #[test]
 fn files_and_functions_are_short() {
     let mut broken = String::new();
@@ -117,9 +134,25 @@ fn the_rules_see_what_they_should() {
     let code = blank("fn a() {\n  '}'; '\\''; \"}\\\"}\"; r#\"}\"#;\n}\nfn b();\nfn c<'a>() {\n}\n");
     assert_eq!(functions(&code), [(1, 3), (5, 2)]);
     assert!(names_crate("use hyper::Request;", "hyper") && !names_crate("hyper_util::rt", "hyper"));
+    let chain = Source { path: "a.rs".into(), code: "self.client\n    .watch(path)".into() };
+    assert_eq!(uses(&[chain], "client.watch("), [("a.rs".to_owned(), 1)]);
     assert!(is_at("src/admin/pages.rs", "src/admin") && !is_at("src/administration.rs", "src/admin"));
     assert_eq!(modules("src/registry/mod.rs"), ["registry"]);
     assert_eq!(modules("src/registry/zookeeper/wire.rs"), ["registry", "zookeeper", "wire"]);
+}
+
+/// Files and lines that hold `what`, however it is broken into lines.
+fn uses(sources: &[Source], what: &str) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for Source { path, code } in sources {
+        let places: Vec<_> = code.char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
+        let dense: String = places.iter().map(|(_, c)| c).collect();
+        for (at, _) in dense.match_indices(what) {
+            let (start, _) = places[dense[..at].chars().count()];
+            found.push((path.clone(), code[..start].matches('\n').count() + 1));
+        }
+    }
+    found
 }
 
 fn row(module: &str) -> Option<i32> {
