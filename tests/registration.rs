@@ -13,7 +13,7 @@ use support::http::request;
 use support::peer::{answer, ok_json};
 use support::remora::Setup;
 use support::zookeeper::{Kazoo, ZooKeeper};
-use support::{Conn, Peer, Remora, Request, eventually, eventually_some};
+use support::{Conn, Peer, Remora, Request, eventually};
 
 /// Two green checks of half a second, and a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -253,22 +253,6 @@ fn a_restart_of_zookeeper_keeps_the_provider() {
 }
 
 #[test]
-fn a_stale_node_of_a_killed_process_is_taken_over_at_once() {
-    let zk = ZooKeeper::start();
-    let mut client = zk.client();
-    let app = App::new(true);
-    let path = app.flat_path();
-    let mut first = app.beside(&zk).start();
-    there(&mut client, &path);
-    let old = client.owner(&path).unwrap();
-    first.kill();
-    let _second = app.beside(&zk).start();
-    let new = eventually_some("a new owner", SOON, || client.owner(&path).filter(|owner| *owner != old));
-    eventually("the old session expires", LATER, || !zk.knows_session(&old));
-    assert_eq!(client.owner(&path), Some(new), "lost with the old session");
-}
-
-#[test]
 fn on_sigusr2_the_node_stays_until_the_next_process_has_it() {
     let zk = ZooKeeper::start();
     let mut client = zk.client();
@@ -286,21 +270,6 @@ fn on_sigusr2_the_node_stays_until_the_next_process_has_it() {
         assert!(owner.is_some(), "nobody had it in between");
         owner != Some(old.clone())
     });
-}
-
-#[test]
-fn while_two_processes_run_the_newer_has_the_node_and_the_older_takes_nothing_along() {
-    let zk = ZooKeeper::start();
-    let mut client = zk.client();
-    let app = App::new(true);
-    let path = app.flat_path();
-    let mut first = app.beside(&zk).start();
-    there(&mut client, &path);
-    let old = client.owner(&path).unwrap();
-    let _second = app.beside(&zk).start();
-    let new = eventually_some("a new owner", SOON, || client.owner(&path).filter(|owner| *owner != old));
-    assert_eq!(first.terminate(), 0);
-    assert_eq!(client.owner(&path), Some(new));
 }
 
 #[test]

@@ -39,13 +39,14 @@ fn a_wiped_ensemble_empties_no_view_until_somebody_says_that_it_is_right() {
     let (a, b) = (Peer::named("a"), Peer::named("b"));
     let mut client = zk.client();
     fill(&mut client, &[&a]);
+    let own_path = format!("/address/user/{}", b.address);
     let own = format!("providers: [{{ service: user, address: \"{}\" }}]", b.address);
     let remora = Remora::zookeeper(&zk).with(&own).start();
     who(&remora);
     let mark = "/cluster-id";
     eventually("the ensemble is marked", SOON, || client.get(mark).is_some());
     let known = client.get(mark).unwrap()["data"].as_str().unwrap().to_owned();
-    eventually("registered", SOON, || client.get(&format!("/address/user/{}", b.address)).is_some());
+    eventually("registered", SOON, || client.get(&own_path).is_some());
     drop(client);
 
     zk.wipe();
@@ -72,6 +73,7 @@ fn a_wiped_ensemble_empties_no_view_until_somebody_says_that_it_is_right() {
     eventually("the new one holds", LATER, || remora.get("/user/get").status != 200);
     let mut client = zk.client();
     eventually("and is marked anew", LATER, || client.get(mark).is_some_and(|node| node["data"] != known));
+    eventually("and has the own provider", LATER, || client.owner(&own_path).is_some());
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,11 +40,16 @@ struct State {
     /// Grows when every connection of before is to end.
     ended: u64,
     by_reset: bool,
+    /// Once these bytes are on their way to a server, nothing reaches clients any more.
+    last_heard: Option<&'static [u8]>,
 }
+
+type Network = watch::Sender<State>;
 
 /// One port per server; all share one fate. Gone when dropped.
 pub struct TcpProxy {
-    state: watch::Sender<State>,
+    state: Network,
+    taken: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,21 +57,28 @@ pub struct TcpProxy {
 impl TcpProxy {
     /// Carries what comes to the first address of each pair to the second.
     pub fn start(pairs: Vec<(SocketAddr, SocketAddr)>) -> TcpProxy {
-        let state =
-            watch::Sender::new(State { flow: Flow::Passes, lost: Lost::Reset, ended: 0, by_reset: false });
+        let healthy =
+            State { flow: Flow::Passes, lost: Lost::Reset, ended: 0, by_reset: false, last_heard: None };
+        let state = Network::new(healthy);
+        let taken = Arc::<AtomicUsize>::default();
         let (stop, stopped) = oneshot::channel();
-        let watching = state.clone();
+        let (network, counter) = (state.clone(), taken.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let mut doors = JoinSet::new();
                 for (own, server) in pairs {
-                    doors.spawn(door(own, server, watching.subscribe()));
+                    doors.spawn(door(own, server, network.clone(), counter.clone()));
                 }
                 let _ = stopped.await;
             });
         });
-        TcpProxy { state, stop: Some(stop), thread: Some(thread) }
+        TcpProxy { state, taken, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// So many connections were taken so far, whatever became of them.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Ends every connection as by the server, and takes no new one.
@@ -93,8 +107,18 @@ impl TcpProxy {
         });
     }
 
+    /// The next bytes to a server that hold `request` arrive, and nothing reaches clients after them.
+    pub fn lose_answers_after(&self, request: &'static [u8]) {
+        self.state.send_modify(|state| state.last_heard = Some(request));
+    }
+
+    /// Whether the request of `lose_answers_after` passed.
+    pub fn loses_answers(&self) -> bool {
+        self.state.borrow().flow == Flow::Loses { to_server: false, to_client: true }
+    }
+
     pub fn heal(&self) {
-        self.state.send_modify(|state| state.flow = Flow::Passes);
+        self.state.send_modify(|state| *state = State { flow: Flow::Passes, last_heard: None, ..*state });
     }
 }
 
@@ -107,7 +131,8 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn door(own: SocketAddr, server: SocketAddr, mut state: watch::Receiver<State>) {
+async fn door(own: SocketAddr, server: SocketAddr, network: Network, taken: Arc<AtomicUsize>) {
+    let mut state = network.subscribe();
     let mut connections = JoinSet::new();
     loop {
         let Ok(_) = state.wait_for(|state| state.flow != Flow::Refuses).await else { return };
@@ -124,7 +149,8 @@ async fn door(own: SocketAddr, server: SocketAddr, mut state: watch::Receiver<St
                 Ok((client, _)) = listener.accept() => {
                     // taken with the count as it is now: what ends the others later ends this one too
                     let ended = state.borrow().ended;
-                    connections.spawn(carry(client, server, state.clone(), ended));
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(carry(client, server, network.clone(), ended));
                 }
             }
         }
@@ -138,9 +164,9 @@ enum End {
     Reset,
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, mut state: watch::Receiver<State>, ended: u64) {
+async fn carry(client: TcpStream, server: SocketAddr, network: Network, ended: u64) {
     let mut upstream = None;
-    if let End::Reset = exchange(&client, server, &mut upstream, &mut state, ended).await {
+    if let End::Reset = exchange(&client, server, &mut upstream, &network, ended).await {
         for stream in [Some(&client), upstream.as_ref()].into_iter().flatten() {
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
@@ -151,11 +177,12 @@ async fn exchange(
     client: &TcpStream,
     server: SocketAddr,
     upstream: &mut Option<TcpStream>,
-    state: &mut watch::Receiver<State>,
+    network: &Network,
     ended: u64,
 ) -> End {
     let _ = client.set_nodelay(true);
-    let (mut up, mut down) = (Half::default(), Half::default());
+    let mut state = network.subscribe();
+    let (mut up, mut down) = (Half { spied: Some(network), ..Half::default() }, Half::default());
     loop {
         let now = *state.borrow_and_update();
         if now.ended != ended {
@@ -194,7 +221,9 @@ async fn exchange(
 
 /// One direction of a connection.
 #[derive(Default)]
-struct Half {
+struct Half<'n> {
+    /// Whose state the bytes of this direction may change.
+    spied: Option<&'n Network>,
     /// Read, but not written yet.
     ahead: Vec<u8>,
     loses: bool,
@@ -203,7 +232,7 @@ struct Half {
     ended: bool,
 }
 
-impl Half {
+impl Half<'_> {
     /// Passes some bytes on, or loses them; true where the connection is over. May be given up at any
     /// time: what was read and not written stays in `ahead`.
     async fn pass(&mut self, from: Option<&TcpStream>, to: Option<&TcpStream>) -> bool {
@@ -219,6 +248,20 @@ impl Half {
         }
     }
 
+    /// Before the bytes are written: no answer to them can be on its way yet.
+    fn spy(&self) {
+        let Some(network) = self.spied else { return };
+        let holds = |request: &[u8]| self.ahead.windows(request.len()).any(|part| part == request);
+        network.send_if_modified(|state| {
+            let last = state.last_heard.take_if(|request| holds(request)).is_some();
+            if last {
+                state.flow = Flow::Loses { to_server: false, to_client: true };
+                state.lost = Lost::Reset;
+            }
+            last
+        });
+    }
+
     /// False at the end of the stream.
     async fn step(&mut self, from: &TcpStream, to: Option<&TcpStream>) -> io::Result<bool> {
         if self.ahead.is_empty() {
@@ -226,7 +269,10 @@ impl Half {
             let mut part = vec![0; 64 << 10];
             match from.try_read(&mut part) {
                 Ok(0) => return Ok(false),
-                Ok(n) => self.ahead.extend_from_slice(&part[..n]),
+                Ok(n) => {
+                    self.ahead.extend_from_slice(&part[..n]);
+                    self.spy();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) => return Err(error),
             }
