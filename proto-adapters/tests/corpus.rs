@@ -1,32 +1,51 @@
-//! The fuzz target's body over its corpus and over everything near it.
+//! The fuzz targets' bodies over their corpora and over everything near them.
 #![expect(clippy::unwrap_used, reason = "a message that breaks a promise must stop the test")]
 
 use std::fs;
 use std::path::Path;
 
+use proto_adapters::Wire;
+
+#[path = "../../fuzz/bodies/crossing.rs"]
+mod crossing;
 #[path = "../../fuzz/bodies/yar_message.rs"]
 mod yar_message;
 
-fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/yar_message");
+/// A target's name, its body, and the first byte that is worth changing.
+type Target = (&'static str, fn(&[u8]), usize);
+
+const TARGETS: [Target; 5] = [
+    ("yar_message", yar_message::run, 82),
+    ("php_to_json", |value| crossing::run(Wire::Php, Wire::Json, value), 0),
+    ("json_to_php", |value| crossing::run(Wire::Json, Wire::Php, value), 0),
+    ("msgpack_to_json", |value| crossing::run(Wire::Msgpack, Wire::Json, value), 0),
+    ("json_to_msgpack", |value| crossing::run(Wire::Json, Wire::Msgpack, value), 0),
+];
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
 }
 
 #[test]
-fn every_message_of_the_corpus_keeps_its_promises() {
-    let corpus = corpus();
-    assert!(corpus.len() >= 12);
-    corpus.iter().for_each(|message| yar_message::run(message));
+fn every_input_of_the_corpora_keeps_its_promises() {
+    for (target, run, _) in TARGETS {
+        let corpus = corpus(target);
+        assert!(corpus.len() >= 12, "{target}");
+        corpus.iter().for_each(|input| run(input));
+    }
 }
 
 #[test]
 fn every_single_changed_byte_is_read_without_panic() {
-    for message in corpus() {
-        for at in 82..message.len() {
-            for change in [0x01, 0x10, 0x20, 0x40, 0x80, 0xff] {
-                let mut changed = message.clone();
-                changed.get_mut(at).map(|byte| *byte ^= change).unwrap();
-                yar_message::run(&changed);
+    for (target, run, first) in TARGETS {
+        for input in corpus(target) {
+            for at in first..input.len() {
+                for change in [0x01, 0x10, 0x20, 0x40, 0x80, 0xff] {
+                    let mut changed = input.clone();
+                    changed.get_mut(at).map(|byte| *byte ^= change).unwrap();
+                    run(&changed);
+                }
             }
         }
     }
@@ -34,9 +53,11 @@ fn every_single_changed_byte_is_read_without_panic() {
 
 #[test]
 fn every_cut_is_read_without_panic() {
-    for message in corpus() {
-        for cut in 0..message.len() {
-            yar_message::run(message.get(..cut).unwrap());
+    for (target, run, _) in TARGETS {
+        for input in corpus(target) {
+            for cut in 0..input.len() {
+                run(input.get(..cut).unwrap());
+            }
         }
     }
 }
