@@ -1,0 +1,92 @@
+//! Every cell of `docs/values.md`.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a table that is not true must stop the test")]
+
+use proto_adapters::{BytesAs, Empty, Fault, Options, Wire, transcode};
+
+const TABLES: &str = include_str!("../../docs/values.md");
+
+/// The cells of each line of each table, without the line below the head.
+fn tables() -> Vec<Vec<Vec<&'static str>>> {
+    let mut tables = vec![Vec::new()];
+    for line in TABLES.lines() {
+        match line.strip_prefix('|').and_then(|line| line.strip_suffix('|')) {
+            Some(cells) if cells.starts_with("---") => {}
+            Some(cells) => tables.last_mut().unwrap().push(cells.split('|').map(str::trim).collect()),
+            None => tables.push(Vec::new()),
+        }
+    }
+    tables.retain(|table| !table.is_empty());
+    tables
+}
+
+fn wire(head: &str) -> Option<Wire> {
+    match head {
+        "JSON" => Some(Wire::Json),
+        "msgpack" => Some(Wire::Msgpack),
+        "PHP" => Some(Wire::Php),
+        _ => None,
+    }
+}
+
+fn options(policy: Option<&str>) -> Options {
+    match policy {
+        None => Options::default(),
+        Some("`empty: map`") => Options { empty: Empty::Map, ..Options::default() },
+        Some("`bytes: base64`") => Options { bytes: BytesAs::Base64, ..Options::default() },
+        Some(other) => panic!("no such policy: {other}"),
+    }
+}
+
+/// The bytes that a cell shows.
+fn bytes(wire: Wire, cell: &str) -> Vec<u8> {
+    let shown = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+    let shown = shown.unwrap_or_else(|| panic!("neither bytes nor a refusal: {cell}"));
+    let hex = |digits: &str| u8::from_str_radix(digits, 16).unwrap();
+    match wire {
+        Wire::Json => shown.as_bytes().to_vec(),
+        Wire::Msgpack => (0..shown.len()).step_by(2).map(|at| hex(&shown[at..at + 2])).collect(),
+        Wire::Php => {
+            let mut pieces = shown.split("\\x");
+            let mut bytes = pieces.next().unwrap().as_bytes().to_vec();
+            for piece in pieces {
+                bytes.push(hex(&piece[..2]));
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            bytes
+        }
+    }
+}
+
+#[test]
+fn every_cell_says_what_becomes_of_the_value() {
+    let mut seen = 0;
+    for table in tables() {
+        let (head, lines) = table.split_first().unwrap();
+        let policed = usize::from(head.first() == Some(&"policy"));
+        let from = wire(head[policed]).unwrap();
+        for line in lines {
+            let value = bytes(from, line[policed]);
+            let options = options((policed == 1).then(|| line[0]));
+            for (to, cell) in head.iter().zip(line).skip(policed + 1) {
+                let Some(to) = wire(to) else { continue };
+                let became = transcode(from, to, &value, "$", options);
+                match cell.strip_prefix("refused: ") {
+                    Some(reason) => {
+                        let refusal = Fault::Unadaptable { path: "$".to_owned(), reason: reason.to_owned() };
+                        assert_eq!(became, Err(refusal), "{line:?}");
+                    }
+                    None => assert_eq!(became, Ok(bytes(to, cell)), "{line:?}"),
+                }
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 124);
+}
+
+#[test]
+fn every_wire_leads_to_every_other() {
+    let mut ways: Vec<_> = tables().into_iter().map(|table| table[0].join(" ").trim().to_owned()).collect();
+    ways.truncate(3);
+    assert_eq!(ways, ["JSON msgpack PHP", "msgpack JSON PHP", "PHP JSON msgpack"]);
+}
