@@ -75,12 +75,23 @@ pub enum Encoding {
     /// HTTP with a JSON body.
     #[default]
     Json,
-    /// Yar over HTTP with the msgpack packager.
+    /// Yar with the msgpack packager.
     YarMsgpack,
-    /// Yar over HTTP with the JSON packager.
+    /// Yar with the JSON packager.
     YarJson,
-    /// Yar over HTTP with the packager of PHP's `serialize`.
+    /// Yar with the packager of PHP's `serialize`.
     YarPhp,
+}
+
+/// What carries a Yar call to its providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// HTTP.
+    #[default]
+    Http,
+    /// TCP alone.
+    Tcp,
 }
 
 /// One function of a service.
@@ -92,6 +103,8 @@ pub struct Api {
     pub method: Option<String>,
     /// How its providers speak.
     pub encoding: Encoding,
+    /// What carries a Yar call to them; a JSON one always goes over HTTP.
+    pub transport: Transport,
     /// Of this API alone.
     pub state: State,
     /// Names of positional parameters.

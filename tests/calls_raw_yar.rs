@@ -18,6 +18,8 @@ use yar::{
     assert_refused, call_raw, json_request, json_request_as, persistent, raw_payload, read_raw, with_id,
 };
 
+/// Large bodies take their time in a build for tests.
+const PATIENT: &str = "defaults: { timeout: 60s }";
 const YAR_JSON: &str = "{ encoding: yar-json }";
 
 /// A Yar provider over HTTP that answers with the method and the parameters it got.
@@ -97,11 +99,12 @@ fn php_keeps_its_connection_where_it_asks_for_it() {
 fn a_megabyte_crosses_both_ways() {
     let provider = Php::yar();
     let entries = service("calc", &[("*", "{ encoding: yar-msgpack }")], &[&provider.address]);
-    let remora = Remora::embedded(&entries).start();
+    let remora = Remora::embedded(&entries).with(PATIENT).start();
     let text = "é".repeat(500_000);
     let url = format!("tcp://{}", remora.address);
     for packager in ["msgpack", "json"] {
-        assert_eq!(php::yar_value(packager, &url, "calc.echoArg", json!([text])), text);
+        let seen = php::yar(packager, &url, "calc.echoArg", json!([text]), json!({"timeout_ms": 60_000}));
+        assert_eq!(seen["value"], text, "{}", seen["message"]);
     }
 }
 
@@ -265,13 +268,8 @@ fn a_body_over_the_limit_is_refused_and_the_caller_reads_why() {
     let peer = mirror();
     let mut entries =
         service_with("calc", "policy: { max_body: 100KiB }", &[("add", YAR_JSON)], &[&peer.address]);
-    entries += &service_with(
-        "wide",
-        "policy: { max_body: 20MiB, timeout: 60s }",
-        &[("add", YAR_JSON)],
-        &[&peer.address],
-    );
-    let remora = Remora::embedded(&entries).start();
+    entries += &service_with("wide", "policy: { max_body: 20MiB }", &[("add", YAR_JSON)], &[&peer.address]);
+    let remora = Remora::embedded(&entries).with(PATIENT).start();
     let sized = |service: &str, bytes: usize| {
         json_request(&format!("{service}.add"), &format!("[\"{}\"]", "x".repeat(bytes)))
     };
@@ -441,10 +439,10 @@ fn a_caller_that_reads_nothing_is_given_up() {
     let peer = Peer::http(move |_| ok_json(&json!(big)));
     let policy = "policy: { idle_timeout: 300ms }";
     let entries = service_with("user", policy, &[("big", "{ path: /big }")], &[&peer.address]);
-    let remora = Remora::embedded(&entries).start();
+    let remora = Remora::embedded(&entries).with(PATIENT).start();
     let mut conn = remora.conn();
     conn.send(json_request("user.big", "[]")).unwrap();
-    eventually("it is given up", Duration::from_secs(15), || line_of(&remora.log(), "caller-gone").is_some());
+    eventually("it is given up", Duration::from_secs(60), || line_of(&remora.log(), "caller-gone").is_some());
     assert!(read_raw(&mut conn).is_err(), "its answer was not whole");
 }
 

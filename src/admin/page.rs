@@ -72,6 +72,7 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         let shown = json!({
             "state": api.state,
             "encoding": api.encoding,
+            "transport": api.transport,
             "path": api.path,
             "method": api.method,
             "params": api.params,

@@ -17,10 +17,10 @@ use super::call::{Body, Message, Read};
 use super::millis;
 use super::route::Plan;
 use crate::error::CallError;
-use crate::model::Encoding;
+use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
-use crate::upstream::Payload;
 use crate::upstream::budget::Share;
+use crate::upstream::{Outgoing, Payload};
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
@@ -52,9 +52,11 @@ pub(super) async fn request(
     plan: &Plan,
     call: Read,
     share: &mut Share,
-) -> Result<(Request<Payload>, Sent), CallError> {
+) -> Result<(Outgoing, Sent), CallError> {
     let packager = match plan.route.api.encoding {
-        Encoding::Json => return json_request(plan, call),
+        Encoding::Json => {
+            return json_request(plan, call).map(|(request, sent)| (Outgoing::Http(request), sent));
+        }
         Encoding::YarMsgpack => Packager::Msgpack,
         Encoding::YarJson => Packager::Json,
         Encoding::YarPhp => Packager::Php,
@@ -63,7 +65,8 @@ pub(super) async fn request(
 }
 
 /// Names the peer in the request, and what is left of a deadline the caller set.
-pub(super) fn address(request: &mut Request<Payload>, plan: &Plan, peer: &Peer) {
+pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
+    let Outgoing::Http(request) = request else { return };
     let headers = request.headers_mut();
     if let Ok(host) = HeaderValue::from_str(peer.address.as_str()) {
         headers.insert(header::HOST, host);
@@ -133,9 +136,9 @@ async fn yar_request(
     call: Read,
     packager: Packager,
     share: &mut Share,
-) -> Result<(Request<Payload>, Sent), CallError> {
+) -> Result<(Outgoing, Sent), CallError> {
     let Read { head, body, .. } = call;
-    let (message, id, caller) = match body {
+    let (mut message, id, caller) = match body {
         Body::Yar(message) => {
             let (own, id) = (message.header.packager, message.header.id);
             check_size(plan, message.payload.len())?;
@@ -149,9 +152,14 @@ async fn yar_request(
             let params = http_params(plan, &head, &body, packager)?;
             let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
-            (encoded.map_err(callers)?.into(), id, None)
+            (encoded.map_err(callers)?, id, None)
         }
     };
+    let sent = Sent::Yar { id, caller };
+    if plan.route.api.transport == Transport::Tcp {
+        yar::mark_persistent(&mut message);
+        return Ok((Outgoing::Raw(message.into()), sent));
+    }
     let mut headers = head.headers;
     end_to_end(&mut headers);
     without_body_headers(&mut headers);
@@ -160,7 +168,7 @@ async fn yar_request(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
     *request.headers_mut() = headers;
-    Ok((request, Sent::Yar { id, caller }))
+    Ok((Outgoing::Http(request), sent))
 }
 
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
@@ -184,7 +192,7 @@ fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<V
 }
 
 /// The payload as it is where both sides pack alike; what would crash a PHP worker as `p` is mended or refused.
-fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, CallError> {
+fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Vec<u8>, CallError> {
     let from = message.header.packager;
     let provider = message.header.provider.clone();
     let sound = are_params(from.wire(), message.params())?;
@@ -194,7 +202,7 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
         let mut whole = Vec::with_capacity(HEAD + payload.len());
         whole.extend_from_slice(&header.encode(payload.len()));
         whole.extend_from_slice(payload);
-        return Ok(whole.into());
+        return Ok(whole);
     }
     let params = if sound {
         adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", options(plan)).map_err(callers)?
@@ -203,7 +211,7 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Bytes, Cal
         adapt::body_to_params(b"", to.wire(), &[], options(plan)).map_err(callers)?
     };
     let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
-    Ok(encoded.map_err(callers)?.into())
+    encoded.map_err(callers)
 }
 
 /// The payload; where its method carried the service too, with the API alone.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::Request;
-
 use super::adapt::{self, Answer};
 use super::answer;
 use super::call::Read;
@@ -12,8 +10,7 @@ use super::{Record, Worker};
 use crate::error::CallError;
 use crate::peer::Peer;
 use crate::upstream::body::Broken;
-use crate::upstream::http::Patience;
-use crate::upstream::{Answered, Failure, Payload};
+use crate::upstream::{Answered, Failure, Outgoing, Patience};
 
 /// Carries the call to a provider and its answer back, in the time the plan gives.
 pub(super) async fn attempt_all(
@@ -44,7 +41,7 @@ pub(super) async fn attempt_all(
 async fn attempt(
     worker: &Worker,
     plan: &Plan,
-    mut request: Request<Payload>,
+    mut request: Outgoing,
     record: &mut Record,
 ) -> Result<Answered, CallError> {
     let policy = &plan.route.policy;
@@ -79,6 +76,9 @@ fn judge(plan: &Plan, peer: &Arc<Peer>, decided: Result<Answered, Failure>) -> R
     decided.map_err(|failure| match failure {
         Failure::Body(broken) => broken_body(broken, plan.route.policy.max_body),
         Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),
+        Failure::NotYar(reason) => {
+            CallError::BadAnswer(format!("the provider's answer is not Yar: {reason}"))
+        }
         Failure::Cut | Failure::Unreached { .. } => CallError::Cut,
     })
 }

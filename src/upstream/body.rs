@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::budget::Share;
 use super::http::Lease;
+use super::yar::RawAnswer;
 
 /// A streamed request body up to this size, in bytes, can be sent again.
 const REPLAY: usize = 64 << 10;
@@ -28,6 +29,7 @@ enum Kind {
     Full(Bytes),
     Request(Box<RequestStream>),
     Answer(Box<AnswerStream>),
+    Raw(Box<RawAnswer>),
 }
 
 /// Why a body ended early; whoever writes it on aborts its connection.
@@ -95,11 +97,17 @@ struct Seen {
     too_much: bool,
 }
 
+/// How long a peer has said nothing.
+#[derive(Debug)]
+pub(super) struct Silence {
+    most: Duration,
+    since: Option<Pin<Box<Sleep>>>,
+}
+
 #[derive(Debug)]
 struct AnswerStream {
     body: Incoming,
-    idle: Duration,
-    silence: Option<Pin<Box<Sleep>>>,
+    silence: Silence,
     lease: Option<Lease>,
 }
 
@@ -124,14 +132,19 @@ impl Payload {
         if body.is_end_stream() {
             give_back(&mut lease);
         }
-        Self(Kind::Answer(Box::new(AnswerStream { body, idle, silence: None, lease })))
+        Self(Kind::Answer(Box::new(AnswerStream { body, silence: Silence::new(idle), lease })))
+    }
+
+    /// A provider's raw Yar message.
+    pub(super) fn raw_answer(answer: RawAnswer) -> Self {
+        Self(Kind::Raw(Box::new(answer)))
     }
 
     /// What becomes of it, where it is a caller's stream.
     pub fn progress(&self) -> Option<Arc<Progress>> {
         match &self.0 {
             Kind::Request(stream) => Some(stream.progress.clone()),
-            Kind::Full(_) | Kind::Answer(_) => None,
+            Kind::Full(_) | Kind::Answer(_) | Kind::Raw(_) => None,
         }
     }
 
@@ -144,7 +157,7 @@ impl Payload {
     pub fn copy(&self) -> Option<Self> {
         match &self.0 {
             Kind::Full(bytes) => Some(Self::full(bytes.clone())),
-            Kind::Request(_) | Kind::Answer(_) => None,
+            Kind::Request(_) | Kind::Answer(_) | Kind::Raw(_) => None,
         }
     }
 
@@ -237,6 +250,7 @@ impl Body for Payload {
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Request(stream) => stream.poll_frame(cx),
             Kind::Answer(stream) => stream.poll_frame(cx),
+            Kind::Raw(answer) => answer.poll_frame(cx),
         }
     }
 
@@ -245,6 +259,7 @@ impl Body for Payload {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Request(stream) => stream.from.is_over(),
             Kind::Answer(stream) => stream.body.is_end_stream(),
+            Kind::Raw(answer) => answer.remaining() == 0,
         }
     }
 
@@ -252,6 +267,7 @@ impl Body for Payload {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Answer(stream) => stream.body.size_hint(),
+            Kind::Raw(answer) => SizeHint::with_exact(answer.remaining()),
             Kind::Request(stream) => {
                 let peeked: u64 = stream.from.peeked.iter().map(|frame| frame.len() as u64).sum();
                 let rest = stream.from.rest.size_hint();
@@ -315,9 +331,10 @@ impl RequestStream {
 impl AnswerStream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            return self.poll_silence(cx);
+            ready!(self.silence.poll(cx));
+            return Poll::Ready(Some(Err(Broken::Idle)));
         };
-        self.silence = None;
+        self.silence.end();
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 if self.body.is_end_stream() {
@@ -332,11 +349,23 @@ impl AnswerStream {
             }
         })
     }
+}
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let until = Instant::now() + self.idle;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        ready!(silence.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Broken::Idle)))
+impl Silence {
+    /// None yet; `most` is how long it may last.
+    pub(super) fn new(most: Duration) -> Self {
+        Self { most, since: None }
+    }
+
+    /// Ready once it has lasted too long.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = Instant::now() + self.most;
+        let since = self.since.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        since.as_mut().poll(cx)
+    }
+
+    /// The peer said something.
+    pub(super) fn end(&mut self) {
+        self.since = None;
     }
 }

@@ -9,26 +9,28 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, Response, Uri, header::HeaderMap};
+use hyper::{Method, Request, Uri, header::HeaderMap};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::body::{Broken, Payload, Progress};
+use super::{Answered, Failure, Outgoing, yar};
 use crate::names::Address;
 
 /// Idle connections kept per peer and worker.
-const MAX_IDLE: usize = 64;
+pub(super) const MAX_IDLE: usize = 64;
 /// Below what servers close idle connections after (Apache and Node 5 s, nginx 75 s).
-const IDLE: Duration = Duration::from_secs(4);
+pub(super) const IDLE: Duration = Duration::from_secs(4);
 
 /// The peers' connections of one worker.
 #[derive(Debug)]
 pub struct Upstream {
     idle: Mutex<ahash::HashMap<Address, Vec<Idle>>>,
     connections: Mutex<JoinSet<()>>,
-    myself: Weak<Upstream>,
+    pub(super) raw: yar::Pool,
+    pub(super) myself: Weak<Upstream>,
 }
 
 #[derive(Debug)]
@@ -52,27 +54,6 @@ pub(super) struct Lease {
     upstream: Weak<Upstream>,
     /// False where the answer began before the request had left: the peer may never read the rest.
     reusable: bool,
-}
-
-/// An answer's head, its body still to be read.
-pub type Answered = Response<Payload>;
-
-/// How an attempt failed.
-#[derive(Debug)]
-pub enum Failure {
-    /// Nothing of the request reached the peer; it can go to another.
-    Unreached {
-        /// What happened, without addresses.
-        reason: String,
-        /// The request as it was.
-        request: Box<Request<Payload>>,
-    },
-    /// The peer ended before its answer did.
-    Cut,
-    /// What the peer sent is not HTTP.
-    NotHttp,
-    /// The caller's own body failed.
-    Body(Broken),
 }
 
 /// What a request can be made of again.
@@ -105,14 +86,13 @@ impl Upstream {
         Arc::new_cyclic(|myself| Self {
             idle: Mutex::default(),
             connections: Mutex::default(),
+            raw: yar::Pool::default(),
             myself: myself.clone(),
         })
     }
 
-    /// Sends `request` to `peer` and waits for the answer's head, however long that takes.
-    ///
-    /// A kept connection that turns out to be closed before it answered a byte is replaced by a new one, once.
-    pub async fn send(
+    /// See [`Upstream::send`].
+    pub(super) async fn send_http(
         &self,
         peer: &Address,
         mut request: Request<Payload>,
@@ -136,12 +116,12 @@ impl Upstream {
         let connection = match self.connect(peer, patience.connect).await {
             Ok(connection) => connection,
             Err(_) if sent => return Err(Failure::Cut),
-            Err(reason) => return Err(Failure::Unreached { reason, request: Box::new(request) }),
+            Err(reason) => return Err(unreached(reason, request)),
         };
         match self.exchange(peer, connection, request, patience.idle).await {
             Ok(answered) => Ok(answered),
             Err(Lost { request: Some(request), .. }) if !sent => {
-                Err(Failure::Unreached { reason: "the connection closed at once".into(), request })
+                Err(unreached("the connection closed at once".into(), *request))
             }
             Err(lost) => Err(lost.failure().unwrap_or(Failure::Cut)),
         }
@@ -155,6 +135,7 @@ impl Upstream {
             !kept.is_empty()
         });
         drop(idle);
+        self.raw.sweep(now);
         let mut connections = lock(&self.connections);
         while connections.try_join_next().is_some() {}
     }
@@ -185,13 +166,7 @@ impl Upstream {
     }
 
     async fn connect(&self, peer: &Address, patience: Duration) -> Result<Connection, String> {
-        let stream = match tokio::time::timeout(patience, TcpStream::connect(peer.as_str())).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(plain(&error)),
-            Err(_) => return Err(format!("no connection within {}ms", patience.as_millis())),
-        };
-        // a refused option costs latency, not the call
-        let _ = stream.set_nodelay(true);
+        let stream = reach(peer, patience).await?;
         let received = Arc::new(AtomicU64::new(0));
         let io = TokioIo::new(Metered { stream, received: received.clone() });
         let (send, driver) = http1::Builder::new()
@@ -281,6 +256,22 @@ impl Replay {
     }
 }
 
+fn unreached(reason: String, request: Request<Payload>) -> Failure {
+    Failure::Unreached { reason, request: Box::new(Outgoing::Http(request)) }
+}
+
+/// Connects; fails with what happened, without addresses.
+pub(super) async fn reach(peer: &Address, patience: Duration) -> Result<TcpStream, String> {
+    let stream = match tokio::time::timeout(patience, TcpStream::connect(peer.as_str())).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(plain(&error)),
+        Err(_) => return Err(format!("no connection within {}ms", patience.as_millis())),
+    };
+    // a refused option costs latency, not the call
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
 fn plain(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::ConnectionRefused {
@@ -292,7 +283,7 @@ fn plain(error: &io::Error) -> String {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,9 +1,68 @@
 //! One attempt at one peer: connections, requests, answers.
 
+use bytes::Bytes;
+use hyper::{Request, Response};
+
+use crate::names::Address;
+
 pub mod body;
 pub mod budget;
 pub mod http;
+mod yar;
 
 pub use body::Payload;
 pub use budget::Budget;
-pub use http::{Answered, Failure, Upstream};
+pub use http::{Patience, Upstream};
+
+/// A call in the form its provider takes.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives as long as a call, which a box would cost an allocation"
+)]
+pub enum Outgoing {
+    /// Over HTTP.
+    Http(Request<Payload>),
+    /// A whole Yar message, over TCP without HTTP.
+    Raw(Bytes),
+}
+
+/// An answer's head, its body still to be read; status 200 where the answer is a raw Yar message.
+pub type Answered = Response<Payload>;
+
+/// How an attempt failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nothing of the request reached the peer; it can go to another.
+    Unreached {
+        /// What happened, without addresses.
+        reason: String,
+        /// The request as it was.
+        request: Box<Outgoing>,
+    },
+    /// The peer ended before its answer did.
+    Cut,
+    /// What the peer sent is not HTTP.
+    NotHttp,
+    /// What the peer sent is not Yar; why.
+    NotYar(String),
+    /// The caller's own body failed.
+    Body(body::Broken),
+}
+
+impl Upstream {
+    /// Sends `request` to `peer` and waits for the answer's head, however long that takes.
+    ///
+    /// A kept connection that turns out to be closed before it answered a byte is replaced by a new one, once.
+    pub async fn send(
+        &self,
+        peer: &Address,
+        request: Outgoing,
+        patience: Patience,
+    ) -> Result<Answered, Failure> {
+        match request {
+            Outgoing::Http(request) => self.send_http(peer, request, patience).await,
+            Outgoing::Raw(message) => self.send_raw(peer, message, patience).await,
+        }
+    }
+}

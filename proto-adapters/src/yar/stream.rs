@@ -41,6 +41,11 @@ impl Stream {
         &self.ahead
     }
 
+    /// The same, out of the stream.
+    pub fn into_ahead(self) -> Vec<u8> {
+        self.ahead
+    }
+
     /// Where arriving bytes are appended, with room for some. The room follows what has arrived, not what is
     /// announced: it at most doubles, and ends with the message.
     pub fn room(&mut self) -> &mut Vec<u8> {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, State};
+use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, State, Transport};
 
 /// Most data a node may hold, in bytes.
 pub(super) const MAX_DATA: usize = 64 << 10;
@@ -102,10 +102,12 @@ pub(super) fn api(fields: &Fields) -> Result<Api, String> {
         Some(path) => path_of("path", path)?,
         None => "/".into(),
     };
+    let encoding = word(fields, "encoding", &encodings)?.unwrap_or_default();
     Ok(Api {
         path,
         method: method(fields)?,
-        encoding: word(fields, "encoding", &encodings)?.unwrap_or_default(),
+        encoding,
+        transport: transport(fields, encoding)?,
         state: state(fields)?.unwrap_or_default(),
         params: texts(fields, "params")?.unwrap_or_default(),
         idempotent: word_bool(fields, "idempotent")?.unwrap_or_default(),
@@ -114,6 +116,16 @@ pub(super) fn api(fields: &Fields) -> Result<Api, String> {
         description: text(fields, "description")?,
         schema: present(fields, "schema").cloned(),
     })
+}
+
+fn transport(fields: &Fields, encoding: Encoding) -> Result<Transport, String> {
+    let transports = [("http", Transport::Http), ("tcp", Transport::Tcp)];
+    match (word(fields, "transport", &transports)?.unwrap_or_default(), encoding) {
+        (Transport::Tcp, Encoding::Json) => {
+            Err("transport: \"tcp\" carries Yar; give the encoding too, such as yar-msgpack".into())
+        }
+        (transport, _) => Ok(transport),
+    }
 }
 
 /// The policy of a service's or an API's node; fails as `policy.timeout: …`.

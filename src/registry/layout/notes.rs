@@ -9,11 +9,12 @@ use crate::words;
 
 const SERVICE: [&str; 8] =
     ["name", "state", "owner", "description", "access", "policy", "contextPath", "healthPath"];
-const API: [&str; 12] = [
+const API: [&str; 13] = [
     "name",
     "path",
     "method",
     "encoding",
+    "transport",
     "state",
     "params",
     "idempotent",

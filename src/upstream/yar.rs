@@ -1,0 +1,244 @@
+//! Raw Yar over TCP to peers: connections that stay open, one pool per worker, last used first.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::body::Frame;
+use proto_adapters::yar;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::body::{Broken, Payload, Silence};
+use super::http::{IDLE, MAX_IDLE, Patience, Upstream, lock, reach};
+use super::{Answered, Failure, Outgoing};
+use crate::names::Address;
+
+/// Most bytes of an answer that are read at once.
+const AT_ONCE: usize = 64 << 10;
+
+/// Connections that no call is on.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<ahash::HashMap<Address, Vec<Idle>>>);
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+/// An answer that is still arriving; dropped before its end, its connection closes.
+#[derive(Debug)]
+pub(super) struct RawAnswer {
+    /// Read with the head and not handed on yet.
+    begun: Bytes,
+    /// Bytes to be read yet.
+    left: usize,
+    silence: Silence,
+    lease: Option<Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    stream: TcpStream,
+    peer: Address,
+    upstream: Weak<Upstream>,
+    /// False where the two sides may not agree on where the next answer begins.
+    reusable: bool,
+}
+
+/// How a message got no answer.
+enum Lost {
+    /// Not one byte of it was taken.
+    Unsent,
+    /// Not one byte came back.
+    Silent,
+    /// The peer ended in the middle of its head.
+    Cut,
+    NotYar(String),
+}
+
+impl Pool {
+    /// The connection used last, if the peer left it open and said nothing on it since.
+    fn take(&self, peer: &Address) -> Option<TcpStream> {
+        let mut idle = lock(&self.0);
+        let kept = idle.get_mut(peer)?;
+        while let Some(Idle { stream, since }) = kept.pop() {
+            if since.elapsed() < IDLE && is_quiet(&stream) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, peer: Address, stream: TcpStream) {
+        let mut idle = lock(&self.0);
+        let kept = idle.entry(peer).or_default();
+        if kept.len() >= MAX_IDLE {
+            kept.remove(0);
+        }
+        kept.push(Idle { stream, since: Instant::now() });
+    }
+
+    /// Closes what was idle for too long or was closed by its peer.
+    pub(super) fn sweep(&self, now: Instant) {
+        lock(&self.0).retain(|_, kept| {
+            kept.retain(|one| now.duration_since(one.since) < IDLE && is_quiet(&one.stream));
+            !kept.is_empty()
+        });
+    }
+}
+
+/// Whether a connection is open and nothing came on it that nobody asked for.
+fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl Upstream {
+    /// Sends a message to `peer` and waits for its answer's head, by the rules of HTTP's `send`.
+    pub(super) async fn send_raw(
+        &self,
+        peer: &Address,
+        message: Bytes,
+        patience: Patience,
+    ) -> Result<Answered, Failure> {
+        // whether a peer may have seen it
+        let mut sent = false;
+        while let Some(stream) = self.raw.take(peer) {
+            match self.exchange_raw(peer, stream, &message, patience.idle).await {
+                Ok(answered) => return Ok(answered),
+                Err(Lost::Unsent) => {}
+                Err(Lost::Silent) if patience.again => {
+                    sent = true;
+                    break;
+                }
+                Err(lost) => return Err(lost.failure()),
+            }
+        }
+        let unreached =
+            |reason| Failure::Unreached { reason, request: Outgoing::Raw(message.clone()).into() };
+        let stream = match reach(peer, patience.connect).await {
+            Ok(stream) => stream,
+            Err(_) if sent => return Err(Failure::Cut),
+            Err(reason) => return Err(unreached(reason)),
+        };
+        match self.exchange_raw(peer, stream, &message, patience.idle).await {
+            Err(Lost::Unsent) if !sent => Err(unreached("the connection closed at once".into())),
+            outcome => outcome.map_err(Lost::failure),
+        }
+    }
+
+    async fn exchange_raw(
+        &self,
+        peer: &Address,
+        mut stream: TcpStream,
+        message: &Bytes,
+        idle: Duration,
+    ) -> Result<Answered, Lost> {
+        let is_whole = write(&mut stream, message).await?;
+        let (mut answer, length) = head(&mut stream).await?;
+        // whose answer it is stands in its payload; another id here says that the two count differently
+        let reusable = is_whole && answer.len() <= length && answer.get(..4) == message.get(..4);
+        answer.truncate(length);
+        let lease = Lease { stream, peer: peer.clone(), upstream: self.myself.clone(), reusable };
+        let left = length - answer.len();
+        let silence = Silence::new(idle);
+        let answer = RawAnswer { begun: answer.into(), left, silence, lease: Some(lease) };
+        Ok(Response::new(Payload::raw_answer(answer)))
+    }
+}
+
+impl Lost {
+    fn failure(self) -> Failure {
+        match self {
+            Self::Unsent | Self::Silent | Self::Cut => Failure::Cut,
+            Self::NotYar(reason) => Failure::NotYar(reason),
+        }
+    }
+}
+
+/// Writes a message; `false` where the peer answers, or ends, before it has taken all of it.
+async fn write(stream: &mut TcpStream, message: &[u8]) -> Result<bool, Lost> {
+    let (reader, mut writer) = stream.split();
+    let mut written = 0;
+    let all = async {
+        while let Some(left) = message.get(written..).filter(|left| !left.is_empty()) {
+            written += writer.write(left).await?;
+        }
+        io::Result::Ok(())
+    };
+    let done = tokio::select! {
+        biased;
+        done = all => done.is_ok(),
+        _ = reader.readable() => false,
+    };
+    if written == 0 { Err(Lost::Unsent) } else { Ok(done) }
+}
+
+/// Reads until the answer's length is known; gives what was read, at least its head, and that length.
+async fn head(stream: &mut TcpStream) -> Result<(Vec<u8>, usize), Lost> {
+    let mut answers = yar::Stream::default();
+    loop {
+        match answers.length() {
+            Ok(Some(length)) => return Ok((answers.into_ahead(), length)),
+            Ok(None) => {}
+            Err(fault) => return Err(Lost::NotYar(fault.to_string())),
+        }
+        if stream.read_buf(answers.room()).await.unwrap_or(0) == 0 {
+            return Err(if answers.ahead().is_empty() { Lost::Silent } else { Lost::Cut });
+        }
+    }
+}
+
+impl RawAnswer {
+    /// Bytes that are not handed on yet.
+    pub(super) fn remaining(&self) -> u64 {
+        (self.begun.len() + self.left) as u64
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut data = std::mem::take(&mut self.begun);
+        if data.is_empty() {
+            let Some(lease) = self.lease.as_mut().filter(|_| self.left > 0) else { return Poll::Ready(None) };
+            let mut part = vec![0; self.left.min(AT_ONCE)];
+            match poll_read(&mut lease.stream, &mut part, cx) {
+                Poll::Pending => {
+                    ready!(self.silence.poll(cx));
+                    return Poll::Ready(Some(Err(Broken::Idle)));
+                }
+                Poll::Ready(Ok(())) if !part.is_empty() => {}
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(Some(Err(Broken::Provider))),
+            }
+            self.silence.end();
+            self.left -= part.len();
+            data = part.into();
+        }
+        if self.left == 0
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+}
+
+/// Reads what fits into `part`, and cuts it to that.
+fn poll_read(stream: &mut TcpStream, part: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut buffer = ReadBuf::new(part);
+    let polled = Pin::new(stream).poll_read(cx, &mut buffer);
+    let read = buffer.filled().len();
+    part.truncate(read);
+    polled
+}
+
+impl Lease {
+    fn give_back(self) {
+        if let Some(upstream) = self.upstream.upgrade().filter(|_| self.reusable) {
+            upstream.raw.keep(self.peer, self.stream);
+        }
+    }
+}
