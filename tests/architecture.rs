@@ -31,7 +31,15 @@ const CRATES: [(&[&str], &[&str]); 8] = [
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_prometheus", "prometheus"], &["src/telemetry"]),
     (
         &["hyper", "hyper_util", "http_body_util"],
-        &["src/listen", "src/upstream", "src/gateway", "src/admin", "src/probe", "src/cli/demo"],
+        &[
+            "src/listen",
+            "src/upstream",
+            "src/gateway",
+            "src/admin",
+            "src/probe",
+            "src/cli/demo",
+            "src/cli/yar/call",
+        ],
     ),
     (&["rmp", "rmp_serde"], &["proto-adapters/src/msgpack"]),
     (&["clap"], &["src/cli"]),

@@ -14,6 +14,7 @@
 //! # Ok::<(), proto_adapters::Fault>(())
 //! ```
 
+mod compose;
 mod describe;
 mod exception;
 mod header;
@@ -21,6 +22,7 @@ mod read;
 mod stream;
 mod write;
 
+pub use compose::compose;
 pub use describe::describe;
 pub use exception::{Code, Exception};
 pub use header::{HEAD, HEADER, Header, Packager, is_persistent, is_yar, mark_persistent, may_become_yar};

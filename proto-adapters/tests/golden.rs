@@ -113,6 +113,20 @@ fn every_sample_is_described_plainly_as_json() {
 }
 
 #[test]
+fn what_describes_a_sample_makes_a_message_of_the_same_value() {
+    for sample in spoken().filter(|sample| !sample.is_broken()) {
+        for typed in [false, true] {
+            let shown = yar::describe(&sample.bytes, typed).unwrap();
+            let composed = yar::compose(shown.as_bytes()).unwrap();
+            assert_eq!(yar::describe(&composed, typed).unwrap(), shown, "{} {typed}", sample.name);
+            if typed && sample.packager == Packager::Msgpack {
+                assert_eq!(&composed[90..], sample.payload(), "{}", sample.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_json_payload_that_breaks_off_at_bytes_that_are_not_utf_8_is_malformed() {
     for sample in samples().into_iter().filter(Sample::is_broken) {
         let read = Request::read(sample.packager, sample.payload());

@@ -316,6 +316,55 @@ fn what_only_php_says_is_described_with_tags_of_its_own() {
 }
 
 #[test]
+fn a_described_message_is_made_again_byte_by_byte() {
+    let value = b"\x88\xa1a\xa2\xff\xfe\x07\xcb\x7f\xf8\0\0\0\0\0\0\xa1b\xcb\x40\x08\0\0\0\0\0\0\xa1c\x82\xc0\xa1X\xa1k\x01\xa1d\x80\xa1e\xd4\x01\xff\xa1f\xc7\x03\x05abc\xa1g\x90";
+    let message = yar::encode_result(Packager::Msgpack, 7, value, Some(b"\xa2hi"));
+    let shown = yar::describe(&message, true).unwrap();
+    assert_eq!(yar::compose(shown.as_bytes()), Ok(message));
+}
+
+#[test]
+fn a_message_is_made_from_its_least_parts() {
+    let made = yar::compose(br#" {"body":{"i":1,"m":"add","p":[1]},"packager":"json"} "#).unwrap();
+    let header = Header::parse(&made).unwrap();
+    assert_eq!((header.id, header.provider.len(), header.packager), (0, 0, Packager::Json));
+    assert_eq!(&made[HEAD..], br#"{"i":1,"m":"add","p":[1]}"#);
+}
+
+#[test]
+fn what_describes_no_message_is_told_with_its_place() {
+    let told = |text: &str| yar::compose(text.as_bytes()).unwrap_err().to_string();
+    let body = |value: &str| told(&format!(r#"{{"packager":"MSGPACK","body":{value}}}"#));
+    for (told, wanted) in [
+        (told("[]"), "byte 0: no object of id, version, provider, token, packager and body"),
+        (told(r#"{"body":{}}"#), "byte 11: there is no `packager`"),
+        (told(r#"{"packager":"JSON"}"#), "byte 19: there is no `body`"),
+        (told(r#"{"packager":"FOO","body":{}}"#), "byte 12: no packager; there are: MSGPACK, JSON, PHP"),
+        (told(r#"{"id":4294967296}"#), "byte 6: a number that is no integer of 32 bits without a sign"),
+        (told(r#"{"version":-1}"#), "byte 11: a number that is no integer of 16 bits without a sign"),
+        (told(r#"{"token":7}"#), r#"byte 9: neither text nor {"$bin":"hex"}"#),
+        (
+            told(r#"{"ids":7}"#),
+            "byte 7: a field that no message has; there are: id, version, provider, token, packager, body",
+        ),
+        (body(r#"{"$bin":"f"}"#), "byte 37: no even number of hexadecimal digits"),
+        (body(r#"{"$float":"nan"}"#), "byte 39: no float such as 3.0, 1.0E+25, NAN or -INF"),
+        (body(r#"{"$map":[[1]]}"#), "byte 40: not [key, value]"),
+        (
+            body(r#"{"$map":[],"x":1}"#),
+            r#"byte 40: here has to be nothing more; a map with such a key is {"$map":[[key,value]]}"#,
+        ),
+        (body(r#"{"$ext":[200,"ff"]}"#), "byte 38: no extension type from -128 to 127"),
+        (body(r#"{"$object":"X"}"#), "byte 43: here has to be props"),
+        (body("{"), "byte 31: the text ends where ',' or '}' belongs"),
+    ] {
+        assert_eq!(told, wanted);
+    }
+    let json = r#"{"packager":"JSON","body":{"a":[{"$bin":"ff"}]}}"#;
+    assert!(told(json).contains("1 bytes that are not UTF-8 cannot become JSON"), "{}", told(json));
+}
+
+#[test]
 fn floats_are_described_as_php_spells_them() {
     for (value, text) in [
         (1e15, "1000000000000000.0"),

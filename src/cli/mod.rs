@@ -42,7 +42,7 @@ enum Command {
     },
     /// Read and write the registry's entries
     Registry(registry::Args),
-    /// Look into Yar messages
+    /// Look into Yar messages, make them, call Yar servers
     #[command(subcommand)]
     Yar(yar::Command),
 }

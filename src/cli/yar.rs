@@ -1,11 +1,13 @@
-//! `remora yar`: looks into Yar messages.
+//! `remora yar`: looks into Yar messages, makes them, calls Yar servers.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use clap::Subcommand;
-use proto_adapters::yar::describe;
+use proto_adapters::yar::{compose, describe};
 
 use super::print;
+
+mod call;
 
 /// Largest input; a message is far smaller, its hex with white space a few times larger.
 const MAX_INPUT: u64 = 64 << 20;
@@ -21,17 +23,46 @@ pub(super) enum Command {
         #[arg(long)]
         typed: bool,
     },
+    /// Make a message of a JSON object on stdin, as `decode` shows it with or without --typed
+    Encode {
+        /// Write hexadecimal digits
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Call a function of any Yar server and print its result as JSON
+    Call(call::Args),
 }
 
 pub(super) fn run(command: &Command) -> Result<(), String> {
-    let Command::Decode { hex, typed } = command;
+    match command {
+        Command::Decode { hex, typed } => decode(*hex, *typed),
+        Command::Encode { hex } => encode(*hex),
+        Command::Call(args) => call::run(args),
+    }
+}
+
+fn input() -> Result<Vec<u8>, String> {
     let mut input = Vec::new();
     std::io::stdin().take(MAX_INPUT + 1).read_to_end(&mut input).map_err(|e| format!("stdin: {e}"))?;
     if input.len() as u64 > MAX_INPUT {
         return Err("the input is over 64MiB; give one message".into());
     }
-    let message = if *hex { unhex(&input)? } else { input };
-    let shown = describe(&message, *typed).map_err(|fault| {
+    Ok(input)
+}
+
+fn encode(hex: bool) -> Result<(), String> {
+    let message = compose(&input()?).map_err(|fault| format!("no description of a message: {fault}"))?;
+    if hex {
+        return print(&format!("{}\n", message.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&message).and_then(|()| stdout.flush()).map_err(|e| format!("stdout: {e}"))
+}
+
+fn decode(hex: bool, typed: bool) -> Result<(), String> {
+    let input = input()?;
+    let message = if hex { unhex(&input)? } else { input };
+    let shown = describe(&message, typed).map_err(|fault| {
         let all_hex = !hex && message.iter().all(|b| b.is_ascii_hexdigit() || b.is_ascii_whitespace());
         let hint = if all_hex && !message.is_empty() { " (for hexadecimal digits give --hex)" } else { "" };
         format!("no Yar message: {fault}{hint}")
