@@ -5,7 +5,7 @@ use proto_adapters::yar::{self, HEAD};
 use proto_adapters::{Exception, Header, Packager, Request, Response, Wire, params_to_body, params_to_query};
 
 #[path = "crossing.rs"]
-mod crossing;
+pub(crate) mod crossing;
 
 use crossing::GENEROUS;
 

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use proto_adapters::Wire;
 
-#[path = "../../fuzz/bodies/crossing.rs"]
-mod crossing;
 #[path = "../../fuzz/bodies/yar_message.rs"]
 mod yar_message;
+
+use yar_message::crossing;
 
 /// A target's name, its body, and the first byte that is worth changing.
 type Target = (&'static str, fn(&[u8]), usize);
