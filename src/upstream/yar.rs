@@ -20,6 +20,8 @@ use crate::names::Address;
 
 /// Most bytes of an answer that are read at once.
 const AT_ONCE: usize = 64 << 10;
+/// Bytes of what is no answer that are shown.
+const SHOWN: usize = 40;
 
 /// Connections that no call is on.
 #[derive(Debug, Default)]
@@ -186,12 +188,19 @@ async fn head(stream: &mut TcpStream) -> Result<(Vec<u8>, usize), Lost> {
         match answers.length() {
             Ok(Some(length)) => return Ok((answers.into_ahead(), length)),
             Ok(None) => {}
-            Err(fault) => return Err(Lost::NotYar(fault.to_string())),
+            Err(fault) => {
+                return Err(Lost::NotYar(format!("{fault}; it begins \"{}\"", shown(answers.ahead()))));
+            }
         }
         if stream.read_buf(answers.room()).await.unwrap_or(0) == 0 {
             return Err(if answers.ahead().is_empty() { Lost::Silent } else { Lost::Cut });
         }
     }
+}
+
+/// The beginning of a peer's bytes, fit for a message.
+fn shown(bytes: &[u8]) -> String {
+    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii().to_string()
 }
 
 impl RawAnswer {

@@ -82,13 +82,14 @@ fn named_packager(value: &Event<'_>, at: usize) -> Result<Packager, Fault> {
 fn name(text: &[u8], range: &Range<usize>) -> Result<Vec<u8>, Fault> {
     let wrong = |reason: &str| Fault::malformed(range.start, reason);
     let mut reader = Reader::new(Wire::Json, text.get(range.clone()).unwrap_or_default());
-    let name = match reader.first()? {
-        Event::Str(name) => name.into_owned().into_bytes(),
-        Event::Map if reader.first()? == Event::Str("$bin".into()) => {
-            let Event::Str(hex) = reader.first()? else { return Err(wrong("$bin is no text")) };
-            unhex(&hex).ok_or_else(|| wrong("$bin has no even number of hexadecimal digits"))?
-        }
-        _ => return Err(wrong("neither text nor {\"$bin\":\"hex\"}")),
+    let first = reader.first()?;
+    let name = if let Event::Str(name) = first {
+        name.into_owned().into_bytes()
+    } else if first == Event::Map && reader.first()? == Event::Str("$bin".into()) {
+        let Event::Str(hex) = reader.first()? else { return Err(wrong("$bin is no text")) };
+        unhex(&hex).ok_or_else(|| wrong("$bin has no even number of hexadecimal digits"))?
+    } else {
+        return Err(wrong("neither text nor {\"$bin\":\"hex\"}"));
     };
     if name.len() > NAME_MAX {
         return Err(wrong(&format!("{} bytes, where Yar has room for {NAME_MAX}", name.len())));
@@ -212,22 +213,21 @@ impl<'a> Composer<'a> {
         let class = self.reader.first()?;
         self.value(&class)?;
         self.expect(&Event::Str("props".into()), "props")?;
-        match self.reader.first()? {
-            Event::Array => self.pairs(),
-            Event::Map => {
-                let key = self.reader.first()?;
-                self.entries(key)
-            }
-            _ => Err(self.wrong("props is neither a list of [key, value] nor an object")),
+        let props = self.reader.first()?;
+        if props == Event::Array {
+            return self.pairs();
         }
+        if props != Event::Map {
+            return Err(self.wrong("props is neither a list of [key, value] nor an object"));
+        }
+        let key = self.reader.first()?;
+        self.entries(key)
     }
 
     fn extension(&mut self) -> Result<(), Fault> {
         self.expect(&Event::Array, "[type, hex]")?;
-        let kind = match self.reader.first()? {
-            Event::Int(kind) => i8::try_from(kind).ok(),
-            _ => None,
-        };
+        let kind = self.reader.first()?;
+        let kind = if let Event::Int(kind) = kind { i8::try_from(kind).ok() } else { None };
         let kind = kind.ok_or_else(|| self.wrong("no extension type from -128 to 127"))?;
         let bytes = self.hex()?;
         self.expect(&Event::End, "the end of [type, hex]")?;
@@ -239,10 +239,11 @@ impl<'a> Composer<'a> {
     }
 
     fn text(&mut self) -> Result<String, Fault> {
-        match self.reader.first()? {
-            Event::Str(text) => Ok(text.into_owned()),
-            other => Err(self.wrong(&format!("{}, not text", other.kind()))),
+        let text = self.reader.first()?;
+        if let Event::Str(text) = text {
+            return Ok(text.into_owned());
         }
+        Err(self.wrong(&format!("{}, not text", text.kind())))
     }
 
     fn hex(&mut self) -> Result<Vec<u8>, Fault> {
