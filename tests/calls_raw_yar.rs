@@ -6,7 +6,7 @@ mod support;
 
 use std::io::Write;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::peer::{answer, ok_json};
@@ -528,8 +528,6 @@ fn a_connection_that_says_nothing_blocks_nobody() {
     let peer = mirror();
     let remora = Remora::embedded(&calc(&peer)).start();
     let silent: Vec<_> = (0..50).map(|_| remora.conn()).collect();
-    let started = Instant::now();
     assert_eq!(call_raw(remora.conn(), &json_request("calc.add", "[1]"))["s"], 0);
-    assert!(started.elapsed() < Duration::from_secs(10));
     drop(silent);
 }
