@@ -12,15 +12,19 @@ use support::remora::Setup;
 use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Peer, Remora, eventually, eventually_some};
 
-const SOON: Duration = Duration::from_secs(10);
-/// The session of four seconds, a reconnect, and a busy machine.
-const LATER: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(20);
+/// The longest session of ten seconds, a reconnect, and a busy machine.
+const LATER: Duration = Duration::from_secs(60);
 /// What only a request that writes the own node holds.
 const WRITES: &[u8] = br#"{"weight":50}"#;
 
+/// In a session of four seconds.
 fn beside(connect: &str, app: &Peer) -> Setup {
-    let own = format!("providers: [ {{ service: user, address: \"{}\", weight: 50 }} ]", app.address);
-    Remora::zookeeper_with(connect, "").with(&own)
+    Remora::zookeeper_with(connect, "").with(&providers(app))
+}
+
+fn providers(app: &Peer) -> String {
+    format!("providers: [ {{ service: user, address: \"{}\", weight: 50 }} ]", app.address)
 }
 
 fn path(app: &Peer) -> String {
@@ -67,7 +71,7 @@ fn a_create_whose_answer_is_lost_registers_once() {
     // where its parent is missing the first create does nothing
     client.put("/address/user", "");
     zk.network.lose_answers_after(WRITES);
-    let remora = beside(&zk.connect, &app).unready().start();
+    let remora = Remora::distant(&zk).with(&providers(&app)).unready().start();
     eventually("the server made the node", SOON, || client.get(&path).is_some());
     assert!(zk.network.loses_answers(), "remora heard of it");
     assert_eq!(remora.page("/registry")["own"][0]["registered"], false);
@@ -114,7 +118,7 @@ fn a_takeover_whose_answer_is_lost_outlives_the_old_session() {
     observer.observe(&path);
     first.kill();
     zk.network.lose_answers_after(WRITES);
-    let second = beside(&zk.connect, &app).unready().start();
+    let second = Remora::distant(&zk).with(&providers(&app)).unready().start();
     let taken = eventually_some("the server has it taken over", SOON, || {
         node(&mut client, &path).filter(|(_, owner)| *owner != old)
     });

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::distant::Distant;
-use support::remora::{self, Setup};
+use support::remora;
 use support::tcp_proxy::Lost;
 use support::zookeeper::Kazoo;
 use support::{Conn, Peer, Remora, eventually};
 
 /// A change on its way into the view.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 /// A reconnect, reads spread over a while, and a busy machine.
-const LATER: Duration = Duration::from_secs(30);
-/// The session lasts four seconds, and a pause between two attempts 1.2 s at most: so many attempts
-/// take longer than the session, and with a back-off that doubles for ever some minutes.
+const LATER: Duration = Duration::from_secs(60);
+/// With pauses of 1.2 s at most so many attempts take over half of a session of ten seconds; with pauses
+/// that double for ever they would take some minutes.
 const ATTEMPTS: usize = 14;
 /// What only data that is too large holds.
 const LARGE: &[u8] = &[b'x'; 1000];
@@ -35,10 +35,6 @@ fn refused(of: &Remora, args: &[&str], input: &str) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     said
-}
-
-fn sidecar(zk: &Distant) -> Setup {
-    Remora::zookeeper_with(&zk.connect, "")
 }
 
 fn weigh(client: &mut Kazoo, path: &str, weight: usize) {
@@ -93,7 +89,7 @@ fn a_reconnect_in_the_same_session_leaves_no_service_deaf() {
         let zk = Distant::start();
         let mut client = zk.client();
         weigh(&mut client, node, 1);
-        let remora = sidecar(&zk).layout(layout, root).start();
+        let remora = Remora::distant(&zk).layout(layout, root).start();
         until_weight(&remora, "user", 1, SOON);
         let session = session(&remora);
         for round in 1..=4 {
@@ -125,7 +121,7 @@ fn reconnects_one_upon_the_other_leave_no_service_deaf() {
         client.many(&services.iter().map(put).collect::<Vec<_>>());
     };
     write(&mut client, 1);
-    let remora = sidecar(&zk).start();
+    let remora = Remora::distant(&zk).start();
     services.iter().for_each(|service| until_weight(&remora, service, 1, SOON));
     let session = session(&remora);
     for round in 2..8 {
@@ -152,7 +148,7 @@ fn services_with_over_128_kib_of_paths_reconnect_and_stay_right() {
     let paths: usize = (0..MANY).map(|n| 4 * format!("/api/{}", service(n)).len()).sum();
     assert!(paths > 128 << 10, "{paths} bytes of paths");
     client.many(&(0..MANY).map(|n| json!(["put", node(n), r#"{"weight":1}"#])).collect::<Vec<_>>());
-    let remora = sidecar(&zk).start();
+    let remora = Remora::distant(&zk).start();
     let mut conn = Conn::open(&remora.admin);
     for n in 0..MANY {
         let target = format!("/services/{}", service(n));
@@ -193,7 +189,7 @@ fn a_session_that_the_server_ended_ends_no_part_of_the_sidecar() {
         let app = Peer::named("app");
         let own = format!("/address/app/{}", app.address);
         weigh(&mut client, node, 1);
-        let mut remora = sidecar(&zk)
+        let mut remora = Remora::zookeeper_with(&zk.connect, "")
             .with(&format!("providers: [ {{ service: app, address: \"{}\" }} ]", app.address))
             .start();
         until_weight(&remora, "user", 1, SOON);
@@ -221,14 +217,16 @@ fn a_network_that_heals_after_long_is_noticed_soon() {
     let mut client = zk.client();
     let (_, _, node) = NODES[0];
     weigh(&mut client, node, 1);
-    let remora = sidecar(&zk).start();
+    let remora = Remora::distant(&zk).start();
     until_weight(&remora, "user", 1, SOON);
     let session = session(&remora);
+    drop(client);
     zk.server.kill();
     until_connected(&remora, false);
     more("attempts to connect", ATTEMPTS, || zk.network.taken());
     assert_eq!(weight(&remora, "user"), Some(1));
     zk.server.restart();
+    let mut client = zk.client();
     weigh(&mut client, node, 2);
     until_weight(&remora, "user", 2, LATER);
     weigh(&mut client, node, 3);
@@ -240,7 +238,7 @@ fn a_network_that_heals_after_long_is_noticed_soon() {
 fn a_sidecar_that_runs_long_before_zookeeper_finds_it() {
     let mut zk = Distant::absent();
     let app = Peer::named("app");
-    let remora = sidecar(&zk)
+    let remora = Remora::distant(&zk)
         .with(&format!("providers: [ {{ service: user, address: \"{}\", weight: 7 }} ]", app.address))
         .unready()
         .start();
@@ -265,7 +263,7 @@ fn a_value_too_large_is_refused_before_it_costs_a_connection() {
     let mut client = zk.client();
     let (_, _, node) = NODES[0];
     weigh(&mut client, node, 1);
-    let remora = sidecar(&zk).start();
+    let remora = Remora::distant(&zk).start();
     until_weight(&remora, "user", 1, SOON);
     let session = session(&remora);
     // an argument can't be much longer, a document can

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::distant::Distant;
 use super::ensemble::Ensemble;
 use super::http::{self, Answer, Conn};
 pub use super::outside::signal;
@@ -212,6 +213,12 @@ impl Remora {
     /// With further keys of `registry.zookeeper`, as inline YAML.
     pub fn zookeeper_with(connect: &str, more: &str) -> Setup {
         Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 4s, {more} }}"))
+    }
+
+    /// Through the network, in a session that outlasts a busy machine.
+    pub fn distant(zk: &Distant) -> Setup {
+        let connect = zk.connect.clone();
+        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 10s }}"))
     }
 
     /// On the ensemble, through its network.

@@ -65,7 +65,7 @@ impl ZooKeeper {
         self.kill();
         let secure = self.secure.as_ref().map(|(port, pki)| pki.of_server(port.number)).unwrap_or_default();
         self.child = Some(launch(self.dir.path(), self.port.number, Machine::SMALL, &(secure + &self.more)));
-        eventually("ZooKeeper serves", Duration::from_secs(20), || self.ask("srvr").contains("Mode:"));
+        eventually("ZooKeeper serves", Duration::from_secs(60), || self.ask("srvr").contains("Mode:"));
     }
 
     /// As by `kill -9`: what is on the disk stays.
