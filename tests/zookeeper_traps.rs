@@ -181,7 +181,8 @@ fn a_session_that_the_server_ended_ends_no_part_of_the_sidecar() {
         true => zk.network.stall(),
         false => zk.network.heal(),
     };
-    let faults: [&dyn Fn(&Distant, &Remora, bool); 2] = [&stop, &stall];
+    type Break<'a> = &'a dyn Fn(&Distant, &Remora, bool);
+    let faults: [Break<'_>; 2] = [&stop, &stall];
     for fault in faults {
         let zk = Distant::start();
         let mut client = zk.client();

@@ -114,10 +114,14 @@ fn every_sample_is_described_plainly_as_json() {
 
 #[test]
 fn what_describes_a_sample_makes_a_message_of_the_same_value() {
-    for sample in spoken().filter(|sample| !sample.is_broken()) {
+    for sample in samples().into_iter().filter(|sample| !sample.is_broken()) {
         for typed in [false, true] {
             let shown = yar::describe(&sample.bytes, typed).unwrap();
-            let composed = yar::compose(shown.as_bytes()).unwrap();
+            let composed = match yar::compose(shown.as_bytes()) {
+                // what only PHP makes is shown, and never made
+                Err(Fault::Unadaptable { .. }) if sample.packager != Packager::Json => continue,
+                composed => composed.unwrap(),
+            };
             assert_eq!(yar::describe(&composed, typed).unwrap(), shown, "{} {typed}", sample.name);
             if typed && sample.packager == Packager::Msgpack {
                 assert_eq!(&composed[90..], sample.payload(), "{}", sample.name);

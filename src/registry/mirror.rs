@@ -318,7 +318,9 @@ impl Mirror {
         if !self.audit.is_due(now, &mut self.rng) {
             return;
         }
-        for (service, _) in self.subs.iter().filter(|(_, sub)| sub.stage == Stage::Live) {
+        // what was not read since a reconnect differs for a reason that no event tells
+        let true_so_far = |sub: &Sub| sub.stage == Stage::Live && sub.verified;
+        for (service, _) in self.subs.iter().filter(|(_, sub)| true_so_far(sub)) {
             self.audit.open(service);
             self.agenda.add(service, now + audit::SPREAD.mul_f64(self.rng.f64()));
         }

@@ -308,6 +308,22 @@ fn what_a_lost_event_leaves_wrong_is_found_and_counted() {
 }
 
 #[test]
+fn a_comparison_soon_after_a_reconnect_takes_no_news_for_drift() {
+    for seed in 0..50 {
+        let mut world = World { calm: 100, ..World::new(seed) };
+        (0..200).for_each(|_| world.step());
+        world.settle();
+        world.detach();
+        (0..20).for_each(|_| world.write());
+        world.events.clear();
+        world.now = world.mirror.audit.wake();
+        world.settle();
+        world.assert_true(seed);
+        assert_eq!(world.drift, 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn callers_of_a_new_service_share_one_load() {
     let mut world = World::new(1);
     world.tree.insert("/service/user".into(), b"{}".to_vec());
