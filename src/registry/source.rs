@@ -32,7 +32,7 @@ enum Kind {
     ZooKeeper(Arc<zookeeper::ZooKeeper>),
 }
 
-/// Opens the registry; ZooKeeper is reached later, by [`run`], whether it is there yet or not.
+/// Opens the registry; ZooKeeper is reached later, by [`run`](super::run), whether it is there yet or not.
 ///
 /// Fails where the embedded file can't be made or read.
 pub fn open(config: &config::Registry) -> Result<Source, OpenError> {
