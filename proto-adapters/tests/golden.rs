@@ -118,8 +118,8 @@ fn what_describes_a_sample_makes_a_message_of_the_same_value() {
         for typed in [false, true] {
             let shown = yar::describe(&sample.bytes, typed).unwrap();
             let composed = match yar::compose(shown.as_bytes()) {
-                // what only PHP makes is shown, and never made
-                Err(Fault::Unadaptable { .. }) if sample.packager != Packager::Json => continue,
+                // what only PHP's own format says is shown, and never made
+                Err(Fault::Unadaptable { .. }) if sample.packager == Packager::Php => continue,
                 composed => composed.unwrap(),
             };
             assert_eq!(yar::describe(&composed, typed).unwrap(), shown, "{} {typed}", sample.name);

@@ -317,7 +317,7 @@ fn what_only_php_says_is_described_with_tags_of_its_own() {
 
 #[test]
 fn a_described_message_is_made_again_byte_by_byte() {
-    let value = b"\x87\xa1a\xa2\xff\xfe\x07\xcb\x7f\xf8\0\0\0\0\0\0\xa1b\xcb\x40\x08\0\0\0\0\0\0\xa1d\x80\xa1e\xd4\x01\xff\xa1f\xc7\x03\x05abc\xa1g\x90";
+    let value = b"\x88\xa1a\xa2\xff\xfe\x07\xcb\x7f\xf8\0\0\0\0\0\0\xa1b\xcb\x40\x08\0\0\0\0\0\0\xa1c\x82\xc0\xa1X\xa1k\x01\xa1d\x80\xa1e\xd4\x01\xff\xa1f\xc7\x03\x05abc\xa1g\x90";
     let message = yar::encode_result(Packager::Msgpack, 7, value, Some(b"\xa2hi"));
     let shown = yar::describe(&message, true).unwrap();
     assert_eq!(yar::compose(shown.as_bytes()), Ok(message));
@@ -355,7 +355,7 @@ fn what_describes_no_message_is_told_with_its_place() {
             r#"byte 40: here has to be nothing more; a map with such a key is {"$map":[[key,value]]}"#,
         ),
         (body(r#"{"$ext":[200,"ff"]}"#), "byte 38: no extension type from -128 to 127"),
-        (body(r#"{"$object":"X"}"#), "$.body: a PHP object of class X cannot become msgpack"),
+        (body(r#"{"$object":"X"}"#), "byte 43: here has to be props"),
         (body("{"), "byte 31: the text ends where ',' or '}' belongs"),
     ] {
         assert_eq!(told, wanted);

@@ -209,7 +209,12 @@ impl<'a> Composer<'a> {
     /// What follows `"$object":` a class, then `props` in either form.
     fn object(&mut self) -> Result<(), Fault> {
         self.push(&Event::Map)?;
-        self.push(&Event::Null)?;
+        if self.writer.wire() == Wire::Msgpack {
+            // the writer makes no objects, since a call's values must never become one
+            self.writer.raw(b"\xc0");
+        } else {
+            self.push(&Event::Null)?;
+        }
         let class = self.reader.first()?;
         self.value(&class)?;
         self.expect(&Event::Str("props".into()), "props")?;

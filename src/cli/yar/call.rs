@@ -46,6 +46,7 @@ pub(in crate::cli) struct Args {
 enum Packed {
     Msgpack,
     Json,
+    Php,
 }
 
 /// Where a server is called.
@@ -86,6 +87,7 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
     let (packager, wire) = match args.packager {
         Packed::Msgpack => (Packager::Msgpack, Wire::Msgpack),
         Packed::Json => (Packager::Json, Wire::Json),
+        Packed::Php => (Packager::Php, Wire::Php),
     };
     let params = body_to_params(args.params.as_bytes(), wire, &[], Options::default())
         .map_err(|fault| format!("the parameters: {fault}"))?;
