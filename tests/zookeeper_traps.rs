@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -136,6 +137,47 @@ fn reconnects_one_upon_the_other_leave_no_service_deaf() {
     write(&mut client, 8);
     services.iter().for_each(|service| until_weight(&remora, service, 8, SOON));
     assert_same_session(&remora, &session);
+}
+
+#[test]
+fn reconnects_between_two_looks_leave_no_service_deaf() {
+    let zk = Distant::start();
+    let mut client = zk.client();
+    let services: Vec<_> = (0..100).map(|n| format!("user-{n}")).collect();
+    let node = |service: &str| format!("/address/{service}/10.0.0.1:80");
+    services.iter().for_each(|service| weigh(&mut client, &node(service), 1));
+    let remora = Remora::distant(&zk).start();
+    services.iter().for_each(|service| until_weight(&remora, service, 1, SOON));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _done = Done(&done);
+        // whoever looks at connections has much else to do
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    remora.admin("GET", "/services?format=json");
+                }
+            });
+        }
+        for round in 2..20 {
+            let taken = zk.network.taken();
+            zk.network.reset();
+            zk.network.heal();
+            eventually("a connection again", LATER, || zk.network.taken() > taken);
+            weigh(&mut client, &node("user-7"), round);
+            until_weight(&remora, "user-7", round, LATER);
+        }
+    });
+    assert_no_panic(&remora);
+}
+
+/// Tells the others to end, also where this one fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -115,11 +115,11 @@ impl Source {
 
     /// How it stands with the registry now.
     pub fn status(&self) -> StatusReport {
-        let (source, session) = match &self.kind {
-            Kind::Embedded(_) => ("embedded", None),
-            Kind::ZooKeeper(zookeeper) => ("zookeeper", zookeeper.session()),
+        let (source, session, one_shot) = match &self.kind {
+            Kind::Embedded(_) => ("embedded", None, false),
+            Kind::ZooKeeper(zookeeper) => ("zookeeper", zookeeper.session(), zookeeper.one_shot()),
         };
-        self.status.report(source, self.link().borrow().up, session)
+        self.status.report(source, self.link().borrow().up, session, one_shot)
     }
 
     /// Keeps the connection, or the file, until `stop` turns true.

@@ -68,8 +68,6 @@ pub(super) struct Status {
     pub(super) operations: AtomicU64,
     pub(super) events: AtomicU64,
     pub(super) drift: AtomicU64,
-    /// Whether the server has no persistent watches.
-    pub(super) one_shot: AtomicBool,
     held: AtomicUsize,
     services: AtomicUsize,
     watched_paths: AtomicUsize,
@@ -142,6 +140,7 @@ impl Status {
         source: &'static str,
         connected: bool,
         session: Option<String>,
+        one_shot: bool,
     ) -> StatusReport {
         let own = lock(&self.own);
         let own = own.iter().map(|(path, (registered, note))| OwnReport {
@@ -163,7 +162,7 @@ impl Status {
             services: self.services.load(Relaxed),
             watched_paths: self.watched_paths.load(Relaxed),
             watched_bytes: self.watched_bytes.load(Relaxed),
-            one_shot: self.one_shot.load(Relaxed),
+            one_shot,
             drift: self.drift.load(Relaxed),
             held_providers: self.held.load(Relaxed),
             problems: lock(&self.problems).values().cloned().collect(),

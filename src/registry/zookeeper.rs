@@ -117,6 +117,11 @@ impl ZooKeeper {
         lock(&self.here).as_ref().map(|here| here.client.session_id().to_string())
     }
 
+    /// Whether each watch fires once.
+    pub(super) fn one_shot(&self) -> bool {
+        lock(&self.here).as_ref().is_some_and(|here| here.one_shot.is_some())
+    }
+
     pub(super) fn path_overhead(&self) -> usize {
         self.chroot().len() + self.root.len()
     }

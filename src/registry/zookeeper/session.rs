@@ -190,14 +190,14 @@ impl ZooKeeper {
     /// Finds out what the server can do; it may lag behind the one before.
     async fn greet(&self, client: &Client, old: bool) -> Result<Ability, Trouble> {
         let synced = client.sync("/");
-        let mark = self.full(cluster::MARK);
-        let ability = match old {
-            true => Ability::Old,
-            false => self.answered(oneshot::ability(client, &mark)).await?,
-        };
-        if old || ability != Ability::Old {
-            self.answered(synced).await?;
+        let mut ability = Ability::Old;
+        if !old {
+            ability = self.answered(oneshot::ability(client, &self.full(cluster::MARK))).await?;
+            if ability == Ability::Old {
+                return Ok(ability);
+            }
         }
+        self.answered(synced).await?;
         Ok(ability)
     }
 
@@ -288,7 +288,6 @@ impl ZooKeeper {
         let storm = away.is_some_and(|(away, _)| is_new || away > client.session_timeout() / 2);
         let one_shot = ability != Ability::Persistent;
         tracing::info!(%session, is_new, one_shot, "registry reached");
-        self.status.one_shot.store(one_shot, Relaxed);
         *lock(&self.here) = home.handle().map(|handle| Here {
             client: client.clone(),
             home: handle.clone(),
