@@ -71,6 +71,27 @@ fn a_provider_whose_name_does_not_resolve_is_left_for_the_next() {
 }
 
 #[test]
+fn names_of_thirty_thousand_bytes_cost_no_connection_and_can_be_removed() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let peer = Peer::echo();
+    let remora = sidecar(&zk, &mut client, &peer);
+    assert_eq!(remora.get("/user/get").status, 200);
+    for n in 0..60 {
+        client.create(&format!("/address/user/{n:0>30000}"), "{}");
+    }
+    client.create("/address/user/10.0.0.9:80", "{}");
+    eventually("the provider behind them is known", LATER, || providers(&remora) == 2);
+    let page = remora.page("/registry");
+    assert_eq!((&page["reconnects"], &page["problems"]), (&json!(0), &json!([])), "{page}");
+    let config = remora.config.display().to_string();
+    let args = ["registry", "--config", &config, "rm", "--all", "service", "user"];
+    let removed = support::remora::remora(&args);
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    assert_eq!(client.ls("/address"), Vec::<String>::new());
+}
+
+#[test]
 fn thousands_of_providers_are_read_and_one_more_is_noticed() {
     // .ci/long has 60,000
     let many: usize = std::env::var("MANY_PROVIDERS").map_or(10_000, |many| many.parse().unwrap());

@@ -10,6 +10,10 @@ use crate::registry::layout::{self, Scope};
 /// Nodes read with one request, each with its data and its children.
 const NODES_PER_READ: usize = 40;
 
+/// Bytes of the paths of one request, each of which may stand in it twice: a server cuts the
+/// connection over a request of 1 MiB.
+const PATHS: usize = 256 << 10;
+
 /// A node of one level of a read.
 struct Wanted<'a> {
     path: String,
@@ -47,7 +51,7 @@ impl ZooKeeper {
         while !level.is_empty() {
             let mut below = Vec::new();
             // one request at a time: how many reads are under way is decided by who asks for them
-            for chunk in level.chunks(at_once) {
+            for chunk in cut(&level, at_once, |wanted| wanted.path.len()) {
                 self.pace.turn().await;
                 let answers = match &here.one_shot {
                     None => self.read_some(&here.client, chunk).await?,
@@ -91,14 +95,27 @@ impl ZooKeeper {
         for wanted in wanted {
             nodes.extend(self.node(&wanted.path, answers.next())?);
             if wanted.has_children() {
-                below.extend(children(wanted, answers.next())?);
+                let (asked, too_long): (Vec<_>, Vec<_>) =
+                    children(wanted, answers.next())?.partition(|child| child.path.len() <= PATHS);
+                below.extend(asked);
+                nodes.extend(too_long.into_iter().map(|child| self.too_long(&child.path)));
             }
         }
         Ok(())
     }
 
+    fn too_long(&self, path: &str) -> Node {
+        let reason = format!("its path has {} bytes, more than the {PATHS} that are asked for", path.len());
+        Node { path: self.short(path), data: Err(reason), ephemeral: false }
+    }
+
+    /// The path below the root.
+    fn short(&self, path: &str) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_owned()
+    }
+
     fn node(&self, path: &str, answer: Option<MultiReadResult>) -> Result<Option<Node>, Trouble> {
-        let path = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+        let path = self.short(path);
         match answer {
             Some(MultiReadResult::Data { data, stat }) => {
                 Ok(Some(Node { path, data: layout::data(data), ephemeral: stat.ephemeral_owner != 0 }))
@@ -112,6 +129,22 @@ impl ZooKeeper {
             _ => Err(out_of_step()),
         }
     }
+}
+
+/// Cuts what goes into requests: `most` pieces each, and as many bytes of paths as a server takes.
+pub(super) fn cut<T>(pieces: &[T], most: usize, bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut left = pieces;
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |piece: &&T| {
+            sum += bytes(piece);
+            sum <= PATHS
+        };
+        let count = left.iter().take(most).take_while(fits).count().max(1);
+        let (now, later) = left.split_at_checked(count)?;
+        left = later;
+        Some(now)
+    })
 }
 
 fn children<'a>(
@@ -131,4 +164,20 @@ fn children<'a>(
 
 pub(super) fn out_of_step() -> Trouble {
     Trouble::Unknown("ZooKeeper answered something else than it was asked".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_hold_some_pieces_and_no_more_bytes_than_a_server_takes() {
+        let sizes = |pieces: &[usize], most| -> Vec<usize> {
+            cut(pieces, most, |size| *size).map(<[usize]>::len).collect()
+        };
+        assert!(sizes(&[], 3).is_empty());
+        assert_eq!(sizes(&[1; 7], 3), [3, 3, 1]);
+        assert_eq!(sizes(&[PATHS / 2; 5], 40), [2, 2, 1]);
+        assert_eq!(sizes(&[1, 2 * PATHS, 1, 1], 40), [1, 1, 2]);
+    }
 }

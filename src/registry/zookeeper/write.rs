@@ -6,7 +6,7 @@ use zookeeper_client::{Client, MultiReadResult, MultiWriteError, MultiWriter};
 
 use super::super::{Held, Owner, Trouble, lock};
 use super::oneshot::Asked;
-use super::read::out_of_step;
+use super::read::{cut, out_of_step};
 use super::{ZooKeeper, trouble};
 use crate::registry::layout::Scope;
 
@@ -146,7 +146,7 @@ impl ZooKeeper {
 
     async fn delete_all(&self, paths: Vec<String>) -> Result<(), Trouble> {
         let client = self.client()?;
-        for chunk in paths.chunks(DELETES_AT_ONCE) {
+        for chunk in cut(&paths, DELETES_AT_ONCE, String::len) {
             let mut writer = client.new_multi_writer();
             for path in chunk {
                 writer.add_delete(path, None).map_err(trouble)?;
