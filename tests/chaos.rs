@@ -42,6 +42,8 @@ const QUIET: usize = 4;
 /// Made and removed while they are called.
 const PASSING: usize = 8;
 const OWN: &str = "own";
+/// Where the view comes from.
+const TREES: [&str; 3] = ["/service", "/api", "/address"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -684,7 +686,7 @@ fn converge(
     let begun = Instant::now();
     loop {
         let asked = Instant::now();
-        let nodes = reader.tree(&["/service", "/api", "/address"]);
+        let nodes = reader.tree(&TREES);
         let why = match &nodes {
             None => "ZooKeeper can't be read".to_owned(),
             Some(nodes) if !nodes.contains_key(own) => format!("{own} is missing in ZooKeeper"),
@@ -698,9 +700,20 @@ fn converge(
             assert!(begun.elapsed() < Duration::from_secs(60), "the ensemble does not come back: {why}");
             from = Instant::now();
         } else if from.elapsed() > EQUAL {
-            return Err(why);
+            return Err(format!("{why}; {}", agreement(ensemble)));
         }
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether the servers hold the same: where they don't, a view can't be equal to all of them.
+fn agreement(ensemble: &Ensemble) -> String {
+    let trees: Vec<_> =
+        ensemble.nodes.ports().map(|port| Kazoo::connect(&port.address()).tree(&TREES)).collect();
+    let differs = |n: &usize| trees[*n] != trees[0];
+    match (1..trees.len()).filter(differs).collect::<Vec<_>>().as_slice() {
+        [] => "the servers agree".to_owned(),
+        others => format!("THE SERVERS DISAGREE: {others:?} differ from the first"),
     }
 }
 
