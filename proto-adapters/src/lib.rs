@@ -18,6 +18,7 @@ pub mod event;
 mod gaps;
 pub mod json;
 pub mod msgpack;
+mod number;
 mod path;
 pub mod php;
 mod text;

@@ -20,7 +20,8 @@
 use std::borrow::Cow;
 
 use crate::event::{Empty, Event, Refusal};
-use crate::{Fault, MAX_DEPTH, gaps};
+use crate::gaps::{self, Gap};
+use crate::{Fault, MAX_DEPTH};
 
 /// Pulls the events of one msgpack value.
 #[derive(Debug)]
@@ -208,7 +209,7 @@ pub struct Writer {
     out: Vec<u8>,
     stack: Vec<Frame>,
     /// Heads that need more than their one byte, with their places.
-    long: Vec<(usize, Vec<u8>)>,
+    long: Vec<Gap>,
     empty: Empty,
 }
 
@@ -281,7 +282,7 @@ impl Writer {
         let Some(frame) = self.stack.pop() else { return };
         let entries = if frame.map { frame.items / 2 } else { frame.items };
         if entries >= 16 {
-            self.long.push((frame.at, head(&frame)));
+            self.long.push(gap(&frame));
             return;
         }
         let map = frame.map && (entries > 0 || self.empty == Empty::Map);
@@ -291,22 +292,16 @@ impl Writer {
     }
 }
 
-/// The head of a container of 16 entries or more.
-fn head(frame: &Frame) -> Vec<u8> {
+/// The head of a container of 16 entries or more, with its place.
+fn gap(frame: &Frame) -> Gap {
     let entries = if frame.map { frame.items / 2 } else { frame.items };
     let base = if frame.map { 0xde } else { 0xdc };
-    let mut head = Vec::with_capacity(5);
-    match u16::try_from(entries) {
-        Ok(entries) => {
-            head.push(base);
-            head.extend(entries.to_be_bytes());
-        }
-        Err(_) => {
-            head.push(base + 1);
-            head.extend(u32::try_from(entries).unwrap_or(u32::MAX).to_be_bytes());
-        }
+    if let Ok(entries) = u16::try_from(entries) {
+        let [high, low] = entries.to_be_bytes();
+        return Gap::new(frame.at, &[base, high, low]);
     }
-    head
+    let [a, b, c, d] = u32::try_from(entries).unwrap_or(u32::MAX).to_be_bytes();
+    Gap::new(frame.at, &[base + 1, a, b, c, d])
 }
 
 fn push_int(out: &mut Vec<u8>, value: i64) {

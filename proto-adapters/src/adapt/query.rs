@@ -7,7 +7,7 @@ use super::{Named, Shape, positional, push, refused, shape};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options, Refusal};
-use crate::{path, text};
+use crate::{number, path};
 
 /// Longest query written, in bytes: nested values repeat their keys, so a small message could
 /// ask for an endless one.
@@ -233,8 +233,9 @@ impl Builder<'_> {
             Event::Int(value) => self.pair(value.to_string().as_bytes()),
             Event::UInt(value) => self.pair(value.to_string().as_bytes()),
             Event::Float(value) if value.is_finite() => {
-                let text = text::php_float(*value);
-                self.pair(text.strip_suffix(".0").unwrap_or(&text).as_bytes())
+                let mut text = Vec::new();
+                number::push_php_number(&mut text, *value);
+                self.pair(&text)
             }
             Event::Float(value) => {
                 Err(Refusal::because(format!("the float {value} cannot become part of a query")))

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::event::{BytesAs, Event, Refusal};
-use crate::text;
+use crate::{number, text};
 
 #[derive(Debug)]
 struct Frame {
@@ -99,9 +99,9 @@ impl Writer {
             Event::Null => out.extend_from_slice(b"null"),
             Event::Bool(true) => out.extend_from_slice(b"true"),
             Event::Bool(false) => out.extend_from_slice(b"false"),
-            Event::Int(value) => text::push_display(out, value),
-            Event::UInt(value) => text::push_display(out, value),
-            Event::Float(value) if value.is_finite() => text::push_float(out, *value),
+            Event::Int(value) => number::push_int(out, *value),
+            Event::UInt(value) => number::push_int(out, *value),
+            Event::Float(value) if value.is_finite() => number::push_json_float(out, *value),
             Event::Float(value) => {
                 return Err(Refusal::because(format!("the float {value} cannot become JSON")));
             }

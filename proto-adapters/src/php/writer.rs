@@ -1,7 +1,8 @@
 //! PHP's `serialize` format out of events.
 
 use crate::event::{Event, Refusal};
-use crate::{gaps, text};
+use crate::gaps::{self, Gap};
+use crate::number;
 
 /// What is said of everything that only PHP could make again.
 const PLAIN: &str = "serialized PHP, where only plain values are made";
@@ -24,7 +25,7 @@ pub struct Writer {
     out: Vec<u8>,
     stack: Vec<Frame>,
     /// Counts of more than one digit.
-    long: Vec<(usize, Vec<u8>)>,
+    long: Vec<Gap>,
 }
 
 impl Writer {
@@ -78,7 +79,7 @@ impl Writer {
 
     fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
         match event {
-            Event::Int(key) => push_int(&mut self.out, key),
+            Event::Int(key) => push_int(&mut self.out, *key),
             Event::Str(key) => self.text_key(key.as_bytes()),
             Event::Bytes(key) => self.text_key(key),
             Event::Null if first => return Err(Refusal::Object(PLAIN)),
@@ -110,7 +111,7 @@ impl Writer {
         match event {
             Event::Null => out.extend_from_slice(b"N;"),
             Event::Bool(value) => out.extend_from_slice(if *value { b"b:1;" } else { b"b:0;" }),
-            Event::Int(value) => push_int(out, value),
+            Event::Int(value) => push_int(out, *value),
             Event::Float(value) => push_float(out, *value),
             Event::Str(value) => push_str(out, value.as_bytes()),
             Event::Bytes(value) => push_str(out, value),
@@ -140,24 +141,29 @@ impl Writer {
         let Some(frame) = self.stack.pop() else { return };
         let entries = if frame.map { frame.items / 2 } else { frame.items };
         if entries > 9 {
-            self.long.push((frame.at, entries.to_string().into_bytes()));
+            self.long.push(Gap::new(frame.at, itoa::Buffer::new().format(entries).as_bytes()));
         } else if let Some(place) = self.out.get_mut(frame.at) {
             *place = b'0' + entries as u8;
         }
     }
 }
 
-fn push_int(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    text::push_display(out, format_args!("i:{value};"));
+fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(b"i:");
+    number::push_int(out, value);
+    out.push(b';');
 }
 
 fn push_str(out: &mut Vec<u8>, bytes: &[u8]) {
-    text::push_display(out, format_args!("s:{}:\"", bytes.len()));
+    out.extend_from_slice(b"s:");
+    number::push_int(out, bytes.len());
+    out.extend_from_slice(b":\"");
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\";");
 }
 
 fn push_float(out: &mut Vec<u8>, value: f64) {
-    let text = text::php_float(value);
-    text::push_display(out, format_args!("d:{};", text.strip_suffix(".0").unwrap_or(&text)));
+    out.extend_from_slice(b"d:");
+    number::push_php_number(out, value);
+    out.push(b';');
 }

@@ -3,7 +3,7 @@
 use super::{HEAD, Header};
 use crate::codec::{Reader, Wire};
 use crate::event::{Event, Php, Refusal};
-use crate::{Fault, path, text};
+use crate::{Fault, number, path, text};
 
 /// One JSON object `{id, version, provider, token, packager, body}` that shows a message.
 ///
@@ -133,7 +133,7 @@ impl Describer {
             Event::Str(key) => key.clone().into_owned(),
             Event::Int(key) => key.to_string(),
             Event::UInt(key) => key.to_string(),
-            Event::Float(key) => text::php_float(*key),
+            Event::Float(key) => php_float(*key),
             Event::Bool(key) => key.to_string(),
             Event::Beyond(key) => (*key).to_owned(),
             Event::Null => String::new(),
@@ -150,12 +150,12 @@ impl Describer {
         match event {
             Event::Null => self.word("null"),
             Event::Bool(value) => self.word(if *value { "true" } else { "false" }),
-            Event::Int(value) => text::push_display(&mut self.out, value),
-            Event::UInt(value) => text::push_display(&mut self.out, value),
+            Event::Int(value) => number::push_int(&mut self.out, *value),
+            Event::UInt(value) => number::push_int(&mut self.out, *value),
             Event::Float(value) if self.typed || !value.is_finite() => {
-                self.word(&format!("{{\"$float\":\"{}\"}}", text::php_float(*value)));
+                self.word(&format!("{{\"$float\":\"{}\"}}", php_float(*value)));
             }
-            Event::Float(value) => text::push_float(&mut self.out, *value),
+            Event::Float(value) => number::push_json_float(&mut self.out, *value),
             Event::Beyond(number) if self.typed => self.word(&format!("{{\"$number\":\"{number}\"}}")),
             Event::Beyond(number) => self.word(number),
             Event::Str(value) => text::push_json_string(&mut self.out, value),
@@ -220,6 +220,12 @@ impl Describer {
     fn bytes(&mut self, bytes: &[u8]) {
         self.word(&format!("{{\"$bin\":\"{}\"}}", hex(bytes)));
     }
+}
+
+fn php_float(value: f64) -> String {
+    let mut out = Vec::new();
+    number::push_php_float(&mut out, value);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {
