@@ -10,7 +10,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -32,6 +32,9 @@ const USED_EQUAL: Duration = Duration::from_secs(2);
 const SESSION: Duration = Duration::from_secs(6);
 /// The client library notices silence after this part of a session; nothing else tells of it.
 const NOTICE_SILENCE: Duration = Duration::from_millis(2400);
+/// Begins what is said of servers that keep different trees although all of them serve: after kill -9
+/// ZooKeeper 3.8.0 comes to that now and then. A view cannot be equal to all of them.
+const DISAGREE: &str = "THE SERVERS DISAGREE";
 
 /// Always on, so that calls to them never fail.
 const STEADY: usize = 20;
@@ -135,6 +138,11 @@ impl Round {
         self.used.is_some_and(|used| used <= USED_EQUAL + notice)
             && self.echo.is_some_and(|echo| echo <= USED_EQUAL)
     }
+
+    /// Whether nothing else went wrong than that.
+    fn servers_disagree(&self) -> bool {
+        !self.failures.is_empty() && self.failures.iter().all(|failure| failure.contains(DISAGREE))
+    }
 }
 
 /// How a round went, before it is judged.
@@ -160,7 +168,7 @@ fn the_view_is_equal_after_every_fault() {
     faults.retain(|fault| only.is_empty() || only.split(',').any(|name| name == format!("{fault:?}")));
     assert!(!faults.is_empty(), "REMORA_CHAOS_FAULTS={only} names none of {FAULTS:?}");
     let mut world = World::new();
-    let mut table = Vec::new();
+    let (mut table, mut drift, mut void) = (Vec::new(), 0, 0);
     for seed in first..first + rounds {
         let round = world.round(Plan::new(seed, &faults, longest));
         println!("{}", line(&round));
@@ -174,11 +182,20 @@ fn the_view_is_equal_after_every_fault() {
                 longest.as_secs()
             );
         }
-        table.push(round);
+        if round.servers_disagree() {
+            println!("  void: goes on with another ensemble");
+            void += 1;
+            drift += world.drift();
+            world = World::new();
+        } else {
+            table.push(round);
+        }
     }
     let outlived = world.outlives_old_sessions();
-    let drift = at(&world.remora.page("/registry"), "/drift").as_u64().unwrap();
+    drift += world.drift();
     println!("{}", summary(&table, drift));
+    println!("{void} rounds void because the servers disagreed");
+    assert!(void <= 1 + rounds / 100, "servers that disagree in {void} of {rounds} rounds");
     let failed = table.iter().filter(|round| !round.failures.is_empty()).count();
     assert!(failed == 0, "{failed} of {rounds} rounds failed, see above");
     // the ensemble keeps a session that was away for so long, and so its node
@@ -255,6 +272,10 @@ impl World {
         }
         let (reader, observer) = (ensemble.client(3), ensemble.client(3));
         World { remora, reader, writer, observer, services, peers, own, sessions: Vec::new(), ensemble }
+    }
+
+    fn drift(&self) -> u64 {
+        at(&self.remora.page("/registry"), "/drift").as_u64().unwrap()
     }
 
     fn own_path(&self) -> String {
@@ -710,10 +731,19 @@ fn converge(
 fn agreement(ensemble: &Ensemble) -> String {
     let trees: Vec<_> =
         ensemble.nodes.ports().map(|port| Kazoo::connect(&port.address()).tree(&TREES)).collect();
-    let differs = |n: &usize| trees[*n] != trees[0];
-    match (1..trees.len()).filter(differs).collect::<Vec<_>>().as_slice() {
+    let Some(trees) = trees.into_iter().collect::<Option<Vec<_>>>() else {
+        return "a server can't be read".to_owned();
+    };
+    let paths: BTreeSet<_> = trees.iter().flat_map(Map::keys).collect();
+    let data = |path: &str| trees.iter().map(|tree| tree.get(path)).collect::<Vec<_>>();
+    let differ: Vec<_> = paths
+        .into_iter()
+        .map(|path| (path, data(path)))
+        .filter(|(_, data)| data.iter().any(|one| *one != data[0]))
+        .collect();
+    match differ.as_slice() {
         [] => "the servers agree".to_owned(),
-        others => format!("THE SERVERS DISAGREE: {others:?} differ from the first"),
+        differ => format!("{DISAGREE}: {differ:?}"),
     }
 }
 
