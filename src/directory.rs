@@ -24,6 +24,8 @@ use crate::telemetry::{ApiInstruments, Telemetry};
 const MAX_ENTRIES: u64 = 100_000;
 /// How long a service that isn't there is remembered as such.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
+/// The clock of a view says this at the start, in milliseconds: what was known before has a time too.
+const BEFORE_START: u64 = 1 << 42;
 /// Loads that may wait for the registry at once.
 const MAX_WANTS: usize = 4096;
 
@@ -167,15 +169,23 @@ impl Directory {
         self.losses.fetch_add(1, Relaxed);
     }
 
+    /// What is known was found so long ago, before the start.
+    pub fn checked_before(&self, age: Duration) {
+        let then = self.clock().saturating_sub(age.as_millis() as u64);
+        for entry in self.list().values() {
+            entry.checked.store(then, Relaxed);
+        }
+    }
+
     /// How long ago the entry was last found as the registry has it, and whether that may have changed since.
     pub fn checked(&self, entry: &Entry) -> (Duration, bool) {
         let ago = Duration::from_millis(self.clock().saturating_sub(entry.checked.load(Relaxed)));
         (ago, entry.losses.load(Relaxed) < self.losses.load(Relaxed))
     }
 
-    /// Milliseconds since the start.
+    /// Milliseconds; such that the time before the start has numbers too.
     fn clock(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        BEFORE_START + self.started.elapsed().as_millis() as u64
     }
 
     /// Whether `name` was called since this was last asked.

@@ -179,7 +179,7 @@ impl Serialize for Key {
 }
 
 /// A registry node that was left out, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Skipped {
     /// Its path in the registry.
     pub path: String,

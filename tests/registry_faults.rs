@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Peer, Remora, assert_problem, eventually};
 
@@ -100,6 +101,18 @@ fn with_snapshot(zk: &ZooKeeper, file: &Path) -> support::remora::Setup {
     Remora::zookeeper(zk).env("REMORA_REGISTRY__SNAPSHOT", file.to_str().unwrap())
 }
 
+/// Makes a snapshot some seconds older than it is.
+fn written_before(file: &Path, seconds: u64) {
+    let text = fs::read_to_string(file).unwrap();
+    let (head, json) = text.split_once('\n').unwrap();
+    let mut snapshot: serde_json::Value = serde_json::from_str(json).unwrap();
+    snapshot["written"] = (snapshot["written"].as_u64().unwrap() - seconds).into();
+    let json = snapshot.to_string();
+    let sum: String = Sha256::digest(&json).iter().map(|byte| format!("{byte:02x}")).collect();
+    let magic = head.rsplit_once(' ').unwrap().0;
+    fs::write(file, format!("{magic} {sum}\n{json}")).unwrap();
+}
+
 #[test]
 fn a_sidecar_that_starts_without_zookeeper_serves_what_was_known_and_then_what_is() {
     let dir = tempfile::tempdir().unwrap();
@@ -115,11 +128,13 @@ fn a_sidecar_that_starts_without_zookeeper_serves_what_was_known_and_then_what_i
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     drop(client);
     zk.kill();
+    written_before(&file, 100_000);
 
     let second = with_snapshot(&zk, &file).start();
     assert_eq!(who(&second), "a");
     let page = second.page("/services/user");
     assert_eq!(page["stale"], true, "{page}");
+    assert!((100_000..200_000).contains(&page["checked_s"].as_u64().unwrap()), "{page}");
     assert!(second.admin("GET", "/readyz").text().contains("degraded"));
     assert_problem(&second.get("/nobody/x"), "registry-unavailable", 503);
 
@@ -170,6 +185,19 @@ fn a_snapshot_of_another_ensemble_is_served_and_the_stranger_is_not_believed() {
     let second = with_snapshot(&zk, &file).start();
     eventually("it is told", LATER, || problem(&second, "lost its data"));
     assert_eq!(who(&second), "a");
+
+    // what an operator trusted once is trusted after a restart too, though it says the same as before
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    assert_eq!(second.admin("POST", "/registry/trust").status, 200);
+    eventually("it is read", LATER, || second.page("/services/user")["stale"] == false);
+    let mark = client.get("/cluster-id").unwrap()["data"].as_str().unwrap().to_owned();
+    eventually("it is kept", LATER, || fs::read_to_string(&file).unwrap().contains(&mark));
+    second.signal("KILL");
+    drop(second);
+    let third = with_snapshot(&zk, &file).start();
+    eventually("it is read again", LATER, || third.page("/services/user")["stale"] == false);
+    assert_eq!(third.page("/registry")["problems"], serde_json::json!([]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The driver: turns what happens into calls of the mirror, and its actions into deeds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -26,7 +26,7 @@ type Waiting = oneshot::Sender<Result<(), Unavailable>>;
 
 struct ReadDone {
     batch: Batch,
-    outcome: Result<Vec<Node>, String>,
+    outcome: Result<Vec<Node>, Trouble>,
 }
 
 struct WatchDone {
@@ -130,6 +130,8 @@ impl Follower<'_> {
             let directory = self.directory;
             directory.doubt();
             self.mirror.attached(now(), link.storm, |service| directory.take_used(service));
+            // it may be another ensemble, trusted since
+            self.keeper.iter_mut().for_each(Keeper::renew);
         }
         self.link = link;
     }
@@ -196,28 +198,27 @@ impl Follower<'_> {
     /// Shows what an earlier run knew, until the registry says otherwise.
     fn restore(&mut self) {
         let Some(snapshot) = self.source.load_snapshot() else { return };
-        let services = snapshot.services.len();
+        let (services, age) = (snapshot.services.len(), snapshot.age());
         for (service, nodes) in snapshot.services {
             let nodes: Vec<_> = nodes.into_iter().map(Node::from).collect();
             self.mirror.restore(&service, &nodes, now());
         }
         self.act();
         self.directory.doubt();
-        tracing::info!(services, "the view of an earlier run is served until the registry is reached");
+        self.directory.checked_before(age);
+        let age_s = age.as_secs();
+        tracing::info!(services, age_s, "the view of an earlier run is served until the registry is reached");
     }
 
     fn wake(&self) -> Instant {
-        let save = self.keeper.as_ref().and_then(Keeper::wake);
+        let save = self.keeper.as_ref().map(Keeper::wake);
         save.into_iter().fold(self.mirror.wake(), Instant::min)
     }
 
     /// Writes the view to disk where it is known to be true.
     fn save(&mut self, now: Instant) {
-        let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.wake().is_some_and(|at| at <= now))
-        else {
-            return;
-        };
-        match self.source.cluster().filter(|_| self.mirror.is_true()) {
+        let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.wake() <= now) else { return };
+        match self.source.cluster().filter(|_| self.mirror.is_true(now)) {
             Some(cluster) => keeper.write(&cluster, self.source.layout(), self.source.root(), now),
             None => keeper.wait(now),
         }
@@ -227,7 +228,7 @@ impl Follower<'_> {
     async fn end(mut self) {
         if let Some(keeper) = &mut self.keeper {
             keeper.finish().await;
-            if let Some(cluster) = self.source.cluster().filter(|_| self.mirror.is_true()) {
+            if let Some(cluster) = self.source.cluster().filter(|_| self.mirror.is_true(now())) {
                 keeper.write(&cluster, self.source.layout(), self.source.root(), now());
                 keeper.finish().await;
             }
@@ -237,7 +238,7 @@ impl Follower<'_> {
     /// A node that can't be read is told once for every way it is wrong.
     fn tell_skipped(&self, service: &ServiceName, found: Option<&Service>) {
         let before = self.directory.known(service);
-        let before = before.iter().flat_map(|entry| &entry.service.skipped).collect::<Vec<_>>();
+        let before: HashSet<_> = before.iter().flat_map(|entry| &entry.service.skipped).collect();
         let news = found.into_iter().flat_map(|found| &found.skipped).filter(|node| !before.contains(node));
         for Skipped { path, reason } in news.take(MAX_TOLD) {
             tracing::warn!(
@@ -254,8 +255,7 @@ impl Follower<'_> {
             let scopes: Vec<_> =
                 batch.services.iter().flat_map(|service| source.layout().scopes(service)).collect();
             let read = apart(async move { source.read_watched(&scopes).await }).await;
-            let outcome = read.and_then(|read| read).map_err(|trouble| trouble.to_string());
-            ReadDone { batch, outcome }
+            ReadDone { batch, outcome: read.and_then(|read| read) }
         });
     }
 

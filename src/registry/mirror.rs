@@ -60,6 +60,7 @@ pub(crate) enum Action {
 pub(crate) struct Batch {
     pub(crate) services: Vec<ServiceName>,
     ticket: u64,
+    begun: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +75,22 @@ struct Sub {
     /// The read under way.
     ticket: Option<u64>,
     failures: u32,
+    /// Services that its next read may have: fewer after one that failed, so that it takes no other down.
+    company: usize,
+    /// Events wait until then, as a read of it costs so much.
+    rests: Instant,
     /// What was published last; the inner `None`: that it isn't there.
     view: Option<Option<Service>>,
     used: Instant,
     /// Whether it was read since the registry was reached last, its watches standing.
     verified: bool,
+}
+
+impl Sub {
+    fn new(stage: Stage, view: Option<Option<Service>>, now: Instant) -> Self {
+        let (ticket, failures, company) = (None, 0, reads::BATCH);
+        Self { stage, ticket, failures, company, rests: now, view, used: now, verified: false }
+    }
 }
 
 enum Link {
@@ -128,19 +140,19 @@ impl Mirror {
     /// Takes a service as it was known to an earlier run: shown at once, and read as soon as that can be.
     pub(crate) fn restore(&mut self, service: &ServiceName, nodes: &[Node], now: Instant) {
         let Some(found) = self.layout.parse(service, nodes, None) else { return };
-        let view = Some(Some(found));
-        let sub =
-            Sub { stage: Stage::Uncovered, ticket: None, failures: 0, view, used: now, verified: false };
-        self.subs.insert(service.clone(), sub);
+        self.subs.insert(service.clone(), Sub::new(Stage::Uncovered, Some(Some(found)), now));
         self.uncovered.insert(service.clone());
         self.watches.subscribe(service);
         self.publish(service);
     }
 
     /// Whether all of the view is as the registry has it, as far as events tell.
-    pub(crate) fn is_true(&self) -> bool {
-        let known = |sub: &Sub| sub.verified || sub.stage == Stage::Probed;
-        matches!(self.link, Link::Up) && self.limbo.held() == 0 && self.subs.values().all(known)
+    pub(crate) fn is_true(&self, now: Instant) -> bool {
+        let is_due = |service: &ServiceName| self.agenda.due(service).is_some_and(|due| due <= now);
+        let known = |(service, sub): (&ServiceName, &Sub)| {
+            sub.stage == Stage::Probed || (sub.verified && sub.failures == 0 && !is_due(service))
+        };
+        matches!(self.link, Link::Up) && self.limbo.held() == 0 && self.subs.iter().all(known)
     }
 
     /// Somebody calls a service that is not in the view.
@@ -155,18 +167,17 @@ impl Mirror {
             }
             return;
         }
-        let sub =
-            Sub { stage: Stage::Probed, ticket: None, failures: 0, view: None, used: now, verified: false };
-        self.subs.insert(service.clone(), sub);
+        self.subs.insert(service.clone(), Sub::new(Stage::Probed, None, now));
         self.agenda.add(service, now);
     }
 
     /// The node at `path` was made, changed or removed.
     pub(crate) fn changed(&mut self, path: &str, now: Instant) {
         if let Some(service) = self.layout.service_of(path)
-            && self.subs.contains_key(&service)
+            && let Some(sub) = self.subs.get(&service)
         {
             self.audit.heard(&service);
+            let now = now.max(sub.rests);
             let latest = now + Duration::from_millis(*COALESCE_MS.end());
             // the first event of many draws the delay: the shortest of many would be the same everywhere
             if self.agenda.due(&service).is_none_or(|due| due > latest) {
@@ -320,19 +331,19 @@ impl Mirror {
         }
         // what was not read since a reconnect differs for a reason that no event tells
         let true_so_far = |sub: &Sub| sub.stage == Stage::Live && sub.verified;
-        for (service, _) in self.subs.iter().filter(|(_, sub)| true_so_far(sub)) {
-            self.audit.open(service);
-            self.agenda.add(service, now + audit::SPREAD.mul_f64(self.rng.f64()));
-        }
+        let services = self.subs.iter().filter(|(_, sub)| true_so_far(sub)).map(|(service, _)| service);
+        let services: Vec<_> = services.inspect(|service| self.audit.open(service)).collect();
+        self.agenda.spread(services, now, audit::SPREAD, &mut self.rng);
     }
 
     /// Services whose watches stand now are read.
     fn cover(&mut self, now: Instant) {
         let covered: Vec<_> =
             self.uncovered.iter().filter(|service| self.watches.covers(service)).cloned().collect();
-        for service in covered {
-            self.uncovered.remove(&service);
-            let Some(sub) = self.subs.get_mut(&service) else { continue };
+        let mut spreads: BTreeMap<Duration, Vec<&ServiceName>> = BTreeMap::new();
+        for service in &covered {
+            self.uncovered.remove(service);
+            let Some(sub) = self.subs.get_mut(service) else { continue };
             sub.stage = Stage::Live;
             let quiet = sub.view.is_some() && now >= sub.used + RECENT;
             let spread = match quiet {
@@ -341,7 +352,10 @@ impl Mirror {
                 // somebody waits for it
                 false => Duration::ZERO,
             };
-            self.agenda.add(&service, now + spread.mul_f64(self.rng.f64()));
+            spreads.entry(spread).or_default().push(service);
+        }
+        for (spread, services) in spreads {
+            self.agenda.spread(services, now, spread, &mut self.rng);
         }
     }
 

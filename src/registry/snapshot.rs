@@ -15,8 +15,10 @@ use super::{Node, file};
 use crate::model::Layout;
 use crate::names::ServiceName;
 
-/// Between two writes, however often the view changes.
+/// Between two writes, however often the view changes,
 const BETWEEN: Duration = Duration::from_secs(5);
+/// and however rarely: when it was true last is the age of a view that is served without a registry.
+const RENEWED: Duration = Duration::from_secs(600);
 const MAGIC: &str = "remora view 1 ";
 /// Largest file that is read, in bytes.
 const MAX: u64 = 1 << 30;
@@ -28,9 +30,20 @@ pub(super) struct Snapshot {
     pub(super) cluster: String,
     pub(super) layout: Layout,
     pub(super) root: String,
-    /// Seconds since 1970.
-    pub(super) written: u64,
+    /// When it was true, in seconds since 1970.
+    written: u64,
     pub(super) services: BTreeMap<ServiceName, Vec<Kept>>,
+}
+
+impl Snapshot {
+    /// How long ago it was true; nothing where the clock says that it is to come.
+    pub(super) fn age(&self) -> Duration {
+        Duration::from_secs(seconds().saturating_sub(self.written))
+    }
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A node.
@@ -128,24 +141,29 @@ impl Keeper {
         self.changed |= self.services.remove(service).is_some();
     }
 
-    /// When [`Keeper::write`] is to be called.
-    pub(super) fn wake(&self) -> Option<Instant> {
-        self.changed.then_some(self.not_before)
+    /// What was written may say less than is known now.
+    pub(super) fn renew(&mut self) {
+        self.changed = true;
     }
 
-    /// Writes what is kept, if it changed; only for what is known to be true now.
+    /// When [`Keeper::write`] is to be called.
+    pub(super) fn wake(&self) -> Instant {
+        if self.changed { self.not_before } else { self.not_before + RENEWED }
+    }
+
+    /// Writes what is kept; only for what is known to be true now.
     pub(super) fn write(&mut self, cluster: &str, layout: Layout, root: &str, now: Instant) {
         while self.writes.try_join_next().is_some() {}
-        if !self.changed || !self.writes.is_empty() {
+        self.not_before = now + BETWEEN;
+        if !self.writes.is_empty() {
             return;
         }
-        (self.changed, self.not_before) = (false, now + BETWEEN);
-        let written = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.changed = false;
         let snapshot = Snapshot {
             cluster: cluster.to_owned(),
             layout,
             root: root.to_owned(),
-            written,
+            written: seconds(),
             services: self.services.clone(),
         };
         let path = self.path.clone();

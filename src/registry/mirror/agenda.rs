@@ -1,8 +1,9 @@
 //! When which service is to be read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::reads::BATCH;
 use crate::names::ServiceName;
 
 /// Every service at most once, the earliest time wins.
@@ -20,6 +21,31 @@ impl Agenda {
         }
         self.by_name.insert(service.clone(), at);
         self.by_time.insert((at, service.clone()));
+    }
+
+    /// Spreads the services over a while, as many as one read takes at the same time.
+    pub(super) fn spread<'s>(
+        &mut self,
+        services: impl IntoIterator<Item = &'s ServiceName>,
+        now: Instant,
+        over: Duration,
+        rng: &mut fastrand::Rng,
+    ) {
+        let mut at = now;
+        for (n, service) in services.into_iter().enumerate() {
+            if n % BATCH == 0 {
+                at = now + over.mul_f64(rng.f64());
+            }
+            self.add(service, at);
+        }
+    }
+
+    /// Puts the service off to `at`, if it is to be read before.
+    pub(super) fn not_before(&mut self, service: &ServiceName, at: Instant) {
+        if self.due(service).is_some_and(|due| due < at) {
+            self.remove(service);
+            self.add(service, at);
+        }
     }
 
     pub(super) fn remove(&mut self, service: &ServiceName) {
@@ -49,8 +75,6 @@ impl Agenda {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

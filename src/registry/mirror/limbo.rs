@@ -3,11 +3,11 @@
 //! One that leaves alone, is drained first, or loses its service with it is gone at once, the
 //! last one of a service too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::model::{Provider, Service, State};
-use crate::names::{ApiName, ServiceName};
+use crate::names::{Address, ApiName, ServiceName};
 
 /// Losses within this time count as one event.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -51,11 +51,12 @@ impl Limbo {
             return Vec::new();
         };
         let losses = self.services.entry(service.clone()).or_default();
-        losses.left = lists(after).map(|(_, list)| list.len()).sum();
-        losses.lost.retain(|lost| !has(after, lost.api.as_ref(), &lost.provider));
+        let there: HashSet<_> = lists(after).flat_map(|(api, list)| places(api, list)).collect();
+        losses.left = there.len();
+        losses.lost.retain(|lost| !there.contains(&(lost.api.as_ref(), &lost.provider.address)));
         for (api, list) in before.into_iter().flat_map(lists) {
             let stays = api.is_none_or(|api| after.apis.contains_key(api));
-            let gone = |p: &&Provider| stays && p.state == State::On && !has(after, api, p);
+            let gone = |p: &&Provider| stays && p.state == State::On && !there.contains(&(api, &p.address));
             losses.lost.extend(list.iter().filter(gone).map(|provider| Lost {
                 api: api.cloned(),
                 provider: Provider { held: true, ..provider.clone() },
@@ -166,8 +167,11 @@ fn lists(service: &Service) -> impl Iterator<Item = (Option<&ApiName>, &Vec<Prov
     own.chain([(None, &service.providers)])
 }
 
-fn has(service: &Service, api: Option<&ApiName>, provider: &Provider) -> bool {
-    lists(service).any(|(of, list)| of == api && list.iter().any(|p| p.address == provider.address))
+fn places<'a>(
+    api: Option<&'a ApiName>,
+    list: &'a [Provider],
+) -> impl Iterator<Item = (Option<&'a ApiName>, &'a Address)> {
+    list.iter().map(move |provider| (api, &provider.address))
 }
 
 #[cfg(test)]
