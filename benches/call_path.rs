@@ -1,7 +1,8 @@
 //! CPU per call of one worker, calls per second and latency, on loopback with an in-process provider.
 //!
 //! `cargo bench --bench call_path`; `-- 20000` sets the calls per load. CPU is the worker thread's own
-//! run time (`/proc/self/task/*/schedstat`), so load generator and provider do not count.
+//! run time (`/proc/self/task/*/schedstat`), so load generator and provider do not count. Loads take
+//! turns; shown is the turn of the least CPU, and its ratio to 1 KB of JSON that passes through.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
 
@@ -10,10 +11,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use proto_adapters::yar::{self, HEAD, Packager};
+use proto_adapters::{Options, Wire, transcode};
 use remora::app::App;
 use remora::config;
 
 const CONNECTIONS: usize = 16;
+/// Turns of every load.
+const TURNS: usize = 5;
+/// What the others are compared with.
+const PASS_THROUGH: &str = "1 KB JSON → json, echo";
 
 struct Load {
     name: &'static str,
@@ -21,12 +27,18 @@ struct Load {
     keep: bool,
 }
 
+impl Load {
+    fn new(name: &'static str, request: Vec<u8>) -> Load {
+        Load { name, request, keep: true }
+    }
+}
+
 fn main() {
     let calls = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(20_000);
-    let (json, yar) = (provider(json_answer), provider(yar_answer));
+    let (json, echo, yar) = (provider(json_answer), provider(json_echo), provider(yar_answer));
     let dir = tempfile::tempdir().unwrap();
     let registry = dir.path().join("registry.yaml");
-    std::fs::write(&registry, registry_yaml(json, yar)).unwrap();
+    std::fs::write(&registry, registry_yaml(json, echo, yar)).unwrap();
     let env = [
         ("REMORA_LISTEN", "[\"127.0.0.1:0\"]".to_owned()),
         ("REMORA_ADMIN", "127.0.0.1:0".to_owned()),
@@ -39,11 +51,7 @@ fn main() {
     let address = app.listening()[0].parse().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let load = std::thread::spawn(move || {
-        println!("{:34} {:>10} {:>10} {:>10} {:>10}", "load", "cpu µs", "calls/s", "p50 µs", "p99 µs");
-        for load in loads() {
-            run(&load, address, calls / 10);
-            run(&load, address, calls).print(load.name);
-        }
+        measure(address, calls);
         let _ = stop.send(());
     });
     runtime.block_on(async {
@@ -53,22 +61,49 @@ fn main() {
     load.join().unwrap();
 }
 
+fn measure(address: SocketAddr, calls: usize) {
+    let loads = loads();
+    let mut best: Vec<Option<Figures>> = loads.iter().map(|_| None).collect();
+    for _ in 0..TURNS {
+        for (load, best) in loads.iter().zip(&mut best) {
+            let turn = run(load, address, calls / TURNS);
+            if best.as_ref().is_none_or(|best| turn.cpu_us < best.cpu_us) {
+                *best = Some(turn);
+            }
+        }
+    }
+    let base = loads.iter().position(|load| load.name == PASS_THROUGH).unwrap();
+    let base = best[base].as_ref().unwrap().cpu_us;
+    println!("{:34} {:>8} {:>6} {:>9} {:>8} {:>8}", "load", "cpu µs", "ratio", "calls/s", "p50 µs", "p99 µs");
+    for (load, best) in loads.iter().zip(best) {
+        best.unwrap().print(load.name, base);
+    }
+}
+
 fn loads() -> Vec<Load> {
     let post = |path: &str, body: &str, more: &str| {
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n{more}\r\n", body.len());
         (head + body).into_bytes()
     };
-    let args = format!("[{{\"text\":\"{}\",\"n\":[1,2,3,4.5,null,true]}}]", "x".repeat(900));
+    // what an API answers: some fields and a list of small objects, 1 KB in all
+    let item = |n: u32| format!("{{\"id\":{n},\"name\":\"product {n}\",\"price\":{n}.25,\"stock\":null}}");
+    let items: Vec<_> = (101..118).map(item).collect();
+    let args = format!("[{{\"user\":\"Grüße\",\"ok\":true,\"items\":[{}]}}]", items.join(","));
+    let message = |service: &str| {
+        let params = transcode(Wire::Json, Wire::Msgpack, args.as_bytes(), "$", Options::default()).unwrap();
+        let body = yar::encode_request(Packager::Msgpack, 7, b"", b"", "echo", &params).unwrap();
+        let head =
+            format!("POST /{service} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.into_bytes(), body].concat()
+    };
     vec![
-        Load {
-            name: "GET, 200 B answer, keep-alive",
-            request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec(),
-            keep: true,
-        },
-        Load { name: "POST 300 B, keep-alive", request: post("/json/get", &"p".repeat(300), ""), keep: true },
-        Load { name: "POST 1 KB JSON → json", request: post("/json/get", &args, ""), keep: true },
-        Load { name: "POST 1 KB JSON → yar-msgpack", request: post("/yar/echo", &args, ""), keep: true },
+        Load::new("GET, 200 B answer", b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec()),
+        Load::new("POST 300 B, 200 B answer", post("/json/get", &"p".repeat(300), "")),
+        Load::new(PASS_THROUGH, post("/echo/echo", &args, "")),
+        Load::new("1 KB Yar → yar-msgpack, echo", message("yar")),
+        Load::new("1 KB JSON → yar-msgpack, echo", post("/yar/echo", &args, "")),
+        Load::new("1 KB Yar → json, echo", message("echo")),
         Load {
             name: "GET, new connection per call",
             request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".to_vec(),
@@ -77,9 +112,10 @@ fn loads() -> Vec<Load> {
     ]
 }
 
-fn registry_yaml(json: SocketAddr, yar: SocketAddr) -> String {
+fn registry_yaml(json: SocketAddr, echo: SocketAddr, yar: SocketAddr) -> String {
     format!(
         "/service/json: {{}}\n/api/json/get: {{ path: /get }}\n/address/json/{json}: {{}}\n\
+         /service/echo: {{}}\n/api/echo/echo: {{ path: /echo }}\n/address/echo/{echo}: {{}}\n\
          /service/yar: {{}}\n/api/yar/echo: {{ encoding: yar-msgpack }}\n/address/yar/{yar}: {{}}\n"
     )
 }
@@ -91,12 +127,13 @@ struct Figures {
 }
 
 impl Figures {
-    fn print(mut self, name: &str) {
+    fn print(mut self, name: &str, base: f64) {
         self.took.sort_unstable();
         let at = |share: f64| self.took[((self.took.len() - 1) as f64 * share) as usize].as_micros();
         println!(
-            "{name:34} {:>10.2} {:>10.0} {:>10} {:>10}",
+            "{name:34} {:>8.2} {:>6.2} {:>9.0} {:>8} {:>8}",
             self.cpu_us,
+            self.cpu_us / base,
             self.per_second,
             at(0.5),
             at(0.99)
@@ -181,6 +218,14 @@ fn json_answer(_: &[u8]) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+fn json_echo(body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 /// Answers with the first parameter.
