@@ -1,6 +1,7 @@
 //! CPU per call of one worker, calls per second and latency, on loopback with an in-process provider.
 //!
-//! `cargo bench --bench call_path`; `-- 20000` sets the calls per load. CPU is the worker thread's own
+//! `cargo bench --bench call_path`; `-- 20000` sets the calls per load; a further word chooses loads by
+//! their names. CPU is the worker thread's own
 //! run time (`/proc/self/task/*/schedstat`), so load generator and provider do not count. Loads take
 //! turns; shown is the turn of the least CPU, and its ratio to 1 KB of JSON that passes through.
 
@@ -62,7 +63,11 @@ fn main() {
 }
 
 fn measure(address: SocketAddr, calls: usize) {
-    let loads = loads();
+    let words =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-') && word.parse::<usize>().is_err());
+    let words: Vec<_> = words.collect();
+    let mut loads = loads();
+    loads.retain(|load| load.name == PASS_THROUGH || words.iter().all(|word| load.name.contains(word)));
     let mut best: Vec<Option<Figures>> = loads.iter().map(|_| None).collect();
     for _ in 0..TURNS {
         for (load, best) in loads.iter().zip(&mut best) {

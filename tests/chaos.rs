@@ -317,6 +317,10 @@ impl World {
         if own == "lost" {
             failures.push("the own provider is LOST".to_owned());
         }
+        let quorum = [Fault::KillOne, Fault::KillLeader, Fault::PauseOne, Fault::PauseLeader];
+        if own == "renewed" && quorum.contains(&plan.fault) {
+            failures.push("the session was lost though most servers were there".to_owned());
+        }
         if course.own_was_gone && plan.lasts + Duration::from_secs(1) < SESSION {
             failures.push("the own provider was gone within the session".to_owned());
         }
