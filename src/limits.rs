@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+/// No pause after a failure is shorter: what failed at once would be tried without end.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// So many a second over time, and so many at once after a rest.
 pub struct Pace {
@@ -34,9 +38,27 @@ impl Pace {
     }
 }
 
+/// The pause after so many failures in a row: full jitter up to 0.1 s, doubling with every failure to `most`.
+pub fn backoff(failures: u32, most: Duration, rng: &mut fastrand::Rng) -> Duration {
+    let longest = Duration::from_millis(100 << failures.saturating_sub(1).min(16)).min(most);
+    longest.mul_f64(rng.f64()).max(SHORTEST.min(most))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_are_anywhere_up_to_a_limit_that_doubles_and_ends() {
+        let (mut rng, most) = (fastrand::Rng::with_seed(7), Duration::from_millis(700));
+        for (failures, limit) in [(0, 100), (1, 100), (2, 200), (3, 400), (4, 700), (u32::MAX, 700)] {
+            let pauses: Vec<_> = (0..1000).map(|_| backoff(failures, most, &mut rng)).collect();
+            let (low, limit) = (pauses.iter().min().unwrap(), Duration::from_millis(limit));
+            assert!(*low >= SHORTEST && *low < limit / 5, "{failures}: {low:?}");
+            assert!(pauses.iter().all(|pause| *pause <= limit), "{failures}");
+            assert!(pauses.iter().any(|pause| *pause > limit.mul_f64(0.9)), "{failures}");
+        }
+    }
 
     #[tokio::test]
     async fn after_a_burst_turns_are_waited_for() {
@@ -46,7 +68,7 @@ mod tests {
             assert!(pace.limiter.check().is_ok());
         }
         let too_early = pace.limiter.check().unwrap_err();
-        assert!(too_early.wait_time_from(pace.clock.now()) <= std::time::Duration::from_millis(1));
+        assert!(too_early.wait_time_from(pace.clock.now()) <= Duration::from_millis(1));
         pace.turn().await;
     }
 }

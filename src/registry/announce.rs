@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::watches::backoff;
 use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching};
 use crate::config::OwnProvider;
 
@@ -140,8 +141,7 @@ impl Announcer {
             }
             Claim::Open(reason) => {
                 self.failures += 1;
-                let most = (100u64 << self.failures.min(5)).min(2000);
-                (Duration::from_millis(fastrand::u64(10..=most)), Some(reason))
+                (backoff(self.failures, &mut fastrand::Rng::new()), Some(reason))
             }
         };
         if note.is_none() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::limits;
 use crate::model::Layout;
 use crate::names::ServiceName;
 
@@ -201,10 +202,9 @@ impl Watches {
     }
 }
 
-/// Full jitter up to 0.1 s, doubling with every failure to 2 s.
+/// The pause after so many requests in a row that failed.
 pub(crate) fn backoff(failures: u32, rng: &mut fastrand::Rng) -> Duration {
-    let most = (100u64 << failures.saturating_sub(1).min(5)).min(2000);
-    Duration::from_millis(rng.u64(10..=most))
+    limits::backoff(failures, Duration::from_secs(2), rng)
 }
 
 #[cfg(test)]

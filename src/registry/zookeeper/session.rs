@@ -18,6 +18,7 @@ use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 use super::super::{Link, Trouble, lock};
 use super::oneshot::{self, Ability, OneShot};
 use super::{Here, ZooKeeper, cluster};
+use crate::limits::backoff;
 
 /// Longest pause between two attempts to connect, at first.
 const MAX_PAUSE: Duration = Duration::from_millis(800);
@@ -235,11 +236,10 @@ impl ZooKeeper {
         }
     }
 
-    /// Full jitter up to 0.1 s, doubling with every failure to a cap.
     fn pause(&self, failures: u32) -> Duration {
         let away = lock(&self.lost).as_ref().map(|(since, _)| since.elapsed());
         let cap = if away.is_some_and(|away| away > LONG) { LONG_PAUSE } else { MAX_PAUSE };
-        Duration::from_millis(100 << failures.min(8)).min(cap).mul_f64(fastrand::f64())
+        backoff(failures + 1, cap, &mut fastrand::Rng::new())
     }
 
     /// Serves with this connection until it ends.
