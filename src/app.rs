@@ -164,7 +164,7 @@ impl App {
         self.admin.drain.send_replace(true);
         let left = async { while self.left.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain / 2, left).await.is_err() {
-            tracing::warn!("own providers could not leave the registry in time");
+            self.tell_who_stayed();
         }
         tracing::info!(drain = ?self.drain, "stopping: calls in flight are answered");
         self.stop_workers.send_replace(true);
@@ -175,6 +175,18 @@ impl App {
         let end = async { while self.control.join_next().await.is_some() {} };
         if tokio::time::timeout(closing, end).await.is_err() {
             tracing::warn!("the registry did not close in time");
+        }
+    }
+
+    /// They go on trying while calls in flight are answered.
+    fn tell_who_stayed(&self) {
+        for own in self.source.status().own.into_iter().filter(|own| own.registered) {
+            tracing::warn!(
+                node = own.path,
+                reason = own.note,
+                waited = ?self.drain / 2,
+                "own provider did not leave the registry: callers keep coming until its session ends"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::distant::Distant;
 use support::http::request;
 use support::peer::{answer, ok_json};
 use support::remora::Setup;
@@ -160,6 +161,48 @@ fn on_sigterm_providers_leave_first_and_calls_in_flight_are_answered() {
     go.send(()).unwrap();
     assert_eq!(conn.answer().unwrap().text(), "late but whole");
     assert_eq!(remora.wait(Duration::from_secs(10)), Some(0), "{}", remora.log());
+}
+
+/// A sidecar that registered this app through a network that is cut now, told to end.
+fn told_to_end_while_cut_off(zk: &Distant, app: &Peer, more: &str) -> Remora {
+    let providers = format!("providers: [ {{ service: user, address: \"{}\" }} ]\n{more}", app.address);
+    let remora = Remora::distant(zk).with(&providers).start();
+    there(&mut zk.client(), &format!("/address/user/{}", app.address));
+    zk.network.cut();
+    eventually("the cut is noticed", SOON, || remora.page("/registry")["connected"] == false);
+    remora.signal("TERM");
+    remora
+}
+
+#[test]
+fn a_provider_that_could_not_leave_leaves_once_zookeeper_is_back() {
+    let (zk, app) = (Distant::start(), Peer::named("app"));
+    let mut remora = told_to_end_while_cut_off(&zk, &app, "drain: 60s");
+    eventually("it tries", SOON, || remora.log().contains("can't leave the registry yet"));
+    zk.network.heal();
+    let (mut client, path) = (zk.client(), format!("/address/user/{}", app.address));
+    gone(&mut client, &path);
+    assert_eq!(remora.wait(SOON), Some(0), "{}", remora.log());
+    assert!(!remora.log().contains("did not leave"), "{}", remora.log());
+}
+
+#[test]
+fn a_provider_that_stays_behind_is_named_and_holds_the_end_for_half_the_drain() {
+    let (zk, app) = (Distant::start(), Peer::named("app"));
+    let mut remora = told_to_end_while_cut_off(&zk, &app, "drain: 2s");
+    assert_eq!(remora.wait(SOON), Some(0), "{}", remora.log());
+    let log = remora.log();
+    let told = log.lines().find(|line| line.contains("did not leave the registry")).expect(&log);
+    assert!(told.contains(&format!("/address/user/{}", app.address)), "{told}");
+}
+
+#[test]
+fn what_was_never_registered_holds_no_end() {
+    let (zk, app) = (Distant::absent(), Peer::named("app"));
+    let providers = format!("providers: [ {{ service: user, address: \"{}\" }} ]\ndrain: 60s", app.address);
+    let mut remora = Remora::distant(&zk).with(&providers).unready().start();
+    assert_eq!(remora.terminate(), 0);
+    assert!(!remora.log().contains("leave the registry yet"), "{}", remora.log());
 }
 
 #[test]

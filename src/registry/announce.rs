@@ -16,8 +16,6 @@ const CHECK: Duration = Duration::from_secs(10);
 const APART: Duration = Duration::from_millis(100);
 /// How long a node that another living process took is left alone.
 const SUPERSEDED: Duration = Duration::from_secs(180);
-/// How long leaving may take in all.
-const LEAVE: Duration = Duration::from_secs(2);
 /// Steps of one registration: create, look, take over, and again where others write too.
 const MAX_STEPS: usize = 8;
 
@@ -54,14 +52,16 @@ struct Announcer {
     was_ours: bool,
     /// Whether the node is ours as far as we know.
     ours: bool,
+    /// Whether it may be ours as far as we know: what was sent may have been done.
+    perhaps_ours: bool,
     failures: u32,
     /// Before this no change is looked at.
     calm: Instant,
     next: Instant,
 }
 
-/// Keeps every provider of `own` registered while it is healthy; returns once all have left,
-/// at most 2 s after `leave` turned true.
+/// Keeps every provider of `own` registered while it is healthy; once `leave` turned true it
+/// returns when all have left, and tries as long as it is let.
 pub async fn announce(source: Source, own: Vec<Own>, leave: watch::Receiver<bool>) {
     let mut providers = JoinSet::new();
     for own in own {
@@ -88,6 +88,7 @@ impl Announcer {
             watched_epoch: 0,
             was_ours: false,
             ours: false,
+            perhaps_ours: false,
             failures: 0,
             calm: now(),
             next: now(),
@@ -122,8 +123,9 @@ impl Announcer {
                 () = tokio::time::sleep_until(self.next.into()) => {}
             }
         }
-        // bounded: a registry that hangs must not hold up the shutdown
-        let _ = tokio::time::timeout(LEAVE, self.leave()).await;
+        if self.perhaps_ours {
+            self.leave(link).await;
+        }
     }
 
     /// Brings the node in line with the health, and chooses when to look again.
@@ -166,6 +168,7 @@ impl Announcer {
 
     /// Makes the node ours, reading before every write: what stands right is not touched.
     async fn claim(&mut self) -> Claim {
+        self.perhaps_ours = true;
         for _ in 0..MAX_STEPS {
             let step = match self.source.held(&self.path).await {
                 Ok(None) => self.source.create_ephemeral(&self.path, &self.data).await,
@@ -176,7 +179,7 @@ impl Announcer {
                 Ok(Some(held)) => match self.may_take(&held) {
                     Ok(()) => self.source.take_over(&self.path, &held, &self.data).await,
                     Err(why) => {
-                        self.ours = false;
+                        (self.ours, self.perhaps_ours) = (false, false);
                         return Claim::Theirs(why);
                     }
                 },
@@ -216,20 +219,28 @@ impl Announcer {
         };
         match outcome {
             Ok(()) | Err(Trouble::NoNode) => {
-                self.ours = false;
+                (self.ours, self.perhaps_ours) = (false, false);
                 Claim::Ours
             }
             Err(trouble) => Claim::Open(trouble.to_string()),
         }
     }
 
-    async fn leave(&mut self) {
-        for _ in 0..MAX_STEPS {
-            if self.withdraw().await == Claim::Ours {
-                return self.source.status.own(&self.path, false, Some("it has left".into()));
+    /// Tries until the node is gone.
+    async fn leave(&mut self, mut link: watch::Receiver<Link>) {
+        let mut failures = 0;
+        while let Claim::Open(reason) = self.withdraw().await {
+            failures += 1;
+            if failures == 1 {
+                tracing::warn!(node = self.path, reason, "own provider can't leave the registry yet");
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.source.status.own(&self.path, self.ours, Some(format!("it can't leave yet: {reason}")));
+            tokio::select! {
+                Ok(()) = link.changed() => {}
+                () = tokio::time::sleep(backoff(failures, &mut fastrand::Rng::new())) => {}
+            }
         }
+        self.source.status.own(&self.path, false, Some("it has left".into()));
     }
 }
 
