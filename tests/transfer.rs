@@ -5,13 +5,13 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use serde_json::json;
 use support::remora;
-use support::zookeeper::ZooKeeper;
+use support::zookeeper::{Kazoo, ZooKeeper};
 
 /// One registry: where it is, its layout and its root.
 #[derive(Clone, Copy)]
@@ -33,6 +33,10 @@ impl<'a> Registry<'a> {
     }
 
     fn run(&self, args: &[&str], input: &str) -> Output {
+        self.start(args, input).wait_with_output().unwrap()
+    }
+
+    fn start(&self, args: &[&str], input: &str) -> Child {
         let mut child = remora::bounded()
             .arg("registry")
             .args(args)
@@ -46,7 +50,7 @@ impl<'a> Registry<'a> {
             .unwrap();
         // a command that reads no input may be gone already
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap()
+        child
     }
 
     fn export(&self) -> String {
@@ -239,6 +243,113 @@ fn an_import_adds_changes_and_removes_only_where_it_is_told() {
         assert!(client.get(path).is_none(), "{path}");
     }
     assert!(client.get("/address/user/10.0.0.9:80").is_some());
+}
+
+/// Lasting nodes that a pruning import removes, and so much to tell of it that it waits for its
+/// reader before it writes.
+fn doomed(client: &mut Kazoo, services: &str, all: &[(&str, &str)]) {
+    for (path, data) in all {
+        client.create(path, data);
+    }
+    for n in 0..4 {
+        client.create(&format!("{services}/long-{n}"), &json!({ "owner": "x".repeat(50_000) }).to_string());
+    }
+}
+
+/// Imports nothing, and does `meanwhile` once it is decided what to remove and nothing is removed yet;
+/// gives what it told.
+fn prune(registry: Registry<'_>, meanwhile: impl FnOnce()) -> String {
+    let text = format!("version: 1\nlayout: {}\nservices: {{}}\n", registry.layout);
+    let mut child = registry.start(&["import", "-", "--prune"], &text);
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    meanwhile();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    err(&output)
+}
+
+#[test]
+fn pruning_takes_nothing_that_came_or_changed_after_it_was_decided() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    doomed(
+        &mut client,
+        "/service",
+        &[
+            ("/service/old", "{}"),
+            ("/service/changed", "{}"),
+            ("/service/taken", "{}"),
+            ("/api/old/x", "{}"),
+            ("/address/old", ""),
+            ("/address/listed", r#"{"addresses":[{"address":"10.0.0.5:80"}]}"#),
+            ("/address/listed/10.0.0.6:80", "{}"),
+        ],
+    );
+    let flat = Registry::zookeeper(&zk, "flat", "/");
+    let told = prune(flat, || {
+        client.ephemeral("/address/old/10.0.0.7:80", "{}");
+        client.create("/api/old/y", "{}");
+        client.set("/service/changed", r#"{"owner":"us"}"#);
+        client.take("/service/taken", "{}");
+        client.ephemeral("/address/listed/10.0.0.7:80", "{}");
+    });
+    for path in ["/address/old/10.0.0.7:80", "/api/old/y", "/service/taken", "/address/listed/10.0.0.7:80"] {
+        assert!(client.get(path).is_some(), "{path}: {told}");
+    }
+    assert_eq!(client.data("/service/changed"), Some(json!({ "owner": "us" })), "{told}");
+    for path in ["/service/old", "/service/long-3", "/api/old/x", "/address/listed/10.0.0.6:80"] {
+        assert!(client.get(path).is_none(), "{path}: {told}");
+    }
+    for what in ["service changed: it stays", "service taken: it stays", "address listed: it stays"] {
+        assert!(told.contains(what), "{told}");
+    }
+    let diff = flat.import("version: 1\nlayout: flat\nservices: {}\n", &["--prune"]);
+    assert!(diff.ends_with("0 added, 1 changed, 2 removed, 0 unchanged\n"), "{diff}");
+    assert_eq!(client.data("/address/listed"), Some(json!({})));
+}
+
+#[test]
+fn pruning_a_tree_spares_what_came_meanwhile_too_and_takes_the_consumers_of_the_rest() {
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    let api = |name: &str| format!("/services/{name}/get");
+    let (gone, kept) = (api("gone"), api("kept"));
+    let all: Vec<_> = [&gone, &kept]
+        .iter()
+        .flat_map(|api| {
+            ["providers/10.0.0.5:80", "access/web", "consumers"].map(|name| format!("{api}/{name}"))
+        })
+        .collect();
+    doomed(&mut client, "/services", &all.iter().map(|path| (path.as_str(), "")).collect::<Vec<_>>());
+    client.ephemeral(&format!("{gone}/consumers/web-1"), "");
+    client.ephemeral(&format!("{kept}/consumers/web-1"), "");
+    let tree = Registry::zookeeper(&zk, "tree", "/");
+    let told = prune(tree, || client.ephemeral(&format!("{kept}/providers/10.0.0.7:80"), "{}"));
+    assert!(told.contains("api kept/get: it stays") && told.contains("service kept: it stays"), "{told}");
+    assert_eq!(client.ls("/services"), ["kept"], "{told}");
+    assert_eq!(client.ls(&format!("{kept}/providers")), ["10.0.0.7:80"]);
+    assert_eq!(client.ls(&format!("{kept}/consumers")), ["web-1"]);
+}
+
+#[test]
+fn pruning_a_file_spares_what_was_edited_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.yaml");
+    let long = |n: usize| format!("/service/long-{n}: {{ owner: {} }}\n", "x".repeat(50_000));
+    let entries = "/service/old: {}\n/service/changed: {}\n/address/old/10.0.0.5:80: {}\n";
+    fs::write(&path, entries.to_owned() + &(0..4).map(long).collect::<String>()).unwrap();
+    let flat = Registry::file(&path, "flat");
+    let told = prune(flat, || {
+        for args in
+            [["put", "service", "changed", r#"{"owner":"us"}"#], ["put", "address", "old/10.0.0.6:80", "{}"]]
+        {
+            assert!(flat.run(&args, "").status.success());
+        }
+    });
+    assert!(told.contains("service changed: it stays"), "{told}");
+    let left = flat.export();
+    assert!(left.contains("owner") && left.contains("10.0.0.6:80"), "{left}");
+    assert!(!left.contains("long-") && !left.contains("10.0.0.5:80"), "{left}");
 }
 
 #[test]

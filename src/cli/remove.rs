@@ -4,7 +4,7 @@ use super::registry::missing;
 use super::tell;
 use crate::names::ServiceName;
 use crate::registry::layout::{Kind, Scope};
-use crate::registry::{Node, Source, Trouble};
+use crate::registry::{Node, Source, Trouble, Write};
 
 /// Removes an entry and what stands below it; says what else keeps a service alive.
 pub(super) async fn one(source: &Source, kind: Kind, name: &str) -> Result<(), String> {
@@ -33,7 +33,7 @@ pub(super) async fn all(source: &Source, name: &str) -> Result<(), String> {
         return Err(missing(name));
     }
     let paths = source.layout().removal(&service);
-    let writes: Vec<_> = paths.iter().map(|path| (path.clone(), None)).collect();
+    let writes: Vec<_> = paths.iter().cloned().map(Write::Remove).collect();
     source.write_all(&writes).await.map_err(|broken| {
         let at = paths.get(broken.at).map_or("", String::as_str);
         format!("{at}: {}; repeat the command to go on", broken.trouble)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{print, tell};
-use crate::registry::transfer::{self, Data, Document, Plan, Wish};
-use crate::registry::{BrokenOff, Source};
+use crate::registry::transfer::{self, Change, Document, Plan, Wish};
+use crate::registry::{BrokenOff, Kept, Source};
 
 /// Largest document.
 const MAX_FILE: u64 = 256 << 20;
@@ -109,24 +109,27 @@ fn diff(plan: &Plan) -> String {
 }
 
 async fn write(source: &Source, plan: &Plan) -> Result<(), String> {
-    let changes = plan.changes.iter();
-    let mut writes: Vec<_> =
-        changes.map(|change| (change.path.clone(), change.after.as_ref().map(Data::bytes))).collect();
-    writes.extend(plan.empty.iter().map(|path| (path.clone(), None)));
+    let writes = plan.writes();
     if writes.is_empty() {
         return Ok(());
     }
-    source.write_all(&writes).await.map_err(|broken| {
-        let BrokenOff { at, written, trouble } = broken;
-        let all = plan.changes.len();
-        let Some(failed) = plan.changes.get(at) else {
-            return format!(
-                "an empty parent could not be removed: {trouble}; all {all} changes were written"
-            );
-        };
-        let last = written.checked_sub(1).and_then(|last| plan.changes.get(last));
-        let up_to = last.map(|last| format!(", up to {}", last.what())).unwrap_or_default();
-        let what = failed.what();
-        format!("{what}: {trouble}; {written} of {all} changes were written{up_to}; import again to go on")
-    })
+    let kept = source.write_all(&writes).await.map_err(|broken| broken_off(plan, broken))?;
+    for Kept { at, path } in kept {
+        let what = plan.changes.get(at).map_or_else(|| "an empty parent".into(), Change::what);
+        let node = format!("{}{path}", source.root());
+        tell(&format!("{what}: it stays: {node} changed, or got something below it, since it was read"));
+    }
+    Ok(())
+}
+
+fn broken_off(plan: &Plan, broken: BrokenOff) -> String {
+    let BrokenOff { at, written, trouble } = broken;
+    let all = plan.changes.len();
+    let Some(failed) = plan.changes.get(at) else {
+        return format!("an empty parent could not be removed: {trouble}; all {all} changes were written");
+    };
+    let last = written.checked_sub(1).and_then(|last| plan.changes.get(last));
+    let up_to = last.map(|last| format!(", up to {}", last.what())).unwrap_or_default();
+    let what = failed.what();
+    format!("{what}: {trouble}; {written} of {all} changes were written{up_to}; import again to go on")
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::file;
 use super::layout::Scope;
 use super::status::Status;
-use super::{Changes, Held, Link, Node, Owner, Reach, Trouble, Watching, lock};
+use super::{Changes, Doomed, Held, Kept, Link, Node, Owner, Reach, Trouble, Watching, Write, lock};
 use text::{HEADER, parse, render};
 
 /// How often the file is looked at.
@@ -185,30 +185,42 @@ impl Embedded {
         let path = format!("{}{path}", self.root);
         self.write(|lasting| {
             let before = lasting.len();
-            lasting.retain(|known, _| !is_at_or_below(known, &path));
+            remove(lasting, &path);
             if lasting.len() == before { Err(Trouble::NoNode) } else { Ok(()) }
         })
     }
 
-    /// Puts or removes in this order, with one write of the file; fails with the one that can't be done.
-    pub(super) fn write_all(&self, writes: &[(String, Option<Vec<u8>>)]) -> Result<(), (usize, Trouble)> {
-        let mut all = Vec::new();
-        for (at, (path, data)) in writes.iter().enumerate() {
-            // anything but JSON would make the whole file unreadable
-            let data = data.as_ref().map(|data| serde_json::from_slice::<Value>(data)).transpose();
-            let data = data.map_err(|e| (at, Trouble::Refused(format!("a file can't hold it: {e}"))))?;
-            all.push((format!("{}{path}", self.root), data));
+    /// Writes in this order, with one write of the file; fails with the one that can't be done.
+    pub(super) fn write_all(&self, writes: &[Write]) -> Result<Vec<Kept>, (usize, Trouble)> {
+        // anything but JSON would make the whole file unreadable
+        let json = |data: &[u8]| {
+            let value = serde_json::from_slice::<Value>(data);
+            value.map_err(|e| Trouble::Refused(format!("a file can't hold it: {e}")))
+        };
+        for (at, write) in writes.iter().enumerate() {
+            if let Write::Put(_, data) = write {
+                json(data).map_err(|trouble| (at, trouble))?;
+            }
         }
-        let change = |lasting: &mut BTreeMap<_, _>| {
-            for (path, data) in all {
-                match data {
-                    Some(data) => drop(lasting.insert(path, data.to_string().into_bytes())),
-                    None => lasting.retain(|known: &String, _| !is_at_or_below(known, &path)),
+        let full = |path: &str| format!("{}{path}", self.root);
+        let mut kept = Vec::new();
+        let change = |lasting: &mut BTreeMap<String, Vec<u8>>| {
+            for (at, write) in writes.iter().enumerate() {
+                match write {
+                    Write::Put(path, data) => {
+                        drop(lasting.insert(full(path), json(data)?.to_string().into_bytes()));
+                    }
+                    Write::Remove(path) => remove(lasting, &full(path)),
+                    Write::Prune(doomed) => {
+                        let stays = doomed.iter().find(|node| !prune(lasting, &full(&node.path), node));
+                        kept.extend(stays.map(|node| Kept { at, path: node.path.clone() }));
+                    }
                 }
             }
             Ok(())
         };
-        self.write(change).map_err(|trouble| (0, trouble))
+        self.write(change).map_err(|trouble| (0, trouble))?;
+        Ok(kept)
     }
 
     /// Changes the file, read anew, and then what is known of it.
@@ -326,6 +338,22 @@ impl Seen {
 
 fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+fn remove(lasting: &mut BTreeMap<String, Vec<u8>>, path: &str) {
+    lasting.retain(|known, _| !is_at_or_below(known, path));
+}
+
+/// Removes an entry if it is as it was; false if not.
+fn prune(lasting: &mut BTreeMap<String, Vec<u8>>, path: &str, doomed: &Doomed) -> bool {
+    if let Some(held) = &doomed.held {
+        let is_below = |known: &String| known != path && is_at_or_below(known, path);
+        if lasting.get(path).is_some_and(|data| data != held) || lasting.keys().any(is_below) {
+            return false;
+        }
+    }
+    remove(lasting, path);
+    true
 }
 
 /// Holds the lock of the file's directory, the file itself being replaced by every write.

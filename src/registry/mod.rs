@@ -53,6 +53,35 @@ pub(crate) struct Link {
     storm: bool,
 }
 
+/// One of several writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Makes a lasting node, or sets its data.
+    Put(String, Vec<u8>),
+    /// Removes a node with everything below it.
+    Remove(String),
+    /// Removes nodes in this order until one is not as it was.
+    Prune(Vec<Doomed>),
+}
+
+/// A node to remove together with nothing that came after it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    /// Where it stands.
+    pub path: String,
+    /// What it held, to be lasting and alone; `None`: it goes with everything below it, whatever that is.
+    pub held: Option<Vec<u8>>,
+}
+
+/// A node that stays, since it changed or got something below it after it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The write that would have removed it.
+    pub at: usize,
+    /// The node.
+    pub path: String,
+}
+
 /// Where several writes ended before their end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenOff {

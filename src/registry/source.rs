@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::layout::Scope;
 use super::snapshot::{self, Snapshot};
 use super::status::{Status, StatusReport};
-use super::{BrokenOff, Changes, Held, Link, Node, OpenError, Reach, Trouble, Watching, embedded, zookeeper};
+use super::{BrokenOff, Changes, Doomed, Held, Kept, Link, Node, OpenError, Reach, Trouble, Watching, Write};
+use super::{embedded, zookeeper};
 use crate::config;
 use crate::model::Layout;
 
@@ -192,26 +193,38 @@ impl Source {
         }
     }
 
-    /// Puts or removes lasting nodes in this order, in the embedded file all at once; what is gone
-    /// already needs no removing.
-    pub async fn write_all(&self, writes: &[(String, Option<Vec<u8>>)]) -> Result<(), BrokenOff> {
+    /// Writes in this order, to the embedded file all at once; tells what is not pruned.
+    pub async fn write_all(&self, writes: &[Write]) -> Result<Vec<Kept>, BrokenOff> {
         if let Kind::Embedded(embedded) = &self.kind {
             let written = embedded.write_all(writes);
             return written.map_err(|(at, trouble)| BrokenOff { at, written: 0, trouble });
         }
-        for (done, (path, data)) in writes.iter().enumerate() {
-            let written = match data {
-                Some(data) => self.put(path, data).await,
-                None => self.remove(path).await,
+        let mut kept = Vec::new();
+        for (at, write) in writes.iter().enumerate() {
+            let written = match write {
+                Write::Put(path, data) => self.put(path, data).await.map(|()| None),
+                Write::Remove(path) => gone(self.remove(path).await).map(|()| None),
+                Write::Prune(doomed) => self.prune(doomed).await,
             };
-            match written {
-                Err(Trouble::NoNode) if data.is_none() => {}
-                outcome => {
-                    outcome.map_err(|trouble| BrokenOff { at: done, written: done, trouble })?;
-                }
+            let stays = written.map_err(|trouble| BrokenOff { at, written: at, trouble })?;
+            kept.extend(stays.map(|path| Kept { at, path }));
+        }
+        Ok(kept)
+    }
+
+    /// Removes each, up to one that is not as it was: that one is given back.
+    async fn prune(&self, doomed: &[Doomed]) -> Result<Option<String>, Trouble> {
+        for Doomed { path, held } in doomed {
+            let pruned = match (&self.kind, held) {
+                (Kind::ZooKeeper(zookeeper), Some(held)) => zookeeper.prune(path, held).await,
+                (Kind::ZooKeeper(_) | Kind::Embedded(_), _) => self.remove(path).await,
+            };
+            match gone(pruned) {
+                Err(Trouble::Changed) => return Ok(Some(path.clone())),
+                outcome => outcome?,
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn link(&self) -> watch::Receiver<Link> {
@@ -271,5 +284,13 @@ impl Source {
             Kind::Embedded(embedded) => embedded.release(path),
             Kind::ZooKeeper(zookeeper) => zookeeper.release(path, held).await,
         }
+    }
+}
+
+/// What is gone already needs no removing.
+fn gone(removed: Result<(), Trouble>) -> Result<(), Trouble> {
+    match removed {
+        Err(Trouble::NoNode) => Ok(()),
+        outcome => outcome,
     }
 }

@@ -1,13 +1,14 @@
 //! What has to be written so that a registry contains a document.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::gather::is_parent;
 use super::{Data, Document, Entry, convert, gather, word};
 use crate::model::Layout;
-use crate::registry::Node;
 use crate::registry::layout::{self, Kind};
+use crate::registry::{Doomed, Node, Write};
 
 /// What `import` is asked for beside adding and changing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,13 +23,15 @@ pub struct Wish {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The node, below the root.
-    pub path: String,
+    pub(super) path: String,
     kind: Kind,
     name: String,
     /// What stands there; `None`: nothing.
     before: Option<Data>,
     /// What will; `None`: nothing.
-    pub after: Option<Data>,
+    pub(super) after: Option<Data>,
+    /// How it is done.
+    write: Write,
 }
 
 /// All writes, in their order.
@@ -41,7 +44,7 @@ pub struct Plan {
     /// What is worth knowing before it is done.
     pub notes: Vec<String>,
     /// Parents that nothing is left below; removed at the end.
-    pub empty: Vec<String>,
+    empty: Vec<Doomed>,
 }
 
 /// Compares `document` with all `nodes` of a registry; fails with all that is wrong in the document.
@@ -67,7 +70,7 @@ pub fn plan(layout: Layout, document: Document, nodes: &[Node], wish: Wish) -> R
         return Err(problems);
     }
     plan.compare(layout, wanted, nodes, wish.prune);
-    plan.changes.sort_by_key(|change| (change.rank(layout), change.path.clone()));
+    plan.changes.sort_by_key(|change| (change.rank(layout), change.level(), change.path.clone()));
     Ok(plan)
 }
 
@@ -93,8 +96,7 @@ impl Plan {
             } else if empty_list || before.as_ref() == Some(&entry.data) {
                 self.unchanged += 1;
             } else {
-                let Entry { kind, name, data } = entry;
-                self.changes.push(Change { path, kind, name, before, after: Some(data) });
+                self.changes.push(Change::put(path, entry, before));
             }
         }
         if prune {
@@ -110,32 +112,59 @@ impl Plan {
         nodes: &[Node],
         staying: &mut BTreeSet<String>,
     ) {
-        for (path, Entry { kind, name, data }) in known.into_iter().rev() {
-            let after = has_below(staying, &path).then(Data::default);
-            if after.is_some() {
-                staying.insert(path.clone());
-                if !is_parent(layout, &path) {
-                    let what = format!("{} {name}", word(kind));
-                    self.notes
-                        .push(format!("{what}: it stays for what stands below it, which is not import's"));
-                    continue;
-                }
-            }
-            self.changes.push(Change { path, kind, name, before: Some(data), after });
-        }
-        let gone: BTreeSet<_> = self.changes.iter().map(|change| change.path.clone()).collect();
-        let parents = nodes.iter().map(|node| &node.path).filter(|path| path.matches('/').count() > 1);
-        let empty = parents.filter(|path| {
-            is_parent(layout, path)
-                && !gone.contains(*path)
-                && !staying.contains(*path)
-                && !has_below(staying, path)
-        });
-        self.empty = match layout {
-            Layout::Flat => empty.cloned().collect(),
-            Layout::Tree => Vec::new(),
+        let parents: Vec<_> = nodes.iter().filter(|node| is_parent(layout, &node.path)).collect();
+        let held: BTreeMap<_, _> =
+            nodes.iter().filter_map(|node| Some((node.path.as_str(), node.data.as_ref().ok()?))).collect();
+        let doom = |path: &str| {
+            let held = held.get(path).map(|data| (*data).clone()).unwrap_or_default();
+            Doomed { path: path.to_owned(), held: Some(held) }
         };
+        for (path, entry) in known.into_iter().rev() {
+            let before = Some(entry.data.clone());
+            if !has_below(staying, &path) {
+                let own = parents.iter().rev().filter(|node| is_child(&node.path, &path));
+                let mut doomed: Vec<_> = own.map(|node| doom(&node.path)).collect();
+                // who calls it is not read, and goes with it
+                doomed.extend(consumers(layout, entry.kind, &path));
+                doomed.push(doom(&path));
+                self.changes.push(Change::removal(path, entry, doomed));
+                continue;
+            }
+            staying.insert(path.clone());
+            if is_parent(layout, &path) {
+                self.changes.push(Change::put(path, Entry { data: Data::default(), ..entry }, before));
+            } else {
+                let what = format!("{} {}", word(entry.kind), entry.name);
+                self.notes.push(format!("{what}: it stays for what stands below it, which is not import's"));
+            }
+        }
+        if layout == Layout::Flat {
+            let gone: BTreeSet<_> = self.changes.iter().map(|change| &change.path).collect();
+            let empty = parents.iter().map(|node| &node.path).filter(|path| {
+                path.matches('/').count() > 1
+                    && !gone.contains(path)
+                    && !staying.contains(*path)
+                    && !has_below(staying, path)
+            });
+            self.empty = empty.map(|path| doom(path)).collect();
+        }
     }
+
+    /// What has to be written: one write for each change, in their order, and then one for each empty parent.
+    pub fn writes(&self) -> Vec<Write> {
+        let changes = self.changes.iter().map(|change| change.write.clone());
+        changes.chain(self.empty.iter().map(|doomed| Write::Prune(vec![doomed.clone()]))).collect()
+    }
+}
+
+/// What stands below an API for those that call it.
+fn consumers(layout: Layout, kind: Kind, path: &str) -> Option<Doomed> {
+    let has_some = layout == Layout::Tree && kind == Kind::Api;
+    has_some.then(|| Doomed { path: format!("{path}/consumers"), held: None })
+}
+
+fn is_child(path: &str, of: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(parent, _)| parent == of)
 }
 
 fn has_below(paths: &BTreeSet<String>, path: &str) -> bool {
@@ -144,6 +173,22 @@ fn has_below(paths: &BTreeSet<String>, path: &str) -> bool {
 }
 
 impl Change {
+    fn put(path: String, entry: Entry, before: Option<Data>) -> Self {
+        let Entry { kind, name, data } = entry;
+        let write = Write::Put(path.clone(), data.bytes());
+        Self { path, kind, name, before, after: Some(data), write }
+    }
+
+    fn removal(path: String, entry: Entry, doomed: Vec<Doomed>) -> Self {
+        let Entry { kind, name, data } = entry;
+        Self { path, kind, name, before: Some(data), after: None, write: Write::Prune(doomed) }
+    }
+
+    /// Of those of one rank: what is removed goes after what stands below it.
+    fn level(&self) -> Reverse<usize> {
+        Reverse(if self.after.is_none() { self.path.matches('/').count() } else { 0 })
+    }
+
     /// Its place in the order: who reads meanwhile finds no provider before the rules of its service,
     /// and no key asked for before callers have theirs.
     fn rank(&self, layout: Layout) -> u8 {

@@ -2,7 +2,7 @@
 
 use super::plan::Wish;
 use super::*;
-use crate::registry::Node;
+use crate::registry::{Doomed, Node, Write};
 
 fn node(path: &str, data: &str) -> Node {
     Node { path: path.into(), data: Ok(data.as_bytes().to_vec()), ephemeral: false }
@@ -152,6 +152,13 @@ fn pruning_spares_what_registered_itself() {
     let shown: Vec<_> = plan.changes.iter().map(ToString::to_string).collect();
     let list = "~ address user\n    was {\"addresses\":[{\"address\":\"10.0.0.5:80\"}]}\n    now {}";
     assert_eq!(shown, [list, "- api old/x {}", "- service old {}"]);
-    assert_eq!(plan.empty, ["/api/old"]);
+    let doomed = |path: &str, held: &[u8]| Doomed { path: path.into(), held: Some(held.into()) };
+    let writes = [
+        Write::Put("/address/user".into(), b"{}".into()),
+        Write::Prune(vec![doomed("/api/old/x", b"{}")]),
+        Write::Prune(vec![doomed("/service/old", b"{}")]),
+        Write::Prune(vec![doomed("/api/old", b"")]),
+    ];
+    assert_eq!(plan.writes(), writes);
     assert!(plan.notes[0].contains("registered itself"), "{:?}", plan.notes);
 }

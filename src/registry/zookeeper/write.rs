@@ -144,6 +144,19 @@ impl ZooKeeper {
         }
     }
 
+    /// Removes a lasting node with this data and nothing below it.
+    pub(in crate::registry) async fn prune(&self, path: &str, held: &[u8]) -> Result<(), Trouble> {
+        let (client, path) = (self.paced().await?, self.full(path));
+        // both leave at once, in this order
+        let (synced, read) = (client.sync(&path), client.get_data(&path));
+        self.answered(synced).await?;
+        let (data, stat) = self.answered(read).await?;
+        if stat.ephemeral_owner != 0 || data != held {
+            return Err(Trouble::Changed);
+        }
+        self.written(&client, &path, client.delete(&path, Some(stat.version))).await
+    }
+
     async fn delete_all(&self, paths: Vec<String>) -> Result<(), Trouble> {
         let client = self.client()?;
         for chunk in cut(&paths, DELETES_AT_ONCE, String::len) {
