@@ -7,6 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::distant::Distant;
 use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Peer, Remora, eventually, service};
 
@@ -80,6 +81,24 @@ fn a_registry_that_hangs_does_not_hang_the_page() {
     zk.resume();
     assert_eq!(status, 503, "{page}");
     assert_eq!(page["unreadable"].as_array().unwrap().len(), 2, "{page}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+/// The request by which a server is asked to know all that was written before: its number, and `/`.
+const CATCH_UP: &[u8] = b"\0\0\0\x09\0\0\0\x01/";
+
+#[test]
+fn a_server_that_lags_must_catch_up_before_anything_is_called_equal() {
+    let zk = Distant::start();
+    let mut client = zk.client();
+    client.create("/api/user/get", "{}");
+    let remora = Remora::distant(&zk).start();
+    remora.get("/user/get");
+    assert_eq!(ask(&remora).1["equal"], 1);
+    zk.network.lose_answers_after(CATCH_UP);
+    let (status, page, took) = ask(&remora);
+    assert!(zk.network.loses_answers(), "it was not asked to: {page}");
+    assert_eq!((status, &page["equal"]), (503, &json!(0)), "{page}");
     assert!(took < Duration::from_secs(12), "{took:?}");
 }
 

@@ -34,7 +34,9 @@ enum Outcome {
 /// Compares the whole view; `Err` holds the same page where the registry can't be asked at all.
 pub(super) async fn page(directory: &Directory, source: &Source) -> Result<Value, Value> {
     let deadline = Instant::now() + PATIENCE;
-    let mut found = compare(source, &directory.list(), deadline).await;
+    // the server that feeds the view would confirm it also where both lag behind
+    let lags = source.catch_up().await.err().map(|trouble| trouble.to_string());
+    let mut found = compare(source, &directory.list(), deadline, lags).await;
     let mut doubtful = directory.list();
     doubtful.retain(|name, _| matches!(found.get(name), Some(Outcome::Differing(_))));
     if !doubtful.is_empty() {
@@ -42,7 +44,7 @@ pub(super) async fn page(directory: &Directory, source: &Source) -> Result<Value
         let mut again = directory.list();
         again.retain(|name, _| doubtful.contains_key(name));
         found.retain(|name, _| !doubtful.contains_key(name));
-        found.extend(compare(source, &again, deadline).await);
+        found.extend(compare(source, &again, deadline, None).await);
     }
     let unread = |outcome: &Outcome| matches!(outcome, Outcome::Unreadable(_));
     let silent = !found.is_empty() && found.values().all(unread);
@@ -58,10 +60,14 @@ fn unreachable(source: &Source) -> String {
 }
 
 /// Reads services afresh, a few at a time; after a failure nothing more is asked.
-async fn compare(source: &Source, view: &Entries, deadline: Instant) -> BTreeMap<ServiceName, Outcome> {
+async fn compare(
+    source: &Source,
+    view: &Entries,
+    deadline: Instant,
+    mut failed: Option<String>,
+) -> BTreeMap<ServiceName, Outcome> {
     let layout = source.layout();
     let all: Vec<_> = view.iter().collect();
-    let mut failed = (!source.status().connected).then(|| "the registry can't be asked now".to_owned());
     let mut found = BTreeMap::new();
     for some in all.chunks(SERVICES_PER_READ) {
         let scopes: Vec<_> = some.iter().flat_map(|(name, _)| layout.scopes(name)).collect();

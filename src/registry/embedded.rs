@@ -116,7 +116,8 @@ impl Embedded {
         }
     }
 
-    fn follow(&self) {
+    /// Looks at the file now.
+    pub(super) fn follow(&self) {
         let mut tree = lock(&self.tree);
         match tree.refresh(&self.file, SystemTime::now()) {
             Ok(changed) => {

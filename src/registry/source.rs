@@ -161,6 +161,17 @@ impl Source {
         }
     }
 
+    /// Waits until what is read next holds all that was written before this was asked.
+    pub async fn catch_up(&self) -> Result<(), Trouble> {
+        match &self.kind {
+            Kind::Embedded(embedded) => {
+                embedded.follow();
+                Ok(())
+            }
+            Kind::ZooKeeper(zookeeper) => zookeeper.catch_up().await,
+        }
+    }
+
     /// Every node of `scopes` that exists.
     pub async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
         match &self.kind {

@@ -33,6 +33,12 @@ impl Wanted<'_> {
 }
 
 impl ZooKeeper {
+    /// Waits until the server that is asked knows what all others know now.
+    pub(in crate::registry) async fn catch_up(&self) -> Result<(), Trouble> {
+        let client = self.paced().await?;
+        self.answered(client.sync("/")).await
+    }
+
     pub(in crate::registry) async fn read(&self, scopes: &[Scope]) -> Result<Vec<Node>, Trouble> {
         self.read_levels(scopes, false).await
     }
