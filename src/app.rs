@@ -302,7 +302,7 @@ fn announce(source: Source, config: &Config, drain: &watch::Sender<bool>) -> Joi
     let mut tasks = JoinSet::new();
     let mut own = Vec::new();
     for provider in &config.providers {
-        let (tell, healthy) = watch::channel(provider.health.is_none());
+        let (tell, healthy) = watch::channel(provider.health.is_none().then_some(true));
         if let Some(check) = provider.health.clone() {
             let mut stop = drain.subscribe();
             let address = provider.address.clone();

@@ -21,13 +21,14 @@ const EAGER: Duration = Duration::from_millis(500);
 /// Largest head of an answer; hyper asks for 8 KiB at least.
 const MAX_HEAD: usize = 16 << 10;
 
-/// Checks `address` again and again and tells `healthy` of every change; it counts as unhealthy at first.
+/// Checks `address` again and again and tells `healthy` of every change; enough checks in a row decide
+/// the first time too.
 ///
 /// Ends when `stop` does, or when nobody listens to `healthy` any more.
 pub async fn watch(
     address: Address,
     check: HealthCheck,
-    healthy: watch::Sender<bool>,
+    healthy: watch::Sender<Option<bool>>,
     stop: impl Future<Output = ()>,
 ) {
     tokio::select! {
@@ -37,7 +38,11 @@ pub async fn watch(
     }
 }
 
-async fn check_forever(address: &Address, check: &HealthCheck, healthy: &watch::Sender<bool>) -> Infallible {
+async fn check_forever(
+    address: &Address,
+    check: &HealthCheck,
+    healthy: &watch::Sender<Option<bool>>,
+) -> Infallible {
     let mut state = Streak::new(check.rise, check.fall);
     loop {
         let outcome = timeout(check.timeout, ask(address, &check.ask)).await;
@@ -49,7 +54,7 @@ async fn check_forever(address: &Address, check: &HealthCheck, healthy: &watch::
                 Err(reason) => tracing::warn!(%address, reason, "provider is not healthy"),
             }
         }
-        sleep(pause(check.interval, state.healthy, fastrand::f64())).await;
+        sleep(pause(check.interval, state.healthy == Some(true), fastrand::f64())).await;
     }
 }
 
@@ -92,34 +97,31 @@ fn pause(interval: Duration, healthy: bool, chance: f64) -> Duration {
     base.mul_f64(0.9 + 0.2 * chance)
 }
 
-/// Good or bad checks in a row that count against the state as it is.
+/// Good or bad checks in a row, and the state that enough of them made.
 #[derive(Debug)]
 struct Streak {
-    healthy: bool,
-    against: u32,
+    healthy: Option<bool>,
+    last: bool,
+    in_a_row: u32,
     rise: u32,
     fall: u32,
 }
 
 impl Streak {
     fn new(rise: u32, fall: u32) -> Self {
-        Self { healthy: false, against: 0, rise, fall }
+        Self { healthy: None, last: false, in_a_row: 0, rise, fall }
     }
 
     /// Notes one check; true when it changed the state.
     fn note(&mut self, good: bool) -> bool {
-        if good == self.healthy {
-            self.against = 0;
-            return false;
-        }
-        self.against += 1;
+        self.in_a_row = if good == self.last { self.in_a_row.saturating_add(1) } else { 1 };
+        self.last = good;
         let enough = if good { self.rise } else { self.fall };
-        let changed = self.against >= enough;
-        if changed {
-            self.healthy = good;
-            self.against = 0;
+        let changes = self.in_a_row >= enough && self.healthy != Some(good);
+        if changes {
+            self.healthy = Some(good);
         }
-        changed
+        changes
     }
 }
 
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn the_state_changes_after_enough_in_a_row_and_not_before() {
         let mut streak = Streak::new(2, 3);
-        let mut note = |checks: &[bool]| -> Vec<bool> {
+        let mut note = |checks: &[bool]| -> Vec<Option<bool>> {
             checks
                 .iter()
                 .map(|good| {
@@ -172,9 +174,17 @@ mod tests {
                 })
                 .collect()
         };
-        assert_eq!(note(&[true, false, true, true]), [false, false, false, true]);
-        assert_eq!(note(&[false, false, true, false, false, false]), [true, true, true, true, true, false]);
-        assert_eq!(note(&[false, true, true]), [false, false, true]);
+        let (good, bad) = (Some(true), Some(false));
+        assert_eq!(note(&[true, false, true, true]), [None, None, None, good]);
+        assert_eq!(note(&[false, false, true, false, false, false]), [good, good, good, good, good, bad]);
+        assert_eq!(note(&[false, true, true]), [bad, bad, good]);
+    }
+
+    #[test]
+    fn a_provider_that_never_answered_is_unhealthy_only_after_enough_checks() {
+        let mut streak = Streak::new(2, 3);
+        let changes: Vec<_> = (0..4).map(|_| streak.note(false)).collect();
+        assert_eq!((changes.as_slice(), streak.healthy), (&[false, false, true, false][..], Some(false)));
     }
 
     #[test]
@@ -189,13 +199,13 @@ mod tests {
     #[tokio::test]
     async fn a_provider_that_answers_is_healthy_until_it_answers_badly_or_not_at_all() {
         let (address, set) = provider(204).await;
-        let (healthy, mut seen) = watch::channel(false);
+        let (healthy, mut seen) = watch::channel(None);
         let (_keep, stopped) = tokio::sync::oneshot::channel::<()>();
         let stop = async { drop(stopped.await) };
         let task = tokio::spawn(watch(address, quick(Ask::Http("/health".into())), healthy, stop));
         for (status, wanted) in [(302, true), (500, false), (200, true), (0, false)] {
             set.send_replace(status);
-            seen.wait_for(|now| *now == wanted).await.unwrap();
+            seen.wait_for(|now| *now == Some(wanted)).await.unwrap();
         }
         drop(_keep);
         task.await.unwrap();
@@ -214,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_nobody_listens() {
         let (address, _set) = provider(200).await;
-        let (healthy, seen) = watch::channel(false);
+        let (healthy, seen) = watch::channel(None);
         drop(seen);
         watch(address, quick(Ask::Tcp), healthy, pending()).await;
     }

@@ -49,7 +49,11 @@ impl App {
 
     /// The sidecar that registers this app as a provider of `user`.
     fn beside(&self, zk: &ZooKeeper) -> Setup {
-        Remora::zookeeper(zk).with(&self.providers("user"))
+        self.at(Remora::zookeeper(zk))
+    }
+
+    fn at(&self, remora: Setup) -> Setup {
+        remora.with(&self.providers("user"))
     }
 
     fn providers(&self, service: &str) -> String {
@@ -313,6 +317,45 @@ fn on_sigusr2_the_node_stays_until_the_next_process_has_it() {
         assert!(owner.is_some(), "nobody had it in between");
         owner != Some(old.clone())
     });
+}
+
+/// The node of a process that left it to the next, and its session.
+fn left_behind(zk: &Distant, app: &App, health: &str) -> (Setup, String, String) {
+    let providers = format!(
+        "providers: [ {{ service: user, address: \"{}\", health: {{ http: /health, {health} }} }} ]",
+        app.peer.address
+    );
+    let mut client = zk.client();
+    let path = app.flat_path();
+    let mut first = app.at(Remora::distant(zk)).start();
+    there(&mut client, &path);
+    let old = client.owner(&path).unwrap();
+    first.signal("USR2");
+    assert_eq!(first.wait(SOON), Some(0), "{}", first.log());
+    (Remora::distant(zk).with(&providers), path, old)
+}
+
+#[test]
+fn the_node_outlives_the_session_of_the_former_process_however_long_the_first_checks_take() {
+    let (zk, app) = (Distant::start(), App::new(true));
+    let (next, path, old) = left_behind(&zk, &app, "rise: 100");
+    let mut client = zk.client();
+    client.observe(&path);
+    let second = next.start();
+    eventually("the former session ends", LATER, || !zk.server.knows_session(&old));
+    assert_eq!(client.observed()["missing"], 0, "{}", second.log());
+    assert!(client.owner(&path).is_some_and(|owner| owner != old));
+    assert!(!second.log().contains("provider is healthy"), "{}", second.log());
+}
+
+#[test]
+fn what_a_former_process_left_goes_with_the_first_red_checks() {
+    let (zk, app) = (Distant::start(), App::new(true));
+    let (next, path, old) = left_behind(&zk, &app, "fall: 2");
+    app.turn(false);
+    let second = next.start();
+    gone(&mut zk.client(), &path);
+    assert!(zk.server.knows_session(&old), "only with the former session: {}", second.log());
 }
 
 #[test]

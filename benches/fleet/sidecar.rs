@@ -42,7 +42,7 @@ impl Sidecar {
         let (directory, wants) = Directory::new(make.config.defaults.clone(), Telemetry::new().unwrap());
         let (stop, stopped) = watch::channel(false);
         let (leave, leaves) = watch::channel(false);
-        let (_, healthy) = watch::channel(true);
+        let (_, healthy) = watch::channel(Some(true));
         let own = vec![Own { provider: own, idc: None, healthy }];
         let mut tasks = JoinSet::new();
         tasks.spawn_on(registry::run(source.clone(), directory.clone(), wants, stopped), make.handle);

@@ -25,8 +25,8 @@ pub struct Own {
     pub provider: OwnProvider,
     /// The data centre it is in, written to its node.
     pub idc: Option<String>,
-    /// Registered while true.
-    pub healthy: watch::Receiver<bool>,
+    /// Registered while true; as long as nobody knows, what a former process registered stays.
+    pub healthy: watch::Receiver<Option<bool>>,
 }
 
 /// How a registration ended.
@@ -44,7 +44,7 @@ struct Announcer {
     source: Source,
     path: String,
     data: Vec<u8>,
-    healthy: watch::Receiver<bool>,
+    healthy: watch::Receiver<Option<bool>>,
     changes: Arc<Changes>,
     watch: Option<Watching>,
     watched_epoch: u64,
@@ -131,8 +131,12 @@ impl Announcer {
     /// Brings the node in line with the health, and chooses when to look again.
     async fn reconcile(&mut self, link: Link) {
         self.watch(link).await;
-        let wanted = *self.healthy.borrow_and_update();
-        let claim = if wanted { self.claim().await } else { self.withdraw().await };
+        let healthy = *self.healthy.borrow_and_update();
+        let claim = match healthy {
+            Some(true) => self.claim().await,
+            Some(false) => self.withdraw().await,
+            None => self.keep().await,
+        };
         let fails = matches!(claim, Claim::Open(_));
         let (pause, note) = match claim {
             Claim::Ours => (CHECK, None),
@@ -151,7 +155,11 @@ impl Announcer {
         }
         self.next = now() + pause;
         self.calm = if fails { self.next } else { now() + APART };
-        let unhealthy = (!wanted).then(|| "its health check fails".to_owned());
+        let unhealthy = match healthy {
+            Some(true) => None,
+            Some(false) => Some("its health check fails".to_owned()),
+            None => Some("its first health checks are not done".to_owned()),
+        };
         self.source.status.own(&self.path, self.ours, note.or(unhealthy));
     }
 
@@ -194,6 +202,16 @@ impl Announcer {
             }
         }
         Claim::Open("others keep changing the node".into())
+    }
+
+    /// Makes what a former process left ours, so that it doesn't end with that one's session.
+    async fn keep(&mut self) -> Claim {
+        let stands = |held: &Held| held.owner != Owner::Nobody;
+        match self.source.held(&self.path).await {
+            Ok(held) if self.was_ours || held.as_ref().is_some_and(stands) => self.claim().await,
+            Ok(_) => Claim::Ours,
+            Err(trouble) => Claim::Open(trouble.to_string()),
+        }
     }
 
     /// Whether a node that is not as it should be may be replaced.
