@@ -10,8 +10,10 @@ use super::watches::backoff;
 use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching};
 use crate::config::OwnProvider;
 
-/// How often the node is looked at, whatever happens.
-const CHECK: Duration = Duration::from_secs(10);
+/// How often the node is looked at where no watch tells of it.
+const UNWATCHED: Duration = Duration::from_secs(10);
+/// The same where one does: a fleet that looked often would ask more than all else that goes on.
+const WATCHED: Duration = Duration::from_secs(60);
 /// Between two looks, however often others write: it takes several requests to put the node right.
 const APART: Duration = Duration::from_millis(100);
 /// How long a node that another living process took is left alone.
@@ -107,7 +109,7 @@ impl Announcer {
                     () = self.reconcile(linked) => {}
                 }
             } else {
-                self.next = now() + CHECK;
+                self.next = now() + UNWATCHED;
             }
             tokio::select! {
                 _ = leave.wait_for(|leave| *leave) => break,
@@ -139,12 +141,8 @@ impl Announcer {
         };
         let fails = matches!(claim, Claim::Open(_));
         let (pause, note) = match claim {
-            Claim::Ours => (CHECK, None),
-            // without a watch the other's end is not heard of
-            Claim::Theirs(why) => {
-                let pause = if self.watch.is_some() { SUPERSEDED } else { CHECK };
-                (pause, Some(why.to_owned()))
-            }
+            Claim::Ours => (self.pause(WATCHED), None),
+            Claim::Theirs(why) => (self.pause(SUPERSEDED), Some(why.to_owned())),
             Claim::Open(reason) => {
                 self.failures += 1;
                 (backoff(self.failures, &mut fastrand::Rng::new()), Some(reason))
@@ -161,6 +159,12 @@ impl Announcer {
             None => Some("its first health checks are not done".to_owned()),
         };
         self.source.status.own(&self.path, self.ours, note.or(unhealthy));
+    }
+
+    /// Until the next look, a quarter more or less, so that sidecars don't look in step.
+    fn pause(&self, watched: Duration) -> Duration {
+        let pause = if self.watch.is_some() { watched } else { UNWATCHED };
+        pause.mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
     /// Hears of the node's end; a watch of an earlier connection is deaf.
