@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::watches::backoff;
-use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching};
+use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching, now};
 use crate::config::OwnProvider;
 
 /// How often the node is looked at where no watch tells of it.
@@ -281,8 +281,4 @@ fn payload(own: &Own) -> Vec<u8> {
         fields.insert("idc".into(), idc.as_str().into());
     }
     serde_json::Value::Object(fields).to_string().into_bytes()
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

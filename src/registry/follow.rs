@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::mirror::{Action, Batch, Mirror};
 use super::snapshot::Keeper;
 use super::watches::Change;
-use super::{Changes, Link, Node, Reach, Source, Trouble, Watching};
+use super::{Changes, Link, Node, Reach, Source, Trouble, Watching, now};
 use crate::directory::{Directory, Unavailable, Want};
 use crate::model::{Service, Skipped};
 use crate::names::ServiceName;
@@ -285,8 +285,4 @@ async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
         Some(Ok(done)) => Ok(done),
         Some(Err(_)) | None => Err(Trouble::Unknown("a defect of remora ended the request".into())),
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -19,6 +19,7 @@ mod zookeeper;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -175,4 +176,9 @@ pub async fn run(
 /// The value, also after a panic elsewhere: every writer leaves it whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time, which tests may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
