@@ -11,12 +11,14 @@
 //! # Ok::<(), proto_adapters::Fault>(())
 //! ```
 
+mod form;
 mod query;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-pub use query::{params_to_query, query_to_params};
+pub use form::form_to_params;
+pub use query::params_to_query;
 
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};

@@ -26,7 +26,7 @@ pub mod yar;
 
 use std::fmt;
 
-pub use adapt::{body_to_params, params_to_body, params_to_query, query_to_params, transcode};
+pub use adapt::{body_to_params, form_to_params, params_to_body, params_to_query, transcode};
 pub use codec::Wire;
 pub use event::{BytesAs, Empty, Options};
 pub use yar::{Code, Exception, Header, Packager, Request, Response};

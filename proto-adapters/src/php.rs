@@ -26,7 +26,7 @@ pub use reader::Reader;
 pub use writer::Writer;
 
 /// The integer that PHP makes of this text where it is the key of an array.
-fn integer_key(key: &[u8]) -> Option<i64> {
+pub(crate) fn integer_key(key: &[u8]) -> Option<i64> {
     let digits = key.strip_prefix(b"-").unwrap_or(key);
     let canonical = match digits {
         [b'0'] => digits.len() == key.len(),

@@ -15,10 +15,11 @@ use proto_adapters::codec::{Reader, Writer};
 use proto_adapters::event::Event;
 use proto_adapters::{Options, Wire, transcode};
 
+mod dice;
 #[path = "differential/random.rs"]
 mod random;
 
-use random::Random;
+use dice::Random;
 
 const WIRES: [(Wire, &str); 3] = [(Wire::Php, "php"), (Wire::Msgpack, "msgpack"), (Wire::Json, "json")];
 const REFUSED: u32 = u32::MAX;

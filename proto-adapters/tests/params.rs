@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "parameters that are not as expected must stop the test")]
 
 use proto_adapters::{
-    Empty, Options, Wire, body_to_params, params_to_body, params_to_query, query_to_params, transcode,
+    Empty, Options, Wire, body_to_params, form_to_params, params_to_body, params_to_query, transcode,
 };
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -19,8 +19,8 @@ fn body(text: &str, order: &[&str]) -> Result<String, String> {
 
 fn query(text: &str, order: &[&str]) -> Result<String, String> {
     let o = Options::default();
-    let json = query_to_params(text, Wire::Json, &names(order), o);
-    let packed = query_to_params(text, Wire::Msgpack, &names(order), o);
+    let json = form_to_params(text.as_bytes(), Wire::Json, &names(order), o);
+    let packed = form_to_params(text.as_bytes(), Wire::Msgpack, &names(order), o);
     same(json.map_err(|f| f.to_string()), packed.map_err(|f| f.to_string()))
 }
 
@@ -151,14 +151,47 @@ fn a_query_goes_by_names_like_a_body() {
 }
 
 #[test]
-fn bytes_of_a_query_reach_msgpack_and_are_refused_by_json() {
-    let o = Options::default();
-    assert_eq!(query_to_params("a=%FF", Wire::Msgpack, &[], o).unwrap(), b"\x91\x81\xa1a\xa1\xff");
+fn brackets_make_lists_and_maps_as_in_php() {
+    assert_eq!(query("a[2]=x&a[]=y&a[k][]=z", &[]).unwrap(), r#"[{"a":{"2":"x","3":"y","k":["z"]}}]"#);
+    assert_eq!(query("a[1]=x&a[0]=y", &[]).unwrap(), r#"[{"a":{"1":"x","0":"y"}}]"#);
+    assert_eq!(query("a=1&b=2&a[]=3&a[]=4", &[]).unwrap(), r#"[{"a":["3","4"],"b":"2"}]"#);
+    assert_eq!(query("a[x]=1&a=2&a[y]=3", &[]).unwrap(), r#"[{"a":{"y":"3"}}]"#);
+    assert_eq!(query("0=x&1=y", &[]).unwrap(), r#"[{"0":"x","1":"y"}]"#);
+    assert_eq!(query("b[k]=1&a[]=2&a[]=3", &["a", "b"]).unwrap(), r#"[["2","3"],{"k":"1"}]"#);
+    assert_eq!(query("=1", &[]).unwrap(), r#"[{"":"1"}]"#);
+}
+
+#[test]
+fn a_name_that_php_would_change_or_leave_out_is_refused() {
+    for name in ["a[", "a[b", "a[b]c", "a[b][", "[a]", "a[b]]"] {
+        assert_eq!(
+            query(&format!("x=1&{name}=2"), &[]).unwrap_err(),
+            format!("byte 4: the name \"{name}\" has brackets that do not match; write them as in a[k][]")
+        );
+    }
     assert_eq!(
-        query_to_params("a=%FF", Wire::Json, &[], o).unwrap_err().to_string(),
-        "$.a: 1 bytes that are not UTF-8 cannot become JSON"
+        query("a[9223372036854775807]=1&a[]=2", &[]).unwrap_err(),
+        "byte 25: the name \"[]\" comes behind the largest integer"
     );
-    assert!(query_to_params("%FF=1", Wire::Msgpack, &[], o).is_err());
+    assert_eq!(query("%ffa=1", &[]).unwrap_err(), "byte 0: the name \"\\xffa\" is not UTF-8");
+    let deep = query(&format!("a{}=1", "[k]".repeat(65)), &[]).unwrap_err();
+    assert!(deep.ends_with("has more than 64 brackets") && deep.chars().count() < 120, "{deep}");
+    let many = query(&"a=1&".repeat(1001), &[]).unwrap_err();
+    assert_eq!(many, "byte 4000: more than 1000 fields; send them as JSON");
+}
+
+#[test]
+fn bytes_in_a_form_reach_msgpack_and_are_refused_by_json_with_their_place() {
+    let o = Options::default();
+    assert_eq!(form_to_params(b"a=%FF", Wire::Msgpack, &[], o).unwrap(), b"\x91\x81\xa1a\xa1\xff");
+    for (form, place) in [("a=%FF", "$.a"), ("a[][k%20l]=%FF", "$.a[0][\"k l\"]"), ("7=%FF", "$[7]")] {
+        assert_eq!(
+            form_to_params(form.as_bytes(), Wire::Json, &[], o).unwrap_err().to_string(),
+            format!("{place}: 1 bytes that are not UTF-8 cannot become JSON")
+        );
+    }
+    let named = form_to_params(b"b[k]=%FF&a=1", Wire::Json, &names(&["a", "b"]), o).unwrap_err();
+    assert_eq!(named.to_string(), "$.b.k: 1 bytes that are not UTF-8 cannot become JSON");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto_adapters::yar::{self, Code, Exception, HEAD, Header};
-use proto_adapters::{Options, Wire, query_to_params, transcode};
+use proto_adapters::{Options, Wire, form_to_params, transcode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -148,7 +148,7 @@ pub(crate) async fn hello(listener: TcpListener, stop: watch::Receiver<bool>) {
     serve(listener, stop, "application/json", |query, body| {
         let name = if body.is_empty() {
             // positional, by name: ["Ada"]
-            let list = query_to_params(query, Wire::Json, &["name".into()], Options::default());
+            let list = form_to_params(query.as_bytes(), Wire::Json, &["name".into()], Options::default());
             list.ok().and_then(|list| serde_json::from_slice::<Vec<Value>>(&list).ok()?.pop())
         } else {
             let body = serde_json::from_slice::<Value>(body);

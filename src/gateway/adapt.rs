@@ -186,7 +186,8 @@ fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<V
         return Err(CallError::MalformedRequest(reason));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
-        return adapt::query_to_params(query.unwrap_or(""), wire, names, options(plan)).map_err(callers);
+        return adapt::form_to_params(query.unwrap_or("").as_bytes(), wire, names, options(plan))
+            .map_err(callers);
     }
     adapt::body_to_params(body, wire, names, options(plan)).map_err(callers)
 }

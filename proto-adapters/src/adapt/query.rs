@@ -1,123 +1,14 @@
-//! Parameters between Yar and the query of a URL.
+//! A Yar caller's parameters as the query of a URL.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use super::{Named, Shape, positional, push, refused, shape};
+use super::{Shape, shape};
 use crate::Fault;
-use crate::codec::{Reader, Wire, Writer};
-use crate::event::{Event, Options, Refusal};
+use crate::codec::{Reader, Wire};
+use crate::event::{Event, Refusal};
 use crate::{number, path};
 
 /// Longest query written, in bytes: nested values repeat their keys, so a small message could
 /// ask for an endless one.
 const QUERY_MAX: usize = 64 * 1024;
-
-enum Given {
-    One(Vec<u8>),
-    List(Vec<Vec<u8>>),
-}
-
-/// The parameters of a call out of a query: every value is a string, `a[]` collects a list, of
-/// other keys that come twice the later one counts. Names apply as in a body's object; without
-/// names the query is one map parameter; an empty query is no parameters.
-///
-/// # Errors
-/// [`Fault::Unadaptable`] for keys that are not in `names`, a name left out before one given,
-/// and what is not UTF-8 where it must be.
-pub fn query_to_params(query: &str, to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
-    let pairs = collect(query)?;
-    if names.is_empty() {
-        return positional(to, o, |writer| {
-            if pairs.is_empty() {
-                return Ok(());
-            }
-            push(writer, &Event::Map)?;
-            for (key, value) in &pairs {
-                push(writer, &Event::Str(key.into()))?;
-                write(writer, key, value)?;
-            }
-            push(writer, &Event::End)
-        });
-    }
-    let mut given = Named::new(names);
-    for (key, value) in pairs {
-        given.set(&key, value)?;
-    }
-    let values = given.in_order()?;
-    positional(to, o, |writer| values.iter().try_for_each(|(name, value)| write(writer, name, value)))
-}
-
-/// The pairs in the order their keys came first.
-fn collect(query: &str) -> Result<Vec<(String, Given)>, Fault> {
-    let mut pairs: Vec<(String, Given)> = Vec::new();
-    let mut places = BTreeMap::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let key = String::from_utf8(decode(key))
-            .map_err(|_| Fault::unadaptable("$", "a key of the query is not UTF-8"))?;
-        let (key, list) = match key.strip_suffix("[]") {
-            Some(key) => (key.to_owned(), true),
-            None => (key, false),
-        };
-        let value = decode(value);
-        let place = *places.entry(key.clone()).or_insert(pairs.len());
-        match (pairs.get_mut(place), list) {
-            (Some((_, Given::List(values))), true) => values.push(value),
-            (Some((_, given)), true) => *given = Given::List(vec![value]),
-            (Some((_, given)), false) => *given = Given::One(value),
-            (None, true) => pairs.push((key, Given::List(vec![value]))),
-            (None, false) => pairs.push((key, Given::One(value))),
-        }
-    }
-    Ok(pairs)
-}
-
-/// Undoes percent encoding and `+`; a `%` without two hex digits stays, as in PHP.
-fn decode(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) => out.push(b' '),
-            (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    out.push(high << 4 | low);
-                    rest = behind;
-                }
-                _ => out.push(b'%'),
-            },
-            _ => out.push(byte),
-        }
-    }
-    out
-}
-
-fn hex(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-fn write(writer: &mut Writer, key: &str, given: &Given) -> Result<(), Fault> {
-    let mut path = "$".to_owned();
-    path::push_key(&mut path, key);
-    let mut put = |event: &Event<'_>| writer.push(event).map_err(|refusal| refused(&path, refusal));
-    match given {
-        Given::One(value) => put(&string(value)),
-        Given::List(values) => {
-            put(&Event::Array)?;
-            values.iter().try_for_each(|value| put(&string(value)))?;
-            put(&Event::End)
-        }
-    }
-}
-
-fn string(value: &[u8]) -> Event<'_> {
-    match str::from_utf8(value) {
-        Ok(text) => Event::Str(Cow::Borrowed(text)),
-        Err(_) => Event::Bytes(value),
-    }
-}
 
 /// The query for a provider that is called with GET, written as PHP's `http_build_query` does:
 /// `a[0]=1&a[k]=v`, true is 1, false is 0, null is left out. Parameters take the names in order;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::dice::Random;
 use super::{Key, Value};
 
 /// Deepest nesting that is made.
@@ -75,31 +76,7 @@ const KEYS: [&str; 16] = [
     "\0*\0k",
 ];
 
-/// The generator splitmix64.
-pub(crate) struct Random(u64);
-
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        let place = self.below(all.len() as u64) as usize;
-        all[place]
-    }
-
     pub(crate) fn value(&mut self, depth: u32) -> Value {
         match self.below(if depth < DEPTH { 16 } else { 11 }) {
             0 => Value::Null,
