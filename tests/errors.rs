@@ -237,26 +237,6 @@ fn a_yar_payload_that_can_not_be_read_is_malformed() {
 }
 
 #[test]
-fn a_form_to_a_yar_api_is_told_what_to_send() {
-    let peer = Peer::echo();
-    let remora = Remora::embedded(&service("calc", &[("x", YAR)], &[&peer.address])).start();
-    for (kind, body) in [
-        ("application/x-www-form-urlencoded", "a=1&b=2"),
-        (
-            "multipart/form-data; boundary=x",
-            "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--\r\n",
-        ),
-    ] {
-        let answer = remora.call("POST", "/calc/x", &[("Content-Type", kind)], body.as_bytes());
-        assert_problem(&answer, "malformed-request", 400);
-        assert!(answer.text().contains("send a JSON list or object"), "{}", answer.text());
-    }
-    // curl -d says it is a form, whatever it is
-    let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    assert_problem(&remora.call("POST", "/calc/x", &form, b"[1]"), "bad-answer", 502);
-}
-
-#[test]
 fn a_yar_call_that_names_no_service_is_answered_in_yar() {
     let peer = Peer::echo();
     let remora = Remora::embedded(&service("calc", &[("x", YAR)], &[&peer.address])).start();

@@ -1,7 +1,7 @@
 //! Every cell of `docs/values.md`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a table that is not true must stop the test")]
 
-use proto_adapters::{BytesAs, Empty, Fault, Options, Wire, transcode};
+use proto_adapters::{BytesAs, Empty, Fault, Options, Wire, form_to_params, transcode};
 
 const TABLES: &str = include_str!("../../docs/values.md");
 
@@ -19,6 +19,7 @@ fn tables() -> Vec<Vec<Vec<&'static str>>> {
     tables
 }
 
+/// `None` for a form, and for remarks.
 fn wire(head: &str) -> Option<Wire> {
     match head {
         "JSON" => Some(Wire::Json),
@@ -63,16 +64,20 @@ fn every_cell_says_what_becomes_of_the_value() {
     for table in tables() {
         let (head, lines) = table.split_first().unwrap();
         let policed = usize::from(head.first() == Some(&"policy"));
-        let from = wire(head[policed]).unwrap();
+        let from = wire(head[policed]);
         for line in lines {
-            let value = bytes(from, line[policed]);
+            let value = bytes(from.unwrap_or(Wire::Json), line[policed]);
             let options = options((policed == 1).then(|| line[0]));
             for (to, cell) in head.iter().zip(line).skip(policed + 1) {
                 let Some(to) = wire(to) else { continue };
-                let became = transcode(from, to, &value, "$", options);
+                let (became, place) = match from {
+                    Some(from) => (transcode(from, to, &value, "$", options), "$"),
+                    None => (form_to_params(&value, to, &[], options), "$.a"),
+                };
                 match cell.strip_prefix("refused: ") {
                     Some(reason) => {
-                        let refusal = Fault::Unadaptable { path: "$".to_owned(), reason: reason.to_owned() };
+                        let refusal =
+                            Fault::Unadaptable { path: place.to_owned(), reason: reason.to_owned() };
                         assert_eq!(became, Err(refusal), "{line:?}");
                     }
                     None => assert_eq!(became, Ok(bytes(to, cell)), "{line:?}"),
@@ -81,7 +86,7 @@ fn every_cell_says_what_becomes_of_the_value() {
             }
         }
     }
-    assert_eq!(seen, 124);
+    assert_eq!(seen, 145);
 }
 
 #[test]

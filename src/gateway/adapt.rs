@@ -24,6 +24,7 @@ use crate::upstream::{Outgoing, Payload};
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An answer in the caller's form.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ async fn yar_request(
             (yar_to_yar(plan, &message, packager)?, id, Some((own, id)))
         }
         Body::Http(body) => {
+            refuse_multipart(&head)?;
             let limit = plan.route.policy.max_body;
             let body = Payload::request(body, limit).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
@@ -177,19 +179,37 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
 }
 
 fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names, query) = (to.wire(), &plan.route.api.params, head.uri.query());
+    let (wire, names, o) = (to.wire(), &plan.route.api.params, options(plan));
+    let params = if body.iter().all(u8::is_ascii_whitespace) {
+        adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
+    } else if announced(head) == FORM && !looks_like_json(body) {
+        adapt::form_to_params(body, wire, names, o)
+    } else {
+        adapt::body_to_params(body, wire, names, o)
+    };
+    params.map_err(callers)
+}
+
+/// `curl -d` announces everything as a form.
+fn looks_like_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start(), [b'[' | b'{', ..])
+}
+
+/// The type of the body, without its parameters, in lower case.
+fn announced(head: &Parts) -> String {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    if ["application/x-www-form-urlencoded", "multipart/"].iter().any(|form| kind.starts_with(form))
-        && !matches!(body.trim_ascii_start(), [b'[' | b'{', ..] | [])
-    {
-        let reason = format!("the body is a form ({kind}); send a JSON list or object of the parameters");
-        return Err(CallError::MalformedRequest(reason));
+    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Refuses what can't become parameters before its body is read.
+fn refuse_multipart(head: &Parts) -> Result<(), CallError> {
+    let kind = announced(head);
+    if !kind.starts_with("multipart/") {
+        return Ok(());
     }
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return adapt::form_to_params(query.unwrap_or("").as_bytes(), wire, names, options(plan))
-            .map_err(callers);
-    }
-    adapt::body_to_params(body, wire, names, options(plan)).map_err(callers)
+    Err(CallError::MalformedRequest(format!(
+        "the body is {kind}, which can't become parameters; send JSON or a form as http_build_query makes it"
+    )))
 }
 
 /// The payload as it is where both sides pack alike; what would crash a PHP worker as `p` is mended or refused.

@@ -1,6 +1,7 @@
 <?php
 // One HTTP call as a PHP application makes it: a JSON object on stdin
-//   {url, method, headers, body, proxy, unix, timeout_ms}
+//   {url, method, headers, body, form, proxy, unix, timeout_ms}
+// where `form` is sent as `http_build_query` makes it, and a `body` that is an object as multipart;
 // and on stdout {status, headers, body} or {error}.
 
 $call = json_decode(stream_get_contents(STDIN), true);
@@ -22,6 +23,9 @@ curl_setopt_array($curl, [
 ]);
 if (isset($call['body'])) {
     curl_setopt($curl, CURLOPT_POSTFIELDS, $call['body']);
+}
+if (isset($call['form'])) {
+    curl_setopt($curl, CURLOPT_POSTFIELDS, http_build_query($call['form']));
 }
 if (isset($call['unix'])) {
     curl_setopt($curl, CURLOPT_UNIX_SOCKET_PATH, $call['unix']);
