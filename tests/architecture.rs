@@ -23,7 +23,7 @@ const ROWS: [(i32, &[&str]); 12] = [
 ];
 
 /// Where a foreign crate may be named; a path stands for the file and what lies below it.
-const CRATES: [(&[&str], &[&str]); 8] = [
+const CRATES: [(&[&str], &[&str]); 9] = [
     (&["rustls"], &["src/tls"]),
     (&["zookeeper_client"], &["src/registry/zookeeper"]),
     (&["moka"], &["src/directory"]),
@@ -42,6 +42,7 @@ const CRATES: [(&[&str], &[&str]); 8] = [
         ],
     ),
     (&["rmp", "rmp_serde"], &["proto-adapters/src/msgpack"]),
+    (&["encoding_rs"], &["proto-adapters/src/charset"]),
     (&["clap"], &["src/cli"]),
 ];
 

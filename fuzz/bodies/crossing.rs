@@ -1,10 +1,11 @@
 //! Takes any bytes for a value of one codec and carries it to another and back. Shared by fuzz
 //! targets and by the test that runs their corpus.
 
-use proto_adapters::{BytesAs, Empty, Options, Wire, transcode};
+use proto_adapters::{BytesAs, Charset, Empty, Options, Wire, transcode};
 
 /// Carries the most over: empty maps stay maps, bytes become base64.
-pub(crate) const GENEROUS: Options = Options { empty: Empty::Map, bytes: BytesAs::Base64 };
+pub(crate) const GENEROUS: Options =
+    Options { empty: Empty::Map, bytes: BytesAs::Base64, from: Charset::Utf8, to: Charset::Utf8 };
 
 /// Whatever crossed once crosses back and forth without changing again.
 pub(crate) fn run(from: Wire, to: Wire, value: &[u8]) {
@@ -18,4 +19,13 @@ pub(crate) fn run(from: Wire, to: Wire, value: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&there));
     let plain = transcode(from, to, value, "$", Options::default());
     assert!(plain.is_err() || from == Wire::Json || plain.as_ref() == Ok(&there));
+    through_gbk(from, to, value, &back);
+}
+
+/// What GBK can hold comes back from it as it does without.
+fn through_gbk(from: Wire, to: Wire, value: &[u8], back: &[u8]) {
+    let toward = Options { to: Charset::Gbk, ..GENEROUS };
+    let Ok(there) = transcode(from, to, value, "$", toward) else { return };
+    let away = Options { from: Charset::Gbk, ..GENEROUS };
+    assert_eq!(transcode(to, from, &there, "$", away).as_deref(), Ok(back));
 }

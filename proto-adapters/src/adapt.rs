@@ -20,27 +20,27 @@ use std::ops::Range;
 pub use form::form_to_params;
 pub use query::params_to_query;
 
-use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options, Refusal};
 use crate::path;
+use crate::{Charset, Fault};
 
-/// Carries exactly one value from one codec to another; within one codec it is checked and
-/// copied. `root` is what paths in faults begin with, as `$` or `$.r`.
+/// Carries exactly one value from one codec to another; within one codec and charset it is checked
+/// and copied. `root` is what paths in faults begin with, as `$` or `$.r`.
 ///
 /// # Errors
 /// [`Fault::Malformed`] if `value` is not exactly one value (JSON may have white space around
 /// it), [`Fault::Unadaptable`] if something in it has no form in `to`.
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
     let mut writer = Writer::new(to, o);
-    carry(from, value, &mut writer, root)?;
+    carry(from, value, &mut writer, root, o.from)?;
     Ok(writer.finish())
 }
 
-/// Carries exactly one value over; within one codec it is checked and copied as it is.
-fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str) -> Result<(), Fault> {
-    let mut reader = Reader::new(from, value);
-    if from == writer.wire() {
+/// Carries exactly one value over; within one codec and charset it is checked and copied as it is.
+fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Charset) -> Result<(), Fault> {
+    let mut reader = Reader::in_charset(from, read_in, value);
+    if from == writer.wire() && !writer.converts() {
         let first = reader.first()?;
         let range = reader.skip(&first)?;
         reader.finish()?;
@@ -94,7 +94,7 @@ fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<
             push(writer, &Event::Array)?;
             return push(writer, &Event::End);
         }
-        carry(Wire::Json, body, writer, "$")
+        carry(Wire::Json, body, writer, "$", o.from)
     })
 }
 
@@ -115,7 +115,7 @@ fn by_name(
         for (name, range) in values {
             let mut root = "$".to_owned();
             path::push_key(&mut root, name);
-            carry(Wire::Json, body.get(range).unwrap_or_default(), writer, &root)?;
+            carry(Wire::Json, body.get(range).unwrap_or_default(), writer, &root, o.from)?;
         }
         Ok(())
     })

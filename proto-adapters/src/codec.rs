@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::event::{Event, Options, Refusal};
-use crate::{Fault, json, msgpack, php};
+use crate::{Charset, Fault, json, msgpack, php};
 
 /// The codecs of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,15 @@ pub enum Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(wire: Wire, input: &'a [u8]) -> Self {
+        Self::in_charset(wire, Charset::Utf8, input)
+    }
+
+    /// A reader at the beginning of `input` whose strings are in this charset, unless it is JSON.
+    pub fn in_charset(wire: Wire, charset: Charset, input: &'a [u8]) -> Self {
         match wire {
             Wire::Json => Self::Json(json::Reader::new(input)),
-            Wire::Msgpack => Self::Msgpack(msgpack::Reader::new(input)),
-            Wire::Php => Self::Php(php::Reader::new(input)),
+            Wire::Msgpack => Self::Msgpack(msgpack::Reader::in_charset(charset, input)),
+            Wire::Php => Self::Php(php::Reader::in_charset(charset, input)),
         }
     }
 
@@ -165,60 +170,82 @@ impl<'a> Entry<'a> {
 
 /// Takes the events of one value in any codec.
 #[derive(Debug)]
-pub enum Writer {
-    /// Toward JSON.
+pub struct Writer {
+    out: Out,
+    /// What strings are read from and written in, where they have to be converted.
+    charsets: Option<(Charset, Charset)>,
+}
+
+#[derive(Debug)]
+enum Out {
     Json(json::Writer),
-    /// Toward msgpack.
     Msgpack(msgpack::Writer),
-    /// Toward PHP's own format.
     Php(php::Writer),
 }
 
 impl Writer {
     /// An empty writer.
     pub fn new(wire: Wire, options: Options) -> Self {
-        match wire {
-            Wire::Json => Self::Json(json::Writer::new(options.bytes)),
-            Wire::Msgpack => Self::Msgpack(msgpack::Writer::new(options.empty)),
-            Wire::Php => Self::Php(php::Writer::new()),
-        }
+        let out = match wire {
+            Wire::Json => Out::Json(json::Writer::new(options.bytes, options.from)),
+            Wire::Msgpack => Out::Msgpack(msgpack::Writer::new(options.empty)),
+            Wire::Php => Out::Php(php::Writer::new()),
+        };
+        let differ = wire != Wire::Json && options.from != options.to;
+        Self { out, charsets: differ.then_some((options.from, options.to)) }
     }
 
     /// Takes the next event.
     ///
     /// # Errors
-    /// A [`Refusal`] where the codec has no form for it.
+    /// A [`Refusal`] where the codec or its charset has no form for it.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
-        match self {
-            Self::Json(writer) => writer.push(event),
-            Self::Msgpack(writer) => writer.push(event),
-            Self::Php(writer) => writer.push(event),
+        match (self.charsets, event) {
+            (Some((_, to)), Event::Str(text)) => {
+                let bytes = to.encode(text).map_err(|c| Refusal::uncoded(c, to))?;
+                self.take(&Event::Bytes(&bytes))
+            }
+            (Some((from, to)), Event::Bytes(bytes)) => Err(Refusal::undecoded(bytes, from, to.name())),
+            _ => self.take(event),
+        }
+    }
+
+    fn take(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        match &mut self.out {
+            Out::Json(writer) => writer.push(event),
+            Out::Msgpack(writer) => writer.push(event),
+            Out::Php(writer) => writer.push(event),
         }
     }
 
     /// Appends a value that is in this codec already.
     pub fn raw(&mut self, value: &[u8]) {
-        match self {
-            Self::Json(writer) => writer.raw(value),
-            Self::Msgpack(writer) => writer.raw(value),
-            Self::Php(writer) => writer.raw(value),
+        match &mut self.out {
+            Out::Json(writer) => writer.raw(value),
+            Out::Msgpack(writer) => writer.raw(value),
+            Out::Php(writer) => writer.raw(value),
         }
     }
 
     /// The bytes.
     pub fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Json(writer) => writer.finish(),
-            Self::Msgpack(writer) => writer.finish(),
-            Self::Php(writer) => writer.finish(),
+        match self.out {
+            Out::Json(writer) => writer.finish(),
+            Out::Msgpack(writer) => writer.finish(),
+            Out::Php(writer) => writer.finish(),
         }
     }
 
     pub(crate) fn wire(&self) -> Wire {
-        match self {
-            Self::Json(_) => Wire::Json,
-            Self::Msgpack(_) => Wire::Msgpack,
-            Self::Php(_) => Wire::Php,
+        match self.out {
+            Out::Json(_) => Wire::Json,
+            Out::Msgpack(_) => Wire::Msgpack,
+            Out::Php(_) => Wire::Php,
         }
+    }
+
+    /// Whether a value in the same codec may still have to be written otherwise.
+    pub(crate) fn converts(&self) -> bool {
+        self.charsets.is_some()
     }
 }

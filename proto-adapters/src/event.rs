@@ -20,7 +20,7 @@
 
 use std::borrow::Cow;
 
-use crate::text;
+use crate::{Charset, text};
 
 /// One step through a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +38,9 @@ pub enum Event<'a> {
     Float(f64),
     /// A JSON number outside 64-bit integers, or beyond the largest float, as written.
     Beyond(&'a str),
-    /// UTF-8 text, in whichever family of msgpack it came.
+    /// Text, in whichever charset and family of msgpack it came.
     Str(Cow<'a, str>),
-    /// A string that is not UTF-8.
+    /// A string that is no text in the charset it is read in.
     Bytes(&'a [u8]),
     /// A msgpack extension: its type and its bytes.
     Ext(i8, &'a [u8]),
@@ -95,8 +95,12 @@ impl Event<'_> {
 pub struct Options {
     /// What an empty JSON object becomes in msgpack; PHP's own format has one empty array.
     pub empty: Empty,
-    /// What a string that is not UTF-8 becomes in JSON.
+    /// What a string that is no text becomes in JSON.
     pub bytes: BytesAs,
+    /// The charset of strings that are read.
+    pub from: Charset,
+    /// The charset of strings that are written.
+    pub to: Charset,
 }
 
 /// What an empty JSON object becomes in msgpack.
@@ -109,7 +113,7 @@ pub enum Empty {
     Map,
 }
 
-/// What a string that is not UTF-8 becomes in JSON.
+/// What a string that is no text becomes in JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BytesAs {
     /// Nothing: the value is refused.
@@ -131,6 +135,18 @@ pub enum Refusal {
 impl Refusal {
     pub(crate) fn because(reason: impl Into<String>) -> Self {
         Self::Because(reason.into())
+    }
+
+    /// For a character that a charset does not have.
+    pub(crate) fn uncoded(character: char, charset: Charset) -> Self {
+        let (point, charset) = (u32::from(character), charset.name());
+        Self::Because(format!("the character {character} (U+{point:04X}) cannot become {charset}"))
+    }
+
+    /// For bytes that are no text in the charset they are read in.
+    pub(crate) fn undecoded(bytes: &[u8], charset: Charset, target: &str) -> Self {
+        let (len, charset) = (bytes.len(), charset.name());
+        Self::Because(format!("{len} bytes that are not {charset} cannot become {target}"))
     }
 
     /// For a number that no type of 64 bits holds.

@@ -4,10 +4,11 @@
 //! no lone surrogates, no NaN.
 //!
 //! ```
+//! use proto_adapters::Charset;
 //! use proto_adapters::event::{BytesAs, Event};
 //! use proto_adapters::json::Writer;
 //!
-//! let mut writer = Writer::new(BytesAs::Fail);
+//! let mut writer = Writer::new(BytesAs::Fail, Charset::Utf8);
 //! for event in [Event::Array, Event::Float(3.0), Event::Str("é".into()), Event::End] {
 //!     writer.push(&event).map_err(|refusal| format!("{refusal:?}"))?;
 //! }

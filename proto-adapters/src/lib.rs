@@ -13,6 +13,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod adapt;
+mod charset;
 pub mod codec;
 pub mod event;
 mod gaps;
@@ -27,6 +28,7 @@ pub mod yar;
 use std::fmt;
 
 pub use adapt::{body_to_params, form_to_params, params_to_body, params_to_query, transcode};
+pub use charset::Charset;
 pub use codec::Wire;
 pub use event::{BytesAs, Empty, Options};
 pub use yar::{Code, Exception, Header, Packager, Request, Response};

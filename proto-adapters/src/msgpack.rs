@@ -17,11 +17,9 @@
 //! # Ok::<(), String>(())
 //! ```
 
-use std::borrow::Cow;
-
 use crate::event::{Empty, Event, Refusal};
 use crate::gaps::{self, Gap};
-use crate::{Fault, MAX_DEPTH};
+use crate::{Charset, Fault, MAX_DEPTH};
 
 /// Pulls the events of one msgpack value.
 #[derive(Debug)]
@@ -32,12 +30,18 @@ pub struct Reader<'a> {
     /// One entry per open container: how many items are still to come.
     stack: Vec<u64>,
     begun: bool,
+    charset: Charset,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(input: &'a [u8]) -> Self {
-        Self { input, at: 0, start: 0, stack: Vec::new(), begun: false }
+        Self::in_charset(Charset::Utf8, input)
+    }
+
+    /// A reader whose strings are in this charset.
+    pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
+        Self { input, at: 0, start: 0, stack: Vec::new(), begun: false, charset }
     }
 
     /// Offset of the first byte of the last event, in bytes; an `End` has none of its own.
@@ -52,7 +56,7 @@ impl<'a> Reader<'a> {
 
     /// A reader at the beginning of the same input.
     pub fn rewound(&self) -> Self {
-        Self::new(self.input)
+        Self::in_charset(self.charset, self.input)
     }
 
     /// The next event; `None` once the value is complete, whatever follows it.
@@ -157,11 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self, len: u64) -> Result<Event<'a>, Fault> {
-        let bytes = self.take(len)?;
-        Ok(match str::from_utf8(bytes) {
-            Ok(text) => Event::Str(Cow::Borrowed(text)),
-            Err(_) => Event::Bytes(bytes),
-        })
+        Ok(self.charset.event(self.take(len)?))
     }
 
     fn ext(&mut self, len: u64) -> Result<Event<'a>, Fault> {

@@ -266,7 +266,7 @@ fn no_params(what: &str) -> CallError {
 }
 
 pub(super) fn options(plan: &Plan) -> Options {
-    Options { empty: plan.route.policy.empty, bytes: plan.route.policy.bytes }
+    Options { empty: plan.route.policy.empty, bytes: plan.route.policy.bytes, ..Options::default() }
 }
 
 fn callers(fault: Fault) -> CallError {

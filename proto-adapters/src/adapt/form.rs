@@ -7,7 +7,7 @@ use std::fmt::Display;
 use super::{Named, positional, push, refused};
 use crate::codec::{Wire, Writer};
 use crate::event::{Event, Options};
-use crate::{Fault, path, php, text};
+use crate::{Charset, Fault, path, php, text};
 
 /// Most fields of a form, as PHP's `max_input_vars`; PHP leaves out the rest.
 const FIELDS_MAX: usize = 1000;
@@ -191,7 +191,7 @@ fn one_map(writer: &mut Writer, fields: Vec<(Key<'_>, Field<'_>)>) -> Result<(),
 /// Writes a field, which stands at `path`.
 fn write<'f>(writer: &mut Writer, field: Field<'f>, path: &mut Vec<Key<'f>>) -> Result<(), Fault> {
     let fields = match field {
-        Field::Text(value) => return put(writer, &string(value), path),
+        Field::Text(value) => return put(writer, &Charset::Utf8.event(value), path),
         Field::Rows(rows) => group(rows)?,
     };
     let list = (0..).zip(&fields).all(|(index, (key, _))| *key == Key::Int(index));
@@ -220,13 +220,6 @@ fn shown(path: &[Key<'_>]) -> String {
         }
     }
     shown
-}
-
-fn string(value: &[u8]) -> Event<'_> {
-    match str::from_utf8(value) {
-        Ok(text) => Event::Str(text.into()),
-        Err(_) => Event::Bytes(value),
-    }
 }
 
 /// Undoes percent encoding and `+`; a `%` without two hex digits stays, as in PHP.

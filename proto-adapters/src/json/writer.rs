@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::event::{BytesAs, Event, Refusal};
-use crate::{number, text};
+use crate::{Charset, number, text};
 
 #[derive(Debug)]
 struct Frame {
@@ -18,19 +18,20 @@ pub struct Writer {
     out: Vec<u8>,
     stack: Vec<Frame>,
     bytes: BytesAs,
+    from: Charset,
 }
 
 impl Writer {
-    /// An empty writer that does with strings that are not UTF-8 what `bytes` says.
-    pub fn new(bytes: BytesAs) -> Self {
-        Self { out: Vec::new(), stack: Vec::new(), bytes }
+    /// An empty writer that does with strings that are no text in `from` what `bytes` says.
+    pub fn new(bytes: BytesAs, from: Charset) -> Self {
+        Self { out: Vec::new(), stack: Vec::new(), bytes, from }
     }
 
     /// Takes the next event.
     ///
     /// # Errors
     /// A [`Refusal`] for what JSON cannot say: PHP objects, keys that are neither strings nor
-    /// integers, NaN, infinities, extensions, and bytes that are not UTF-8.
+    /// integers, NaN, infinities, extensions, and bytes that are no text.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         if *event == Event::End {
             let map = self.stack.pop().is_some_and(|frame| frame.map);
@@ -75,11 +76,15 @@ impl Writer {
             Event::Int(key) => Cow::Owned(key.to_string()),
             Event::UInt(key) => Cow::Owned(key.to_string()),
             Event::Null if first => return Err(Refusal::Object("JSON")),
+            Event::Bytes(_) => {
+                let from = self.from.name();
+                let reason = format!("a string that is not {from} as a key cannot become JSON");
+                return Err(Refusal::Because(reason));
+            }
             Event::Null
             | Event::Bool(_)
             | Event::Float(_)
             | Event::Beyond(_)
-            | Event::Bytes(_)
             | Event::Ext(..)
             | Event::Php(_)
             | Event::Array
@@ -111,8 +116,7 @@ impl Writer {
                 text::push_json_string(out, &text::base64(value));
             }
             Event::Bytes(value) => {
-                let reason = format!("{} bytes that are not UTF-8 cannot become JSON", value.len());
-                return Err(Refusal::Because(reason));
+                return Err(Refusal::undecoded(value, self.from, "JSON"));
             }
             Event::Ext(..) | Event::Php(_) | Event::End => {
                 return Err(Refusal::because(format!("{} cannot become JSON", event.kind())));

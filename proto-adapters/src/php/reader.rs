@@ -1,11 +1,9 @@
 //! PHP's `serialize` format, one event at a time.
 
-use std::borrow::Cow;
-
 use super::shape::Shapes;
 use super::token::{Key, Token, Tokens};
 use crate::event::{Event, Php};
-use crate::{Fault, MAX_DEPTH};
+use crate::{Charset, Fault, MAX_DEPTH};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -43,13 +41,19 @@ pub struct Reader<'a> {
     shapes: Shapes,
     head: Option<Head<'a>>,
     begun: bool,
+    charset: Charset,
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(input: &'a [u8]) -> Self {
+        Self::in_charset(Charset::Utf8, input)
+    }
+
+    /// A reader whose strings are in this charset.
+    pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
         let (tokens, shapes) = (Tokens::new(input), Shapes::default());
-        Self { tokens, start: 0, stack: Vec::new(), shapes, head: None, begun: false }
+        Self { tokens, start: 0, stack: Vec::new(), shapes, head: None, begun: false, charset }
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -64,7 +68,7 @@ impl<'a> Reader<'a> {
 
     /// A reader at the beginning of the same input.
     pub fn rewound(&self) -> Self {
-        Self::new(self.tokens.input())
+        Self::in_charset(self.charset, self.tokens.input())
     }
 
     /// The next event; `None` once the value is complete, whatever follows it.
@@ -106,7 +110,7 @@ impl<'a> Reader<'a> {
         };
         Ok(Some(match key {
             Key::Int(key) => Event::Int(key),
-            Key::Str(key) => string(key),
+            Key::Str(key) => self.charset.event(key),
         }))
     }
 
@@ -131,7 +135,7 @@ impl<'a> Reader<'a> {
             Token::Bool(value) => Event::Bool(value),
             Token::Int(value) => Event::Int(value),
             Token::Float(value) => Event::Float(value),
-            Token::Str(value) => string(value),
+            Token::Str(value) => self.charset.event(value),
             Token::Enum(case) => Event::Php(Php::Enum(case)),
             Token::Reference(number) => Event::Php(Php::Reference(number)),
             Token::Custom { class, data } => Event::Php(Php::Custom(class, data)),
@@ -168,15 +172,8 @@ impl<'a> Reader<'a> {
             }
             Head::Class(class, at) => {
                 self.start = at;
-                string(class)
+                self.charset.event(class)
             }
         }
-    }
-}
-
-fn string(bytes: &[u8]) -> Event<'_> {
-    match str::from_utf8(bytes) {
-        Ok(text) => Event::Str(Cow::Borrowed(text)),
-        Err(_) => Event::Bytes(bytes),
     }
 }

@@ -5,12 +5,13 @@ use std::ops::Range;
 use super::{Header, Packager};
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{BytesAs, Empty, Event, Options};
-use crate::{Fault, path};
+use crate::{Charset, Fault, path};
 
 /// Longest provider and token, in bytes.
 const NAME_MAX: usize = 32;
 /// An empty map stays one, bytes are never changed.
-const EXACT: Options = Options { empty: Empty::Map, bytes: BytesAs::Fail };
+const EXACT: Options =
+    Options { empty: Empty::Map, bytes: BytesAs::Fail, from: Charset::Utf8, to: Charset::Utf8 };
 
 /// The message that a JSON object `{id, version, provider, token, packager, body}` describes, its tags included.
 ///

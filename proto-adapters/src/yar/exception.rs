@@ -2,7 +2,8 @@
 
 use super::Packager;
 use super::read::fields;
-use crate::codec::{Reader, Wire};
+use crate::Charset;
+use crate::codec::Reader;
 use crate::event::Event;
 
 /// The code of an exception; PHP allows text, as PDO's `HY000`.
@@ -17,7 +18,7 @@ pub enum Code {
 /// An exception as it stands in a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exception {
-    /// Its message; bytes that are not UTF-8 are replaced.
+    /// Its message; bytes that are no text are replaced.
     pub message: String,
     /// Its code.
     pub code: Code,
@@ -33,23 +34,30 @@ impl Exception {
     /// Reads the `e` of a response with this status. Never fails: what cannot be read becomes
     /// the message PHP's own client shows, `unknown error, status N`.
     pub fn read(packager: Packager, status: i64, e: Option<&[u8]>) -> Self {
-        let read = e.and_then(|bytes| from_value(packager.wire(), status, bytes));
+        Self::read_in(Charset::Utf8, packager, status, e)
+    }
+
+    /// As [`Self::read`], of a provider whose strings are in this charset.
+    pub fn read_in(charset: Charset, packager: Packager, status: i64, e: Option<&[u8]>) -> Self {
+        let reader = |bytes| Reader::in_charset(packager.wire(), charset, bytes);
+        let read = e.and_then(|bytes| from_value(reader(bytes), charset, status));
         read.unwrap_or_else(|| plain(status, format!("unknown error, status {status}")))
     }
 }
 
-fn from_value(wire: Wire, status: i64, bytes: &[u8]) -> Option<Exception> {
-    let first = Reader::new(wire, bytes).first().ok()?;
+fn from_value(mut reader: Reader<'_>, charset: Charset, status: i64) -> Option<Exception> {
+    let first = reader.first().ok()?;
     if first == Event::Map {
-        return from_map(wire, bytes);
+        return from_map(reader.rewound(), charset);
     }
     let (Event::Str(_) | Event::Bytes(_)) = first else { return None };
-    Some(plain(status, text(&first)))
+    Some(plain(status, text(&first, charset)))
 }
 
-fn from_map(wire: Wire, bytes: &[u8]) -> Option<Exception> {
+fn from_map(reader: Reader<'_>, charset: Charset) -> Option<Exception> {
+    let text = |event: &Event<'_>| text(event, charset);
     let mut found = Exception { code: Code::Int(0), ..plain(64, String::new()) };
-    let end = fields(wire, bytes, |entry| {
+    let end = fields(reader, |entry| {
         match entry.name() {
             Some("message") => found.message = text(&entry.first),
             Some("file") => found.file = text(&entry.first),
@@ -82,10 +90,10 @@ fn plain(status: i64, message: String) -> Exception {
 }
 
 /// A scalar as PHP would print it; empty for what is none.
-fn text(event: &Event<'_>) -> String {
+fn text(event: &Event<'_>, charset: Charset) -> String {
     match event {
         Event::Str(text) => text.clone().into_owned(),
-        Event::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Event::Bytes(bytes) => charset.show(bytes).into_owned(),
         Event::Int(value) => value.to_string(),
         Event::UInt(value) => value.to_string(),
         Event::Float(value) => value.to_string(),

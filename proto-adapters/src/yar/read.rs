@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Packager;
 use crate::Fault;
-use crate::codec::{Entry, Reader, Wire};
+use crate::codec::{Entry, Reader};
 use crate::event::Event;
 
 /// A request's payload.
@@ -29,7 +29,7 @@ impl Request {
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
         let mut named = false;
-        fields(packager.wire(), payload, |entry| {
+        fields(Reader::new(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
                 Some("m") => {
@@ -82,7 +82,7 @@ impl Response {
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
         let (mut has_id, mut status) = (false, None);
-        answer.end = fields(packager.wire(), payload, |entry| {
+        answer.end = fields(Reader::new(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => {
                     has_id = true;
@@ -130,11 +130,9 @@ fn unsigned(event: &Event<'_>) -> Option<u64> {
 
 /// Hands the entries of the payload's map to `take`; gives the offset behind the payload.
 pub(super) fn fields<'a>(
-    wire: Wire,
-    payload: &'a [u8],
+    mut reader: Reader<'a>,
     mut take: impl FnMut(Entry<'a>) -> Result<(), Fault>,
 ) -> Result<usize, Fault> {
-    let mut reader = Reader::new(wire, payload);
     let first = reader.first()?;
     if first != Event::Map {
         return Err(Fault::malformed(reader.start(), format!("the payload is {}, not a map", first.kind())));
@@ -143,10 +141,10 @@ pub(super) fn fields<'a>(
         take(entry)?;
     }
     let end = reader.end();
-    match wire {
-        Wire::Json => reader.finish()?,
+    match reader {
+        Reader::Json(_) => reader.finish()?,
         // what a PHP server prints behind its answer stands here
-        Wire::Msgpack | Wire::Php => {}
+        Reader::Msgpack(_) | Reader::Php(_) => {}
     }
     Ok(end)
 }
