@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use proto_adapters::{BytesAs, Empty};
+use proto_adapters::{BytesAs, Charset, Empty};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -216,10 +216,12 @@ pub struct Policy {
     pub concurrency: u32,
     /// Largest request body, in bytes.
     pub max_body: u64,
-    /// What bytes that are not UTF-8 become in JSON.
+    /// What bytes that are no text become in JSON.
     pub bytes: BytesAs,
     /// What an empty JSON object becomes in Yar.
     pub empty: Empty,
+    /// The charset of the strings of providers that speak Yar.
+    pub charset: Charset,
 }
 
 impl Default for Policy {
@@ -234,6 +236,7 @@ impl Default for Policy {
             max_body: 10 << 20,
             bytes: BytesAs::Fail,
             empty: Empty::List,
+            charset: Charset::Utf8,
         }
     }
 }
@@ -256,6 +259,10 @@ impl Policy {
             "empty": match self.empty {
                 Empty::List => "list",
                 Empty::Map => "map",
+            },
+            "charset": match self.charset {
+                Charset::Utf8 => "utf-8",
+                Charset::Gbk => "gbk",
             },
         })
     }
@@ -323,8 +330,7 @@ impl PolicyPatch {
 }
 
 /// Fields of the contract that this version reads over.
-const LATER: [&str; 9] =
-    ["hash_on", "zone", "warmup", "retry_budget", "hedge", "circuit", "health", "queue", "charset"];
+const LATER: [&str; 8] = ["hash_on", "zone", "warmup", "retry_budget", "hedge", "circuit", "health", "queue"];
 
 fn set(policy: &mut Policy, field: &str, value: &Value) -> Result<(), String> {
     match field {
@@ -345,6 +351,9 @@ fn set(policy: &mut Policy, field: &str, value: &Value) -> Result<(), String> {
         }
         "bytes" => policy.bytes = word(value, &[("fail", BytesAs::Fail), ("base64", BytesAs::Base64)])?,
         "empty" => policy.empty = word(value, &[("list", Empty::List), ("map", Empty::Map)])?,
+        "charset" => {
+            policy.charset = word(value, &[("utf-8", Charset::Utf8), ("gbk", Charset::Gbk)])?;
+        }
         // kept for a later version, or somebody else's
         _ => {}
     }
@@ -393,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_policy_as_shown_is_read_back_and_has_only_known_fields() {
-        let shown = Policy { retries: 3, empty: Empty::Map, ..Policy::default() }.to_value();
+        let shown = Policy { retries: 3, charset: Charset::Gbk, ..Policy::default() }.to_value();
         let fields = shown.as_object().unwrap();
         assert!(fields.keys().all(|field| PolicyPatch::KNOWN.contains(&field.as_str())));
         assert_eq!(PolicyPatch::parse(&shown).unwrap().over(&Policy::default()).to_value(), shown);
@@ -405,6 +414,7 @@ mod tests {
         let bad = |policy| PolicyPatch::parse(&policy).unwrap_err();
         assert_eq!(bad(json!({"timeout": 5})), "timeout: 5 is not a duration such as 250ms or 10s");
         assert_eq!(bad(json!({"balance": "best"})), "balance: \"best\" is none of round_robin, random, p2c");
+        assert_eq!(bad(json!({"charset": "GB2312"})), "charset: \"GB2312\" is none of utf-8, gbk");
         assert_eq!(bad(json!({"retries": 9})), "retries: 9 is not a number from 0 to 3");
         assert!(bad(json!([])).contains("not an object"));
     }

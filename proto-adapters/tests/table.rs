@@ -1,7 +1,7 @@
 //! Every cell of `docs/values.md`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a table that is not true must stop the test")]
 
-use proto_adapters::{BytesAs, Empty, Fault, Options, Wire, form_to_params, transcode};
+use proto_adapters::{BytesAs, Charset, Empty, Fault, Options, Wire, form_to_params, transcode};
 
 const TABLES: &str = include_str!("../../docs/values.md");
 
@@ -30,12 +30,17 @@ fn wire(head: &str) -> Option<Wire> {
 }
 
 fn options(policy: Option<&str>) -> Options {
-    match policy {
-        None => Options::default(),
-        Some("`empty: map`") => Options { empty: Empty::Map, ..Options::default() },
-        Some("`bytes: base64`") => Options { bytes: BytesAs::Base64, ..Options::default() },
-        Some(other) => panic!("no such policy: {other}"),
+    let mut options = Options::default();
+    for part in policy.iter().flat_map(|policy| policy.split(", ")) {
+        match part {
+            "`empty: map`" => options.empty = Empty::Map,
+            "`bytes: base64`" => options.bytes = BytesAs::Base64,
+            "toward `charset: gbk`" => options.to = Charset::Gbk,
+            "from `charset: gbk`" => options.from = Charset::Gbk,
+            other => panic!("no such policy: {other}"),
+        }
     }
+    options
 }
 
 /// The bytes that a cell shows.
@@ -86,7 +91,7 @@ fn every_cell_says_what_becomes_of_the_value() {
             }
         }
     }
-    assert_eq!(seen, 145);
+    assert_eq!(seen, 171);
 }
 
 #[test]

@@ -54,15 +54,20 @@ pub(super) async fn request(
     call: Read,
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
-    let packager = match plan.route.api.encoding {
-        Encoding::Json => {
-            return json_request(plan, call).map(|(request, sent)| (Outgoing::Http(request), sent));
-        }
-        Encoding::YarMsgpack => Packager::Msgpack,
-        Encoding::YarJson => Packager::Json,
-        Encoding::YarPhp => Packager::Php,
-    };
-    yar_request(plan, call, packager, share).await
+    match packager(plan) {
+        Some(packager) => yar_request(plan, call, packager, share).await,
+        None => json_request(plan, call).map(|(request, sent)| (Outgoing::Http(request), sent)),
+    }
+}
+
+/// What the API's providers pack with, if they speak Yar.
+pub(super) fn packager(plan: &Plan) -> Option<Packager> {
+    match plan.route.api.encoding {
+        Encoding::Json => None,
+        Encoding::YarMsgpack => Some(Packager::Msgpack),
+        Encoding::YarJson => Some(Packager::Json),
+        Encoding::YarPhp => Some(Packager::Php),
+    }
 }
 
 /// Names the peer in the request, and what is left of a deadline the caller set.
@@ -179,7 +184,7 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
 }
 
 fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names, o) = (to.wire(), &plan.route.api.params, options(plan));
+    let (wire, names, o) = (to.wire(), &plan.route.api.params, toward_yar(plan));
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
     } else if announced(head) == FORM && !looks_like_json(body) {
@@ -226,7 +231,8 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Vec<u8>, C
         return Ok(whole);
     }
     let params = if sound {
-        adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", options(plan)).map_err(callers)?
+        adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", toward_yar(plan))
+            .map_err(callers)?
     } else {
         // absent, null and empty all mean: no parameters
         adapt::body_to_params(b"", to.wire(), &[], options(plan)).map_err(callers)?
@@ -266,7 +272,12 @@ fn no_params(what: &str) -> CallError {
 }
 
 pub(super) fn options(plan: &Plan) -> Options {
-    Options { empty: plan.route.policy.empty, bytes: plan.route.policy.bytes, ..Options::default() }
+    let policy = &plan.route.policy;
+    Options { empty: policy.empty, bytes: policy.bytes, ..Options::default() }
+}
+
+fn toward_yar(plan: &Plan) -> Options {
+    Options { to: plan.route.policy.charset, ..options(plan) }
 }
 
 fn callers(fault: Fault) -> CallError {

@@ -5,9 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use hyper::Response;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
-use proto_adapters::{Fault, Wire, adapt};
+use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 
-use super::adapt::{Answer, Sent, end_to_end, options};
+use super::adapt::{Answer, Sent, end_to_end, options, packager};
 use super::route::Plan;
 use crate::error::CallError;
 use crate::units::show_size;
@@ -106,30 +106,42 @@ fn yar_answer(
     }
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let whole = payload.get(..read.end).unwrap_or(payload);
-    let thrown = (read.status != 0).then(|| Exception::read(header.packager, read.status, part(&read.error)));
+    let charset = plan.route.policy.charset;
+    let thrown = (read.status != 0)
+        .then(|| Exception::read_in(charset, header.packager, read.status, part(&read.error)));
+    let converted = Options { from: converted_from(plan, caller), ..options(plan) };
+    let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
     match (caller, thrown) {
-        (Some((own, id)), thrown) if own == header.packager && thrown.as_ref().is_none_or(carries_error) => {
+        (Some((own, id)), thrown)
+            if own == header.packager && as_it_is && thrown.as_ref().is_none_or(carries_error) =>
+        {
             Ok(Answer::Yar(readdressed(&header, id, whole)))
         }
         (_, Some(thrown)) => Err(CallError::ProviderException(thrown)),
-        (caller, None) => returned(plan, from, part(&read.output), part(&read.result), caller),
+        (caller, None) => returned(from, converted, part(&read.output), part(&read.result), caller),
+    }
+}
+
+/// The charset of an answer's strings; UTF-8 too where they are for a caller who packs as the API's
+/// providers do and so speaks their charset.
+fn converted_from(plan: &Plan, caller: Option<(Packager, u32)>) -> Charset {
+    match caller {
+        Some((own, _)) if packager(plan) == Some(own) => Charset::Utf8,
+        Some(_) | None => plan.route.policy.charset,
     }
 }
 
 /// A result in the wire of a caller that packs otherwise; `None`: an HTTP caller, who gets no printed output.
 fn returned(
-    plan: &Plan,
     from: Wire,
+    o: Options,
     output: Option<&[u8]>,
     result: Option<&[u8]>,
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
     let to = caller.map_or(Wire::Json, |(packager, _)| packager.wire());
     let carried = |value: Option<&[u8]>, root| {
-        value
-            .map(|value| adapt::transcode(from, to, value, root, options(plan)))
-            .transpose()
-            .map_err(providers)
+        value.map(|value| adapt::transcode(from, to, value, root, o)).transpose().map_err(providers)
     };
     let Some((packager, id)) = caller else {
         return Ok(Answer::Json(carried(result, "$")?.unwrap_or_else(|| null(to)).into()));

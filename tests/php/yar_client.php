@@ -1,7 +1,8 @@
 <?php
 // Stands in for the Yar client extension: sends as it sends, reads an answer as strictly as it reads.
 // Takes one JSON object on stdin:
-//   {url, method, params, packager, provider, token, proxy, unix, keep_alive, timeout_ms, headers, times}
+//   {url, method, params, packager, provider, token, proxy, unix, keep_alive, timeout_ms, headers, times, charset}
+// where `charset` is that of the program's strings,
 // and prints one JSON line per call: {"ok":true,"value":…,"type":…} or
 //   {"exception":class,"message":…,"code":…,"type":…}; `silent_null` marks the answers
 // which the extension would hand to its caller as a null without a word.
@@ -187,6 +188,22 @@ function read_answer(string $body, int $id): array
     return failed($failure) + ['status' => $status, 'sound' => $sound, 'error' => $error] + $seen;
 }
 
+/** A value with all its strings and keys in another charset. */
+function recode(mixed $value, string $from, string $to): mixed
+{
+    if (is_string($value)) {
+        return iconv($from, $to, $value);
+    }
+    if (!is_array($value)) {
+        return $value;
+    }
+    $recoded = [];
+    foreach ($value as $key => $item) {
+        $recoded[recode($key, $from, $to)] = recode($item, $from, $to);
+    }
+    return $recoded;
+}
+
 function failed(Failure $failure): array
 {
     return [
@@ -198,11 +215,13 @@ function failed(Failure $failure): array
 }
 
 $call = json_decode(stream_get_contents(STDIN), true, 1024);
+$charset = $call['charset'] ?? 'UTF-8';
+$call['params'] = recode($call['params'] ?? [], 'UTF-8', $charset);
 $curl = curl_init();
 for ($n = 0; $n < ($call['times'] ?? 1); $n++) {
     $id = random_int(1, 0xffffffff);
     $packager = strtoupper($call['packager'] ?? 'MSGPACK');
-    $request = ['i' => $id, 'm' => $call['method'], 'p' => $call['params'] ?? []];
+    $request = ['i' => $id, 'm' => $call['method'], 'p' => $call['params']];
     $raw = !str_starts_with($call['url'], 'http');
     $provider = $call['provider'] ?? ($raw ? 'Yar TCP Client' : '');
     $message = yar_message($id, $packager, $request, $provider, $call['token'] ?? '');
@@ -211,6 +230,9 @@ for ($n = 0; $n < ($call['times'] ?? 1); $n++) {
         $result = read_answer($raw ? exchange($call, $message) : post($curl, $call, $message), $id);
     } catch (Failure $failure) {
         $result = failed($failure);
+    }
+    if ($charset !== 'UTF-8') {
+        $result = recode($result, $charset, 'UTF-8');
     }
     $result['ms'] = intdiv(hrtime(true) - $started, 1_000_000);
     $result['connects'] = $raw ? $GLOBALS['connects'] : curl_getinfo($curl, CURLINFO_NUM_CONNECTS);

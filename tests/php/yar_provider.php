@@ -7,6 +7,9 @@ class BizException extends Exception
 {
 }
 
+/** Text as a program has it whose files are in GBK. */
+function gbk(string $text): string { return iconv('UTF-8', 'GBK', $text); }
+
 final class Functions
 {
     public function add(int $a, int $b): int { return $a + $b; }
@@ -38,6 +41,21 @@ final class Functions
     public function sleep(int $ms): string { usleep($ms * 1000); return 'slept'; }
     public function html(): void { ob_end_clean(); echo '<html><body>Fatal error</body></html>'; exit; }
     public function noStatus(): void { send(['i' => $GLOBALS['id'], 'r' => 'lost']); exit; }
+    public function hex(string $text): string { return bin2hex($text); }
+    public function gbkGreet(string $name): array
+    {
+        return [gbk('姓名') => $name, gbk('问候') => [gbk('你好，') . $name, 3.0], 'hex' => bin2hex($name)];
+    }
+    public function gbkThrow(): void
+    {
+        class_exists(gbk('缺货异常')) || eval('class ' . gbk('缺货异常') . ' extends Exception {}');
+        throw new (gbk('缺货异常'))(gbk('库存不足'), 77);
+    }
+    public function gbkText(): string
+    {
+        echo gbk('打印');
+        return gbk('返回');
+    }
     public function half(): void
     {
         $message = yar_message($GLOBALS['header']['id'], $GLOBALS['packager'], ['i' => $GLOBALS['id'], 's' => 0, 'r' => str_repeat('a', 100)], 'PHP Yar Server');
