@@ -6,6 +6,8 @@ use std::path::Path;
 
 use proto_adapters::Wire;
 
+#[path = "../../fuzz/bodies/form.rs"]
+mod form;
 #[path = "../../fuzz/bodies/yar_message.rs"]
 mod yar_message;
 
@@ -14,11 +16,12 @@ use yar_message::crossing;
 /// A target's name, its body, and the first byte that is worth changing.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("yar_message", yar_message::run, 82),
     ("php_to_json", |value| crossing::run(Wire::Php, Wire::Json, value), 0),
     ("json_to_php", |value| crossing::run(Wire::Json, Wire::Php, value), 0),
     ("msgpack_to_json", |value| crossing::run(Wire::Msgpack, Wire::Json, value), 0),
+    ("form", form::run, 0),
     ("json_to_msgpack", |value| crossing::run(Wire::Json, Wire::Msgpack, value), 0),
 ];
 
