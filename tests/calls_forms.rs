@@ -91,13 +91,17 @@ fn a_form_is_known_by_its_type_however_it_is_written() {
 fn an_upload_to_a_yar_api_is_told_what_to_send() {
     let peer = Peer::echo();
     let remora = calc("yar-msgpack", &peer.address);
-    // an array as CURLOPT_POSTFIELDS
-    let call = json!({"url": remora.url("/calc/add"), "method": "POST", "body": {"a": "1", "b": "2"}});
-    let seen = php::run("curl_call.php", &call).remove(0);
-    assert_eq!(seen["status"], 400, "{seen}");
-    let body = seen["body"].as_str().unwrap();
-    assert!(body.contains("urn:remora:malformed-request"), "{body}");
-    assert!(body.contains("multipart/form-data") && body.contains("http_build_query"), "{body}");
+    // it is refused before it is read, and the refusal arrives all the same
+    for size in [1, 4 << 20] {
+        // an array as CURLOPT_POSTFIELDS
+        let fields = json!({"a": "1", "b": "2".repeat(size)});
+        let call = json!({"url": remora.url("/calc/add"), "method": "POST", "body": fields});
+        let seen = php::run("curl_call.php", &call).remove(0);
+        assert_eq!(seen["status"], 400, "{seen}");
+        let body = seen["body"].as_str().unwrap();
+        assert!(body.contains("urn:remora:malformed-request"), "{body}");
+        assert!(body.contains("multipart/form-data") && body.contains("http_build_query"), "{body}");
+    }
     assert_eq!(peer.calls(), 0);
 }
 
