@@ -114,6 +114,12 @@ impl<'a> Reader<'a> {
     /// Reads on to the end of the value that `first` began; gives its place in the input.
     pub(crate) fn skip(&mut self, first: &Event<'a>) -> Result<Range<usize>, Fault> {
         let start = self.start();
+        if let Self::Msgpack(reader) = self
+            && first.opens()
+        {
+            reader.skip_rest()?;
+            return Ok(start..reader.end());
+        }
         let mut depth = usize::from(first.opens());
         while depth > 0 {
             let event = self.first()?;

@@ -78,6 +78,51 @@ impl<'a> Reader<'a> {
         self.token().map(Some)
     }
 
+    /// Reads to the end of the list or map that began last, and makes nothing of what is in it.
+    pub(crate) fn skip_rest(&mut self) -> Result<(), Fault> {
+        let around = self.stack.len().saturating_sub(1);
+        while self.stack.len() > around {
+            self.start = self.at;
+            match self.stack.last_mut() {
+                Some(left) if *left > 0 => *left -= 1,
+                Some(_) | None => {
+                    self.stack.pop();
+                    continue;
+                }
+            }
+            self.skip_token()?;
+        }
+        Ok(())
+    }
+
+    fn skip_token(&mut self) -> Result<(), Fault> {
+        let [marker] = self.be()?;
+        let len = match marker {
+            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => return Ok(()),
+            0xc1 => return Err(Fault::malformed(self.start, "the reserved marker c1")),
+            0x80..=0x8f => return self.open(u64::from(marker & 15), true).map(drop),
+            0x90..=0x9f => return self.open(u64::from(marker & 15), false).map(drop),
+            0xdc..=0xdd => {
+                let len = self.uint(marker - 0xdc + 1)?;
+                return self.open(len, false).map(drop);
+            }
+            0xde..=0xdf => {
+                let len = self.uint(marker - 0xde + 1)?;
+                return self.open(len, true).map(drop);
+            }
+            0xa0..=0xbf => u64::from(marker & 31),
+            0xca => 4,
+            0xcb => 8,
+            0xcc..=0xcf => 1 << (marker - 0xcc),
+            0xd0..=0xd3 => 1 << (marker - 0xd0),
+            0xd4..=0xd8 => 1 + (1 << (marker - 0xd4)),
+            0xc4..=0xc6 => self.uint(marker - 0xc4)?,
+            0xc7..=0xc9 => 1 + self.uint(marker - 0xc7)?,
+            0xd9..=0xdb => self.uint(marker - 0xd9)?,
+        };
+        self.take(len).map(drop)
+    }
+
     /// Checks that the value is complete and nothing follows it.
     ///
     /// # Errors
@@ -361,4 +406,57 @@ fn push_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refusal> {
     }
     out.extend_from_slice(bytes);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the value ends, or the first byte that is wrong.
+    fn ends(input: &[u8], skip: bool) -> Result<usize, usize> {
+        let mut reader = Reader::new(input);
+        let mut read = || -> Result<(), Fault> {
+            let mut depth = 0;
+            while let Some(event) = reader.pull()? {
+                depth += usize::from(event.opens());
+                if skip && event.opens() {
+                    return reader.skip_rest();
+                }
+                depth -= usize::from(event == Event::End);
+                if depth == 0 {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        match read() {
+            Ok(()) => Ok(reader.end()),
+            Err(Fault::Malformed { at, .. }) => Err(at),
+            Err(fault) => unreachable!("{fault}"),
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_ends_where_it_would_if_it_were_read() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let markers: Vec<u8> = (0x80..=0xdf).filter(|marker| *marker != 0xc1).collect();
+        let (mut whole, mut broken) = (0, 0);
+        for _ in 0..200_000 {
+            let mut input = vec![[0x82, 0x93, 0xdc][rng.usize(..3)], 0, 2];
+            for _ in 0..rng.usize(..40) {
+                // small numbers often: lengths that fit
+                input.push(if rng.bool() { markers[rng.usize(..markers.len())] } else { rng.u8(..4) });
+            }
+            let end = ends(&input, true);
+            assert_eq!(end.is_ok(), ends(&input, false).is_ok(), "{input:x?}");
+            match end {
+                Ok(end) => {
+                    whole += 1;
+                    assert_eq!(Ok(end), ends(&input, false), "{input:x?}");
+                }
+                Err(_) => broken += 1,
+            }
+        }
+        assert!(whole > 10_000 && broken > 10_000, "{whole} {broken}");
+    }
 }

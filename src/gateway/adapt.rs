@@ -321,7 +321,7 @@ pub(super) fn end_to_end(headers: &mut HeaderMap) {
     for name in named.iter().filter(|name| **name != header::CONTENT_LENGTH && **name != header::HOST) {
         headers.remove(name);
     }
-    for name in ONE_HOP {
+    for name in &ONE_HOP {
         headers.remove(name);
     }
     if trailers {
@@ -329,31 +329,34 @@ pub(super) fn end_to_end(headers: &mut HeaderMap) {
     }
 }
 
-const ONE_HOP: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-    "http2-settings",
-    "x-api-key",
+static ONE_HOP: [HeaderName; 11] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("x-api-key"),
+];
+
+/// What described the caller's body.
+static OF_THE_BODY: [HeaderName; 7] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("hostname"),
+    header::TRAILER,
 ];
 
 /// Removes what described the caller's body.
 fn without_body_headers(headers: &mut HeaderMap) {
-    for name in [
-        "content-length",
-        "content-type",
-        "content-encoding",
-        "accept",
-        "accept-encoding",
-        "hostname",
-        "trailer",
-    ] {
+    for name in &OF_THE_BODY {
         headers.remove(name);
     }
 }

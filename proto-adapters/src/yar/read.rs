@@ -65,7 +65,7 @@ pub struct Response {
     pub status: i64,
     /// Where the method's printed output stands.
     pub output: Option<Range<usize>>,
-    /// Where the result stands.
+    /// Where the result stands; a PHP function that ended by `exit` has success and none.
     pub result: Option<Range<usize>>,
     /// Where the error stands.
     pub error: Option<Range<usize>>,
