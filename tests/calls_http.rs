@@ -216,6 +216,23 @@ fn an_http_1_0_caller_gets_a_plain_body_and_a_close() {
 }
 
 #[test]
+fn an_answer_of_unknown_length_that_ends_well_counts_as_good() {
+    let peer = Peer::http(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec()
+    });
+    let remora = sidecar(&peer);
+    let mut conn = remora.conn();
+    for _ in 0..2 {
+        conn.send("GET /user/getUser HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(conn.answer().unwrap().text(), "abc");
+    }
+    let good = "remora_calls_total{api=\"getUser\",outcome=\"ok\",service=\"user\"} 2";
+    eventually("both are counted", Duration::from_secs(5), || {
+        remora.admin("GET", "/metrics").text().contains(good)
+    });
+}
+
+#[test]
 fn a_connection_whose_answer_came_before_the_request_had_left_is_not_used_again() {
     let peer = Peer::raw(|stream, _| {
         let mut conn = Conn::over(stream);

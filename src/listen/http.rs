@@ -248,8 +248,10 @@ impl Body for Leaving {
                 this.broken.iter().for_each(|broken| broken.store(true, Relaxed));
                 this.finish(Ending::Broken);
             }
-            _ if this.body.is_end_stream() => this.finish(Ending::Whole),
-            _ => {}
+            // a chunked body is known to be over when nothing more comes
+            None => this.finish(Ending::Whole),
+            Some(Ok(_)) if this.body.is_end_stream() => this.finish(Ending::Whole),
+            Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
     }
