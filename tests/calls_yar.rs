@@ -487,6 +487,19 @@ fn an_answer_of_a_yar_provider_without_a_status_is_no_success() {
 }
 
 #[test]
+fn a_function_that_ended_by_exit_is_no_success() {
+    let provider = Php::yar();
+    let remora = calc(&provider);
+    let answer = remora.get("/calc/die");
+    assert_problem(&answer, "bad-answer", 502);
+    assert!(answer.text().contains("exit()"), "{}", answer.text());
+    for packager in ["msgpack", "json"] {
+        let seen = php::yar(packager, &remora.url("/calc"), "die", json!([]), json!({}));
+        assert_thrown(&seen, "BadAnswer", 10508);
+    }
+}
+
+#[test]
 fn what_is_yar_is_told_by_its_bytes_not_by_its_content_type() {
     let provider = Php::yar();
     let remora = calc(&provider);

@@ -105,6 +105,12 @@ fn yar_answer(
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
     }
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
+    if read.status == 0 && read.result.is_none() {
+        let printed =
+            part(&read.output).map_or_else(String::new, |output| format!("; it printed {}", shown(output)));
+        let reason = format!("the provider's function ended without a result, as by exit(){printed}");
+        return Err(CallError::BadAnswer(reason));
+    }
     let whole = payload.get(..read.end).unwrap_or(payload);
     let charset = plan.route.policy.charset;
     let thrown = (read.status != 0)
