@@ -34,7 +34,7 @@ pub(super) struct Import {
 pub(super) async fn export(source: &Source) -> Result<(), String> {
     let layout = source.layout();
     let nodes = source.read(&transfer::scopes(layout)).await.map_err(|e| e.to_string())?;
-    let found = transfer::gather(layout, &nodes);
+    let found = transfer::gather(layout, &nodes).locked(layout);
     print(&found.document.to_yaml())?;
     if found.ephemeral > 0 {
         tell(&format!("{} self-registered nodes are left out; they register themselves", found.ephemeral));

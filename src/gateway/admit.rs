@@ -56,6 +56,9 @@ fn check_key(
     let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
     let opened = (0..).zip(grants).filter(|(_, grant)| opens(&grant.keys, key, now));
     let opened: Vec<_> = opened.map(|(index, _)| index).collect();
+    if entry.service.callers.is_empty() {
+        return Err(format!("nobody has one; /services/{} of the admin port says why", entry.name));
+    }
     // an unknown caller and a wrong key read the same
     if opened.is_empty() {
         Err(format!("this one does not open it for caller \"{name}\""))

@@ -13,13 +13,11 @@ const DEFAULT_WEIGHT: u16 = 100;
 pub(super) struct Draft<'a> {
     pub(super) service: Service,
     pub(super) previous: Option<&'a Service>,
-    /// The service's own node was there and could not be read.
-    pub(super) head_is_bad: bool,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(previous: Option<&'a Service>) -> Self {
-        Self { service: Service::default(), previous, head_is_bad: false }
+        Self { service: Service::default(), previous }
     }
 
     pub(super) fn skip(&mut self, path: &str, reason: impl Into<String>) {
@@ -46,7 +44,8 @@ impl<'a> Draft<'a> {
     pub(super) fn head(&mut self, node: &Node) -> Option<String> {
         let before = self.previous.map(|p| (p.state, p.access));
         let Some(fields) = self.fields(node) else {
-            self.head_is_bad = true;
+            // it may say that a key is wanted
+            self.service.access = Access::Key;
             if let (Some(previous), Some((state, access))) = (self.previous, before) {
                 (self.service.state, self.service.access) = (state, access);
                 self.service.owner = previous.owner.clone();
@@ -103,11 +102,6 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn finish(mut self) -> Service {
-        let unknown_head = self.head_is_bad && self.previous.is_none();
-        if unknown_head && !self.service.callers.is_empty() {
-            // nobody knows that it is open, and somebody handed out keys
-            self.service.access = Access::Key;
-        }
         self.service.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         self.service
     }

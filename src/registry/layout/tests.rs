@@ -119,6 +119,16 @@ fn a_slip_in_one_field_opens_nothing() {
     assert_eq!(parse(r#"{"state":"of"}"#).state, State::Off);
     let owner = parse(r#"{"state":"off","access":"key","owner":5}"#);
     assert_eq!((owner.state, owner.access, owner.skipped.len()), (State::Off, Access::Key, 1));
+    for layout in [Layout::Flat, Layout::Tree] {
+        let own = if layout == Layout::Flat { "/service/user" } else { "/services/user" };
+        for data in [r#"{"access":"key",}"#, "\u{feff}{}", "[]"] {
+            let service = layout.parse(&user(), &nodes(&[(own, data)]), None).unwrap();
+            assert_eq!((service.access, service.skipped.len()), (Access::Key, 1), "{data}");
+            let open = layout.parse(&user(), &nodes(&[(own, "{}")]), None);
+            let before = layout.parse(&user(), &nodes(&[(own, data)]), open.as_ref()).unwrap();
+            assert_eq!(before.access, Access::Open, "what was open stays open");
+        }
+    }
 }
 
 #[test]

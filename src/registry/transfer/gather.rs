@@ -44,6 +44,20 @@ pub fn gather(layout: Layout, nodes: &[Node]) -> Gathered {
 }
 
 impl Gathered {
+    /// Closes services whose own node could not be carried over: it may have said that a key is wanted.
+    #[must_use]
+    pub fn locked(mut self, layout: Layout) -> Self {
+        let names = self.left_out.iter().filter_map(|(path, _)| layout.entry(Kind::Service, path));
+        for name in names {
+            if let Some(service) =
+                ServiceName::new(&name).ok().and_then(|n| self.document.services.get_mut(&n))
+            {
+                service.data = service.data.take().or(Data::of(br#"{"access":"key"}"#).ok());
+            }
+        }
+        self
+    }
+
     fn take(&mut self, layout: Layout, node: &Node) -> Result<(), String> {
         let data = Data::of(node.data.as_ref().map_err(Clone::clone)?)?;
         for kind in KINDS {

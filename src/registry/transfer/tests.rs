@@ -69,6 +69,11 @@ fn what_has_no_place_is_named() {
     assert_eq!(found.ephemeral, 1);
     assert!(found.document.services.is_empty());
     assert!(found.left_out[0].1.contains("starts with `_`"), "{:?}", found.left_out);
+
+    // a copy must not be open where nobody can tell what the original is
+    all.push(node("/api/user/get", "{}"));
+    let text = gather(Layout::Flat, &all).locked(Layout::Flat).document.to_yaml();
+    assert!(text.contains(r#"data: {"access":"key"}"#), "{text}");
 }
 
 #[test]
