@@ -129,6 +129,8 @@ impl Follower<'_> {
         } else if !self.link.up || self.link.epoch != link.epoch {
             let directory = self.directory;
             directory.doubt();
+            // the watches of the connection before are gone, and what sets them asks in vain
+            self.rewatches = JoinSet::new();
             self.mirror.attached(now(), link.storm, |service| directory.take_used(service));
             // it may be another ensemble, trusted since
             self.keeper.iter_mut().for_each(Keeper::renew);
@@ -143,12 +145,12 @@ impl Follower<'_> {
     fn watched(&mut self, done: WatchDone) {
         let added: Vec<_> = done.watches.iter().map(|(path, _)| path.clone()).collect();
         let complete = added.len() == done.change.add.len();
-        let problem =
-            done.trouble.map(|trouble| format!("changes can't be heard of: {trouble}; tried again"));
-        self.source.status.problem("watch", problem);
         if !self.mirror.watched(done.change.serial, &added, now()) {
             return;
         }
+        let problem =
+            done.trouble.map(|trouble| format!("changes can't be heard of: {trouble}; tried again"));
+        self.source.status.problem("watch", problem);
         // the new watch of a path stands before the old one goes
         self.watches.extend(done.watches);
         if complete {

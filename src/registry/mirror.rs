@@ -193,7 +193,9 @@ impl Mirror {
         self.note_use(now, used);
         self.spread = if storm { STORM_SPREAD } else { QUIET_SPREAD };
         self.link = Link::Up;
-        self.watches.lost();
+        let busy = |sub: &Sub| sub.view.is_none() || now < sub.used + RECENT;
+        let busy = self.subs.iter().filter(|(_, sub)| busy(sub)).map(|(service, _)| service.clone());
+        self.watches.lost(busy.collect());
         self.audit.lost();
         for (service, sub) in &mut self.subs {
             sub.verified = false;

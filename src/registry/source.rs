@@ -253,7 +253,8 @@ impl Source {
         }
     }
 
-    /// Watches all `paths` as long as the link is in this `epoch`; one outcome per path.
+    /// Watches `paths` as long as the link is in this `epoch`; their outcomes in order, the last of which
+    /// failed where not all were asked for.
     pub(super) async fn watch(
         &self,
         epoch: u64,

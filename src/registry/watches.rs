@@ -13,6 +13,9 @@ const MAX_BYTES: usize = 96 << 10;
 /// Below this many bytes each service is watched by itself again.
 const FEW_BYTES: usize = MAX_BYTES / 2;
 
+/// Paths that one change adds: services whose paths it holds are read while the next one is under way.
+const MOST_AT_ONCE: usize = 400;
+
 /// A change of what is watched: first all of `add`, then, if that went well, all of `drop`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -26,6 +29,8 @@ pub(crate) struct Watches {
     /// Bytes that stand before every path on its way to the registry.
     overhead: usize,
     services: BTreeSet<ServiceName>,
+    /// Those whose paths are added before all others.
+    urgent: BTreeSet<ServiceName>,
     /// Of the services' own paths, watched or not.
     bytes: usize,
     wide: bool,
@@ -46,6 +51,7 @@ impl Watches {
             layout,
             overhead,
             services: BTreeSet::new(),
+            urgent: BTreeSet::new(),
             bytes: 0,
             wide: false,
             wanted: BTreeSet::new(),
@@ -63,6 +69,8 @@ impl Watches {
         if !self.services.insert(service.clone()) {
             return;
         }
+        // somebody waits for it
+        self.urgent.insert(service.clone());
         let paths = self.paths(service);
         self.bytes += self.size(&paths);
         if !self.wide && self.bytes > MAX_BYTES {
@@ -77,6 +85,7 @@ impl Watches {
         if !self.services.remove(service) {
             return;
         }
+        self.urgent.remove(service);
         let paths = self.paths(service);
         self.bytes -= self.size(&paths);
         if self.wide && self.bytes < FEW_BYTES {
@@ -87,8 +96,9 @@ impl Watches {
         }
     }
 
-    /// All watches are gone: every one has to be added again.
-    pub(crate) fn lost(&mut self) {
+    /// All watches are gone: every one has to be added again, those of `urgent` services first.
+    pub(crate) fn lost(&mut self, urgent: BTreeSet<ServiceName>) {
+        self.urgent = urgent;
         self.held.clear();
         self.drop.clear();
         self.add = self.wanted.clone();
@@ -107,12 +117,25 @@ impl Watches {
         if self.under_way.is_some() || (self.add.is_empty() && self.drop.is_empty()) {
             return None;
         }
-        let add = std::mem::take(&mut self.add).into_iter().collect();
-        let drop = std::mem::take(&mut self.drop).into_iter().collect();
+        let add = self.most_urgent();
+        let drop = match self.add.is_empty() {
+            true => std::mem::take(&mut self.drop).into_iter().collect(),
+            // what they hear of may not be heard of otherwise yet
+            false => Vec::new(),
+        };
         self.serial += 1;
         let change = Change { serial: self.serial, add, drop };
         self.under_way = Some(change.clone());
         Some(change)
+    }
+
+    /// Takes the paths to add next.
+    fn most_urgent(&mut self) -> Vec<String> {
+        let urgent = |path: &String| self.layout.service_of(path).is_some_and(|s| self.urgent.contains(&s));
+        let (mut next, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.add).into_iter().partition(urgent);
+        next.extend(later);
+        self.add.extend(next.split_off(next.len().min(MOST_AT_ONCE)));
+        next
     }
 
     /// When [`Watches::next`] is to be asked again, where a change failed.
@@ -257,13 +280,49 @@ mod tests {
         let mut watches = Watches::new(Layout::Flat, 0);
         watches.subscribe(&name(1));
         let stale = watches.next(now()).unwrap();
-        watches.lost();
+        watches.lost(BTreeSet::new());
         assert!(!watches.done(stale.serial, &stale.add, now(), &mut rng()));
         assert!(!watches.covers(&name(1)));
         let change = watches.next(now()).unwrap();
         assert_eq!(change.add, stale.add);
         watches.done(change.serial, &change.add, now(), &mut rng());
         assert!(watches.covers(&name(1)));
+    }
+
+    #[test]
+    fn after_a_loss_the_paths_of_urgent_services_are_added_first_and_some_at_a_time() {
+        let mut watches = Watches::new(Layout::Flat, 0);
+        (0..600).for_each(|n| watches.subscribe(&name(n)));
+        settle(&mut watches);
+        watches.lost([name(599), name(300)].into());
+        let first = watches.next(now()).unwrap();
+        assert_eq!(first.add.len(), MOST_AT_ONCE);
+        watches.done(first.serial, &first.add, now(), &mut rng());
+        assert!(watches.covers(&name(599)) && watches.covers(&name(300)) && !watches.covers(&name(500)));
+        // who comes now waits for no other
+        watches.subscribe(&name(700));
+        let second = watches.next(now()).unwrap();
+        watches.done(second.serial, &second.add, now(), &mut rng());
+        assert!(watches.covers(&name(700)) && !watches.covers(&name(500)));
+        settle(&mut watches);
+        assert!((0..600).all(|n| watches.covers(&name(n))));
+    }
+
+    #[test]
+    fn nothing_is_dropped_before_all_is_added() {
+        let mut watches = Watches::new(Layout::Flat, 0);
+        watches.subscribe(&name(0));
+        settle(&mut watches);
+        (1..600).for_each(|n| watches.subscribe(&name(n)));
+        watches.unsubscribe(&name(0));
+        let mut dropped = Vec::new();
+        while let Some(change) = watches.next(now()) {
+            dropped.push(change.drop.len());
+            assert!(watches.done(change.serial, &change.add, now(), &mut rng()));
+        }
+        let paths = Layout::Flat.scopes(&name(0)).len();
+        assert_eq!(dropped.pop(), Some(paths));
+        assert!(dropped.len() > 2 && dropped.iter().all(|paths| *paths == 0), "{dropped:?}");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) use security::verify;
 /// Requests a sidecar sends by itself, over time and at once: a storm of thousands must not be one.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(300).unwrap();
 const AT_ONCE: NonZeroU32 = NonZeroU32::new(600).unwrap();
+/// Watches set at once and with one turn of the pace: together they cost a server no more than a read.
+const WATCHES_AT_ONCE: usize = 100;
 /// No request waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -166,7 +168,8 @@ impl ZooKeeper {
         }
     }
 
-    /// Watches all `paths` on the connection of this `epoch`, no later one; the requests leave at once.
+    /// Watches `paths` on the connection of this `epoch`, no later one; their outcomes in order, the last
+    /// of which failed where not all were asked for.
     pub(super) async fn watch(
         &self,
         epoch: u64,
@@ -174,25 +177,30 @@ impl ZooKeeper {
         reach: Reach,
         changes: &Arc<Changes>,
     ) -> Vec<Result<Watching, Trouble>> {
-        let here = match self.here_in(epoch) {
-            Ok(Here { one_shot: Some(one_shot), .. }) => {
-                // nothing is sent: the reads that follow arm it
-                let cover = |path: &String| one_shot.cover(self.full(path), reach, changes);
-                let watch = |path| Watching::ZooKeeper { _watch: Watch::OneShot { _cover: cover(path) } };
-                return paths.iter().map(|path| Ok(watch(path))).collect();
-            }
-            Ok(_) => {
-                for _ in paths {
-                    self.pace.turn().await;
-                }
-                self.here_in(epoch)
-            }
-            Err(trouble) => Err(trouble),
-        };
-        match here {
-            Ok(here) => self.watch_lasting(&here, paths, reach, changes).await,
-            Err(trouble) => paths.iter().map(|_| Err(trouble.clone())).collect(),
+        if let Ok(Here { one_shot: Some(one_shot), .. }) = self.here_in(epoch) {
+            // nothing is sent: the reads that follow arm it
+            let cover = |path: &String| one_shot.cover(self.full(path), reach, changes);
+            let watch = |path| Watching::ZooKeeper { _watch: Watch::OneShot { _cover: cover(path) } };
+            return paths.iter().map(|path| Ok(watch(path))).collect();
         }
+        let mut watches = Vec::new();
+        for some in paths.chunks(WATCHES_AT_ONCE) {
+            match self.turn_in(epoch).await {
+                Ok(here) => watches.extend(self.watch_lasting(&here, some, reach, changes).await),
+                Err(trouble) => watches.push(Err(trouble)),
+            }
+            if matches!(watches.last(), Some(Err(Trouble::Unknown(_)))) {
+                break;
+            }
+        }
+        watches
+    }
+
+    /// The connection of this epoch, for one request; none is waited for in vain.
+    async fn turn_in(&self, epoch: u64) -> Result<Here, Trouble> {
+        self.here_in(epoch)?;
+        self.pace.turn().await;
+        self.here_in(epoch)
     }
 
     async fn watch_lasting(

@@ -1,0 +1,73 @@
+//! Connections to ZooKeeper that break often, servers that stay silent, are slow, or are no ZooKeeper.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::distant::Distant;
+use support::zookeeper::Kazoo;
+use support::{Conn, Remora, eventually};
+
+/// A change on its way into the view.
+const SOON: Duration = Duration::from_secs(20);
+/// Reconnects, reads spread over a while, and a busy machine.
+const LATER: Duration = Duration::from_secs(60);
+
+fn weigh(client: &mut Kazoo, path: &str, weight: usize) {
+    client.put(path, &json!({"weight": weight}).to_string());
+}
+
+/// The weight of the service's only provider, as the view has it.
+fn until_weight(remora: &Remora, service: &str, wanted: usize, within: Duration) {
+    let seen = || {
+        let page = remora.admin("GET", &format!("/services/{service}?format=json"));
+        (page.status == 200).then(|| page.json()["providers"][0]["weight"].as_u64())?
+    };
+    eventually(&format!("{service} has weight {wanted}"), within, || seen() == Some(wanted as u64));
+}
+
+fn session(remora: &Remora) -> Value {
+    let page = remora.page("/registry");
+    assert!(page["session"].is_string(), "{page}");
+    page["session"].clone()
+}
+
+/// The session has lived all the while, and nothing else is wrong.
+fn assert_same_session(remora: &Remora, session: &Value) {
+    let page = remora.page("/registry");
+    assert_eq!((&page["session"], &page["sessions"]), (session, &json!(1)), "{page}");
+    assert_eq!(page["problems"], json!([]), "{page}");
+}
+
+#[test]
+fn reconnects_with_many_services_use_up_nothing_that_the_next_one_needs() {
+    const MANY: usize = 600;
+    let zk = Distant::start();
+    let mut client = zk.client();
+    let node = |n| format!("/address/user-{n}/10.0.0.1:80");
+    client.many(&(0..MANY).map(|n| json!(["put", node(n), r#"{"weight":1}"#])).collect::<Vec<_>>());
+    let remora = Remora::distant(&zk).start();
+    let mut conn = Conn::open(&remora.admin);
+    for n in 0..MANY {
+        let target = format!("/services/user-{n}");
+        assert_eq!(conn.request("GET", &target, &[("Host", "localhost")], b"").unwrap().status, 200, "{n}");
+    }
+    let watched = |paths: usize| remora.page("/registry")["watched_paths"] == paths;
+    eventually("each service is watched by itself", SOON, || watched(4 * MANY));
+    let session = session(&remora);
+    for round in 1..=10 {
+        zk.network.reset();
+        eventually("cut off", LATER, || remora.page("/registry")["connected"] == false);
+        weigh(&mut client, &node(MANY - 1), 10 * round);
+        zk.network.heal();
+        eventually("connected", LATER, || remora.page("/registry")["connected"] == true);
+    }
+    until_weight(&remora, &format!("user-{}", MANY - 1), 100, SOON);
+    eventually("all are watched again", SOON, || watched(4 * MANY));
+    weigh(&mut client, &node(0), 7);
+    until_weight(&remora, "user-0", 7, SOON);
+    assert_same_session(&remora, &session);
+}
