@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -70,4 +71,25 @@ fn reconnects_with_many_services_use_up_nothing_that_the_next_one_needs() {
     weigh(&mut client, &node(0), 7);
     until_weight(&remora, "user-0", 7, SOON);
     assert_same_session(&remora, &session);
+}
+
+#[test]
+fn a_session_outlasts_servers_that_take_connections_and_stay_silent() {
+    let silent: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let zk = Distant::start();
+    let mut client = zk.client();
+    let node = "/address/user/10.0.0.1:80";
+    weigh(&mut client, node, 1);
+    let addresses: Vec<_> = silent.iter().map(|server| server.local_addr().unwrap().to_string()).collect();
+    let connect = format!("{},{}", addresses.join(","), zk.connect);
+    let remora = Remora::through(&connect, "10s").start();
+    until_weight(&remora, "user", 1, SOON);
+    let session = session(&remora);
+    for round in 2..5 {
+        zk.network.reset();
+        zk.network.heal();
+        weigh(&mut client, node, round);
+        until_weight(&remora, "user", round, LATER);
+        assert_same_session(&remora, &session);
+    }
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod oneshot;
 mod read;
 mod security;
+mod servers;
 mod session;
 mod write;
 

@@ -217,14 +217,17 @@ impl Remora {
 
     /// Through the network, in a session that outlasts a busy machine.
     pub fn distant(zk: &Distant) -> Setup {
-        let connect = zk.connect.clone();
-        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 10s }}"))
+        Remora::through(&zk.connect, "10s")
     }
 
     /// On the ensemble, through its network.
     pub fn ensemble(ensemble: &Ensemble) -> Setup {
-        let connect = ensemble.connect.clone();
-        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: 6s }}"))
+        Remora::through(&ensemble.connect, "6s")
+    }
+
+    /// On these servers, in a session of this timeout.
+    pub fn through(connect: &str, timeout: &str) -> Setup {
+        Setup::new(|_| format!("zookeeper: {{ connect: \"{connect}\", session_timeout: {timeout} }}"))
     }
 
     /// With a chroot, `/…`.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use zookeeper_client::{
     Acl, Acls, Client, Connector, CreateMode, CreateOptions, Error, Permission, TlsOptions,
@@ -96,7 +97,12 @@ impl Security {
 
 impl ZooKeeper {
     /// Connects to `server` (`host:port/chroot`) with what the files hold now; fails with what to do.
-    pub(super) async fn connect(&self, mut connector: Connector, server: &str) -> Result<Client, Refusal> {
+    pub(super) async fn connect(
+        &self,
+        mut connector: Connector,
+        server: &str,
+        patience: Duration,
+    ) -> Result<Client, Refusal> {
         let told = |problem: Problem| Refusal::Unreached(problem.to_string());
         let passwords = self.security.passwords().map_err(told)?;
         for password in &passwords {
@@ -116,14 +122,17 @@ impl ZooKeeper {
                 None => connector.connect(server).await,
             }
         };
-        let reason = match tokio::time::timeout(self.session_timeout, connected).await {
+        let reason = match tokio::time::timeout(patience, connected).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(Error::SessionExpired)) => return Err(Refusal::Expired),
             Ok(Err(Error::AuthFailed)) => {
                 return Err(Refusal::Credentials(self.security.refused_at_the_door()));
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "timeout".to_owned(),
+            Err(_) => {
+                let reason = format!("no answer within {}ms", patience.as_millis());
+                return Err(Refusal::Silent(self.unreached(&reason)));
+            }
         };
         // the library keeps to itself why a server was not to its liking
         let handshake = match &tls {

@@ -17,6 +17,7 @@ use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 
 use super::super::{Link, Trouble, lock};
 use super::oneshot::{self, Ability, OneShot};
+use super::servers::Servers;
 use super::{Here, ZooKeeper, cluster};
 use crate::limits::backoff;
 
@@ -42,6 +43,7 @@ const FORMER_SESSIONS: usize = 64;
 pub(super) struct Connection {
     client: Client,
     home: Home,
+    server: String,
     /// Of its server.
     ability: Ability,
 }
@@ -59,7 +61,9 @@ pub(super) enum Refusal {
     Expired,
     /// Our credentials are not taken.
     Credentials(String),
-    /// Nobody answers, or not as wanted.
+    /// Nobody answers in time.
+    Silent(String),
+    /// Nobody takes connections, or answers as wanted.
     Unreached(String),
 }
 
@@ -115,17 +119,18 @@ impl ZooKeeper {
 
     /// Keeps a session until `stop` turns true, then closes it.
     pub(in crate::registry) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
-        let (mut session, mut failures) = (None, 0);
+        let (mut session, mut failures, mut servers) = (None, 0, Servers::new(self.servers()));
         loop {
             let opened = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                opened = self.open(session.clone()) => opened,
+                opened = self.open(session.clone(), &mut servers) => opened,
             };
             let mut pause = None;
             match opened {
                 Ok(connection) => {
                     let since = Instant::now();
                     session = Some(connection.client.session().clone());
+                    servers.left(connection.server.clone());
                     match self.serve(connection, &mut stop).await {
                         Ended::Stopped => return,
                         Ended::Lost(reason) => tracing::warn!(reason, "registry connection lost"),
@@ -141,7 +146,7 @@ impl ZooKeeper {
                     self.no_session(problem);
                     pause = Some(REFUSED_PAUSE);
                 }
-                Err(Refusal::Unreached(problem)) => {
+                Err(Refusal::Silent(problem) | Refusal::Unreached(problem)) => {
                     self.no_session(problem);
                     failures += 1;
                 }
@@ -154,32 +159,44 @@ impl ZooKeeper {
         }
     }
 
-    /// Tries every server once, in any order; in the former session where there is one.
-    async fn open(&self, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
-        let mut servers: Vec<_> = self.servers().collect();
-        fastrand::shuffle(&mut servers);
+    /// Tries every server once; in the former session where there is one.
+    async fn open(&self, session: Option<SessionInfo>, servers: &mut Servers) -> Result<Connection, Refusal> {
         let mut last = Refusal::Unreached("registry.zookeeper.connect: it names no server".into());
-        for server in servers {
-            match self.open_at(server, session.clone()).await {
-                Err(Refusal::Unreached(problem)) => last = Refusal::Unreached(problem),
-                decided => return decided,
+        let (patience, mut one_was_silent) = (servers.patience(self.session_timeout), false);
+        for server in servers.in_order(Instant::now()) {
+            match self.open_at(&server, session.clone(), patience).await {
+                Err(problem @ Refusal::Silent(_)) => {
+                    servers.silent(server, Instant::now());
+                    (one_was_silent, last) = (true, problem);
+                }
+                Err(problem @ Refusal::Unreached(_)) => last = problem,
+                Err(decided) => return Err(decided),
+                Ok(connection) => {
+                    servers.answered(&server);
+                    return Ok(connection);
+                }
             }
         }
+        servers.round(one_was_silent);
         Err(last)
     }
 
-    async fn open_at(&self, server: &str, session: Option<SessionInfo>) -> Result<Connection, Refusal> {
+    async fn open_at(
+        &self,
+        server: &str,
+        mut session: Option<SessionInfo>,
+        patience: Duration,
+    ) -> Result<Connection, Refusal> {
         let mut old = false;
-        let mut session = session;
         loop {
-            let (client, home) = self.open_client(server, session, old).await?;
+            let (client, home) = self.open_client(server, session, old, patience).await?;
             match self.greet(&client, old).await {
                 Ok(Ability::Old) if !old => {
                     session = Some(client.session().clone());
                     old = true;
                     home.end().await;
                 }
-                Ok(ability) => return Ok(Connection { client, home, ability }),
+                Ok(ability) => return Ok(Connection { client, home, server: server.to_owned(), ability }),
                 Err(trouble) => {
                     home.end().await;
                     return Err(Refusal::Unreached(self.unreached(&trouble.to_string())));
@@ -208,6 +225,7 @@ impl ZooKeeper {
         server: &str,
         session: Option<SessionInfo>,
         old: bool,
+        patience: Duration,
     ) -> Result<(Client, Home), Refusal> {
         let no_thread = |e| Refusal::Unreached(format!("no thread for ZooKeeper: {e}"));
         let mut home = Home::new().map_err(no_thread)?;
@@ -220,7 +238,7 @@ impl ZooKeeper {
             connector = connector.with_server_version(3, 4, 0);
         }
         let at = format!("{server}{}", self.chroot());
-        let client = on(&home, self.connect(connector, &at)).await?;
+        let client = on(&home, self.connect(connector, &at, patience)).await?;
         home.client = Some(client.clone());
         Ok((client, home))
     }
@@ -244,7 +262,7 @@ impl ZooKeeper {
 
     /// Serves with this connection until it ends.
     async fn serve(&self, connection: Connection, stop: &mut watch::Receiver<bool>) -> Ended {
-        let Connection { client, mut home, ability } = connection;
+        let Connection { client, mut home, ability, .. } = connection;
         let mut states = client.state_watcher();
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
