@@ -9,6 +9,7 @@ mod read;
 mod security;
 mod servers;
 mod session;
+mod watchdog;
 mod write;
 
 use std::collections::VecDeque;

@@ -30,10 +30,6 @@ const LONG: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// A connection that held for so long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
-/// How often a quiet connection is proved to answer,
-const WATCHDOG: Duration = Duration::from_secs(30);
-/// and how often while something is missing that may be made.
-const IMPATIENT: Duration = Duration::from_secs(2);
 /// How long the end of a session is waited for.
 const CLOSE: Duration = Duration::from_millis(500);
 /// Sessions remembered as our own.
@@ -267,7 +263,7 @@ impl ZooKeeper {
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => Ended::Stopped,
             reason = lost(&mut states) => Ended::Lost(reason),
-            reason = self.work(&client, &home, ability) => Ended::Lost(reason),
+            () = self.work(&client, &home, ability) => Ended::Lost("it no longer answers"),
         };
         self.detach();
         if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
@@ -281,21 +277,10 @@ impl ZooKeeper {
     }
 
     /// Serves, once this is the ensemble we know, for as long as the connection answers.
-    async fn work(&self, client: &Client, home: &Home, ability: Ability) -> &'static str {
+    async fn work(&self, client: &Client, home: &Home, ability: Ability) {
         self.trusted(client).await;
         self.attach(client, home, ability);
-        loop {
-            let checked = async {
-                self.check_root(client).await?;
-                self.mark_cluster(client).await
-            };
-            let pause = match checked.await {
-                Ok(true) => WATCHDOG,
-                Ok(false) => IMPATIENT,
-                Err(_) => return "it no longer answers",
-            };
-            tokio::time::sleep(pause).await;
-        }
+        self.watch_over(client).await;
     }
 
     fn attach(&self, client: &Client, home: &Home, ability: Ability) {
@@ -327,22 +312,6 @@ impl ZooKeeper {
             *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
         }
         self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
-    }
-
-    /// Proves that the connection answers; notes when the tree we look at isn't there at all.
-    async fn check_root(&self, client: &Client) -> Result<(), Trouble> {
-        let root = if self.root.is_empty() { "/" } else { &self.root };
-        let there = self.answered(client.check_stat(root)).await?.is_some();
-        let path = format!("{}{}", self.chroot(), self.root);
-        let problem = (!there).then(|| {
-            format!("{path} does not exist in ZooKeeper: every service reads as absent; create it, or mend the chroot of registry.zookeeper.connect or registry.root")
-        });
-        if self.status.problem("root", problem.clone())
-            && let Some(problem) = problem
-        {
-            tracing::warn!(%problem, "registry is empty");
-        }
-        Ok(())
     }
 
     fn remember(&self, session: i64) {
