@@ -97,6 +97,67 @@ fn another_ensemble_in_its_place_is_not_believed() {
     assert_eq!(who(&remora), "a");
 }
 
+#[test]
+fn another_ensemble_that_hides_its_mark_is_not_believed() {
+    let mut zk = ZooKeeper::start();
+    let (a, b) = (Peer::named("a"), Peer::named("b"));
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let remora = Remora::zookeeper(&zk).start();
+    assert_eq!(who(&remora), "a");
+    eventually("the ensemble is marked", SOON, || client.get("/cluster-id").is_some());
+    drop(client);
+    zk.kill();
+    zk.wipe();
+    zk.restart();
+    let mut client = zk.client();
+    fill(&mut client, &[&b]);
+    client.create("/cluster-id", "somebody else's");
+    client.readable("/cluster-id", false);
+    eventually("it is told", LATER, || problem(&remora, "hides it"));
+    assert_eq!(who(&remora), "a");
+    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    eventually("the new one holds", LATER, || who(&remora) == "b");
+    eventually("that it can't be told from others is told", LATER, || problem(&remora, "let us read it"));
+}
+
+#[test]
+fn without_the_right_to_make_the_mark_that_is_told_with_what_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("view.snapshot");
+    let mut zk = ZooKeeper::start();
+    let a = Peer::named("a");
+    let mut client = zk.client();
+    client.create(&format!("/prod/address/user/{}", a.address), "{}");
+    client.create("/prod/api/user/get", "{}");
+    client.writable("/prod", false);
+    let remora = with_snapshot(&zk, &file).layout("flat", "/prod").start();
+    assert_eq!(who(&remora), "a");
+    eventually("it is told", LATER, || problem(&remora, "/prod/cluster-id: we may not make it"));
+    assert!(problem(&remora, "registry.snapshot is not written"));
+    client.writable("/prod", true);
+    client.create("/prod/cluster-id", "by hand");
+    drop(client);
+    zk.restart();
+    eventually("it is all right", LATER, || !problem(&remora, "cluster-id"));
+    eventually("the snapshot is written", LATER, || file.exists());
+}
+
+#[test]
+fn nothing_is_written_where_the_root_is_missing() {
+    let zk = ZooKeeper::start();
+    let remora = Remora::zookeeper(&zk).layout("flat", "/prod").start();
+    eventually("it is told", LATER, || problem(&remora, "create it, or mend"));
+    let written = || zk.ask("srvr").lines().find(|line| line.starts_with("Zxid")).map(str::to_owned);
+    let before = written().unwrap();
+    let asked = || remora.page("/registry")["operations"].as_u64().unwrap();
+    for looked_for in 1..=2 {
+        let so_far = asked();
+        eventually(&format!("looked for {looked_for} times"), LATER, || asked() > so_far);
+    }
+    assert_eq!(written().unwrap(), before);
+}
+
 fn with_snapshot(zk: &ZooKeeper, file: &Path) -> support::remora::Setup {
     Remora::zookeeper(zk).env("REMORA_REGISTRY__SNAPSHOT", file.to_str().unwrap())
 }

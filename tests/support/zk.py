@@ -12,6 +12,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
+UNWRITABLE = make_acl("world", "anyone", read=True, admin=True)
 UNREADABLE = make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)
 
 
@@ -134,6 +135,10 @@ def main():
         client.retry(client.set_acls, path, OPEN_ACL_UNSAFE if yes else [UNREADABLE])
         return {}
 
+    def writable(path, yes):
+        client.retry(client.set_acls, path, OPEN_ACL_UNSAFE if yes else [UNWRITABLE])
+        return {}
+
     commands = {
         "tree": lambda paths: {"nodes": client.retry(read_tree, paths)},
         "many": many,
@@ -143,6 +148,7 @@ def main():
         "put": put,
         "take": take,
         "readable": readable,
+        "writable": writable,
         "raw": raw,
         "children": children,
         "rewrite": rewrite,

@@ -182,6 +182,11 @@ impl Kazoo {
         self.must(&json!(["readable", path, yes]));
     }
 
+    /// Sets the node's ACL: all for everyone, or to read it and no more.
+    pub fn writable(&mut self, path: &str, yes: bool) {
+        self.must(&json!(["writable", path, yes]));
+    }
+
     pub fn set(&mut self, path: &str, data: &str) {
         self.must(&json!(["set", path, data]));
     }

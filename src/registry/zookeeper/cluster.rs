@@ -1,6 +1,6 @@
 //! The ensemble's mark: a random id below the root that tells a wiped or a wrong one.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use zookeeper_client::Client;
@@ -12,6 +12,14 @@ use super::ZooKeeper;
 pub(super) const MARK: &str = "/cluster-id";
 /// How often an ensemble that is not ours is looked at again.
 const AGAIN: std::ops::Range<u64> = 2000..4000;
+
+/// What is found where the mark belongs.
+enum Mark {
+    Is(String),
+    Absent,
+    /// Its ACL lets us not read it.
+    Hidden,
+}
 
 impl ZooKeeper {
     /// From now on an ensemble without a mark is given one.
@@ -57,50 +65,94 @@ impl ZooKeeper {
     }
 
     /// What is wrong with a mark that was found, or was not.
-    fn stranger(&self, found: Option<String>) -> Option<String> {
+    fn stranger(&self, found: Mark) -> Option<String> {
         let known = self.cluster()?;
-        let path = format!("{}{}{MARK}", self.chroot(), self.root);
-        let way_out = format!(
-            "calls go on with what was known; bring the old data back, or say that it is right by POST /registry/trust (`{path}` was {known})"
-        );
-        match found {
-            Some(found) if found == known => None,
-            Some(_) => Some(format!("ZooKeeper is another one than before: {path} differs; {way_out}")),
-            None => Some(format!("ZooKeeper lost its data or is another one: {path} is missing; {way_out}")),
-        }
+        let path = self.mark_path();
+        let (problem, mend) = match found {
+            Mark::Is(found) if found == known => return None,
+            Mark::Is(_) => {
+                (format!("ZooKeeper is another one than before: {path} differs"), "bring the old data back")
+            }
+            Mark::Absent => (
+                format!("ZooKeeper lost its data or is another one: {path} is missing"),
+                "bring the old data back",
+            ),
+            Mark::Hidden => (
+                format!("ZooKeeper may be another one than before: the ACL of {path} hides it"),
+                "let us read it",
+            ),
+        };
+        Some(format!(
+            "{problem}; calls go on with what was known; {mend}, or say that it is right by POST /registry/trust (`{path}` was {known})"
+        ))
     }
 
-    /// Learns the mark, and makes it where nobody has; false while there is no root to make it below.
-    pub(super) async fn mark_cluster(&self, client: &Client) -> Result<bool, Trouble> {
+    fn mark_path(&self) -> String {
+        format!("{}{}{MARK}", self.chroot(), self.root)
+    }
+
+    /// Learns the mark, and makes it where nobody has, the root is there and it may be made, as far as is
+    /// known; false where it is to be looked for soon.
+    pub(super) async fn mark_cluster(
+        &self,
+        client: &Client,
+        rooted: bool,
+        may: &AtomicBool,
+    ) -> Result<bool, Trouble> {
         if self.cluster().is_some() {
             return Ok(true);
         }
-        let found = match self.read_mark(client).await? {
-            Some(found) => found,
-            None if !self.marks.load(Relaxed) => return Ok(true),
-            None => {
-                let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-                let options = self.security.lasting();
-                match self.answered(client.create(&self.full(MARK), id.as_bytes(), &options)).await {
-                    Ok(_) => id,
-                    // another sidecar was first: its mark is read the next time
-                    Err(Trouble::Exists | Trouble::NoNode) => return Ok(false),
-                    // it may not be written: then nothing tells a wiped ensemble
-                    Err(Trouble::Refused(_)) => return Ok(true),
-                    Err(trouble) => return Err(trouble),
+        let outcome = match self.read_mark(client).await? {
+            Mark::Is(found) => Ok(found),
+            Mark::Hidden => Err("its ACL hides it; let us read it"),
+            Mark::Absent if !self.marks.load(Relaxed) => return Ok(true),
+            Mark::Absent if !rooted => return Ok(false),
+            // one that is refused is as much work to ZooKeeper as one that is done
+            Mark::Absent if !may.load(Relaxed) => return Ok(true),
+            Mark::Absent => match self.make_mark(client).await {
+                // another sidecar was first: its mark is read the next time
+                Err(Trouble::Exists | Trouble::NoNode) => return Ok(false),
+                Err(Trouble::Refused(_)) => {
+                    may.store(false, Relaxed);
+                    Err("we may not make it; make it by hand, with any text")
                 }
-            }
+                made => Ok(made?),
+            },
         };
-        *lock(&self.cluster) = Some(found);
+        self.unmarked(outcome.as_ref().err().copied());
+        if let Ok(mark) = outcome {
+            *lock(&self.cluster) = Some(mark);
+        }
         Ok(true)
     }
 
-    async fn read_mark(&self, client: &Client) -> Result<Option<String>, Trouble> {
+    /// Tells why there is no mark, and what follows; or that there is one.
+    fn unmarked(&self, reason: Option<&str>) {
+        let problem = reason.filter(|_| self.marks.load(Relaxed)).map(|reason| {
+            format!(
+                "{}: {reason}; without it a wiped or another ZooKeeper is believed, and registry.snapshot is not written",
+                self.mark_path()
+            )
+        });
+        if self.status.problem("mark", problem.clone())
+            && let Some(problem) = problem
+        {
+            tracing::warn!(%problem, "nothing tells this registry from another");
+        }
+    }
+
+    async fn make_mark(&self, client: &Client) -> Result<String, Trouble> {
+        let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let options = self.security.lasting();
+        self.answered(client.create(&self.full(MARK), id.as_bytes(), &options)).await?;
+        Ok(id)
+    }
+
+    async fn read_mark(&self, client: &Client) -> Result<Mark, Trouble> {
         match self.answered(client.get_data(&self.full(MARK))).await {
-            Ok((data, _)) => Ok(Some(String::from_utf8_lossy(&data).into_owned())),
-            Err(Trouble::NoNode) => Ok(None),
-            // it can't be read: nothing is known of it
-            Err(Trouble::Refused(_)) => Ok(self.cluster()),
+            Ok((data, _)) => Ok(Mark::Is(String::from_utf8_lossy(&data).into_owned())),
+            Err(Trouble::NoNode) => Ok(Mark::Absent),
+            Err(Trouble::Refused(_)) => Ok(Mark::Hidden),
             Err(trouble) => Err(trouble),
         }
     }

@@ -1,6 +1,7 @@
 //! A quiet connection is proved to answer now and then, and what is missing is looked for.
 
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use zookeeper_client::Client;
@@ -16,15 +17,16 @@ const IMPATIENT: Duration = Duration::from_secs(2);
 impl ZooKeeper {
     /// Ends when the connection no longer answers.
     pub(super) async fn watch_over(&self, client: &Client) {
+        let may_mark = AtomicBool::new(true);
         patrol(|| async {
-            self.check_root(client).await?;
-            self.mark_cluster(client).await
+            let rooted = self.check_root(client).await?;
+            self.mark_cluster(client, rooted, &may_mark).await
         })
         .await;
     }
 
-    /// Notes when the tree we look at isn't there at all.
-    async fn check_root(&self, client: &Client) -> Result<(), Trouble> {
+    /// Whether the tree we look at is there at all; if not, that is a problem.
+    async fn check_root(&self, client: &Client) -> Result<bool, Trouble> {
         let root = if self.root.is_empty() { "/" } else { &self.root };
         let there = self.answered(client.check_stat(root)).await?.is_some();
         let path = format!("{}{}", self.chroot(), self.root);
@@ -36,7 +38,7 @@ impl ZooKeeper {
         {
             tracing::warn!(%problem, "registry is empty");
         }
-        Ok(())
+        Ok(there)
     }
 }
 
