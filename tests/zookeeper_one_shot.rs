@@ -9,6 +9,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
+use support::distant::Distant;
 use support::peer::ok_json;
 use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Peer, Remora, assert_problem, at, eventually};
@@ -126,4 +127,33 @@ fn an_own_node_that_somebody_removes_comes_back_every_time() {
         world.client.rm(&path);
     }
     eventually("registered", SOON, || world.client.get(&path).is_some());
+}
+
+const OWN: &str = "/address/shop/10.0.0.1:80";
+/// The end of a read of it that sets a watch, and the request that takes one back.
+const WATCHES: &[u8] = b"\0\0\0\x19/address/shop/10.0.0.1:80\x01";
+const TAKES_BACK: &[u8] = b"\0\0\0\x12\0\0\0\x19/address/shop/10.0.0.1:80";
+
+#[test]
+fn a_watch_whose_answer_comes_late_counts_and_is_not_taken_back() {
+    let zk = Distant::with(&format!("{ONE_SHOT}maxSessionTimeout=60000\n"));
+    let (mut client, mut former) = (zk.client(), zk.client());
+    former.ephemeral(OWN, "{}");
+    zk.network.stall_after(WATCHES);
+    // the library gives a silent connection up after two fifths of it
+    let remora = Remora::through(&zk.connect, "60s")
+        .with("providers: [ { service: shop, address: \"10.0.0.1:80\" } ]")
+        .start();
+    eventually("the answer waits", SOON, || zk.network.stalls());
+    let note = || remora.page("/registry")["own"][0]["note"].to_string();
+    eventually("it is no longer waited for", SOON, || note().contains("did not answer within"));
+    zk.network.heal_until(TAKES_BACK);
+    for _ in 0..3 {
+        eventually("registered", SOON, || {
+            client.owner(OWN).is_some_and(|owner| owner == remora.page("/registry")["session"])
+        });
+        client.rm(OWN);
+    }
+    assert!(!zk.network.loses_answers(), "a watch was taken back");
+    assert_eq!(remora.page("/registry")["reconnects"], 0);
 }

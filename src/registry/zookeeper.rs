@@ -160,14 +160,9 @@ impl ZooKeeper {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Trouble> {
         self.status.operations.fetch_add(1, Relaxed);
-        match tokio::time::timeout_at(deadline.into(), request).await {
-            Ok(Ok(answer)) => {
-                self.status.contact(Instant::now());
-                Ok(answer)
-            }
-            Ok(Err(error)) => Err(trouble(error)),
-            Err(_) => Err(Trouble::Unknown(format!("ZooKeeper did not answer within {}s", ANSWER.as_secs()))),
-        }
+        let answer = in_time(deadline, request).await?;
+        self.status.contact(Instant::now());
+        Ok(answer)
     }
 
     /// Watches `paths` on the connection of this `epoch`, no later one; their outcomes in order, the last
@@ -241,6 +236,17 @@ impl ZooKeeper {
             // whoever asked will ask again for the new one, and must not find this one's watches there
             false => Err(Trouble::Unknown("the connection was replaced".into())),
         }
+    }
+}
+
+/// The answer to a request, unless it is late.
+async fn in_time<T>(
+    deadline: Instant,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout_at(deadline.into(), request).await {
+        Ok(answer) => answer.map_err(trouble),
+        Err(_) => Err(Trouble::Unknown(format!("ZooKeeper did not answer within {}s", ANSWER.as_secs()))),
     }
 }
 

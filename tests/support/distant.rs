@@ -21,9 +21,18 @@ impl Distant {
         distant
     }
 
+    /// With further lines of the server's configuration.
+    pub fn with(lines: &str) -> Distant {
+        Distant::before(ZooKeeper::with(lines))
+    }
+
     /// The network is there, and nobody at its other end.
     pub fn absent() -> Distant {
-        let (server, door) = (ZooKeeper::absent(), Port::free());
+        Distant::before(ZooKeeper::absent())
+    }
+
+    fn before(server: ZooKeeper) -> Distant {
+        let door = Port::free();
         let at: SocketAddr = server.connect.parse().unwrap();
         let network = TcpProxy::start(vec![(([127, 0, 0, 1], door.number).into(), at)]);
         Distant { connect: door.address(), network, server, _door: door }

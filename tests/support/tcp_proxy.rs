@@ -24,6 +24,8 @@ pub enum Flow {
     Loses { to_server: bool, to_client: bool },
 }
 
+const LOSES_ANSWERS: Flow = Flow::Loses { to_server: false, to_client: true };
+
 /// What becomes of a connection that lost bytes, once bytes arrive again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
@@ -40,8 +42,8 @@ struct State {
     /// Grows when every connection of before is to end.
     ended: u64,
     by_reset: bool,
-    /// Once these bytes are on their way to a server, nothing reaches clients any more.
-    last_heard: Option<&'static [u8]>,
+    /// Once these bytes are on their way to a server, this is how it goes on.
+    turn: Option<(&'static [u8], Flow)>,
 }
 
 type Network = watch::Sender<State>;
@@ -57,8 +59,7 @@ pub struct TcpProxy {
 impl TcpProxy {
     /// Carries what comes to the first address of each pair to the second.
     pub fn start(pairs: Vec<(SocketAddr, SocketAddr)>) -> TcpProxy {
-        let healthy =
-            State { flow: Flow::Passes, lost: Lost::Reset, ended: 0, by_reset: false, last_heard: None };
+        let healthy = State { flow: Flow::Passes, lost: Lost::Reset, ended: 0, by_reset: false, turn: None };
         let state = Network::new(healthy);
         let taken = Arc::<AtomicUsize>::default();
         let (stop, stopped) = oneshot::channel();
@@ -109,16 +110,31 @@ impl TcpProxy {
 
     /// The next bytes to a server that hold `request` arrive, and nothing reaches clients after them.
     pub fn lose_answers_after(&self, request: &'static [u8]) {
-        self.state.send_modify(|state| state.last_heard = Some(request));
+        self.state.send_modify(|state| state.turn = Some((request, LOSES_ANSWERS)));
     }
 
-    /// Whether the request of `lose_answers_after` passed.
+    /// Whether the request of `lose_answers_after` or `heal_until` passed.
     pub fn loses_answers(&self) -> bool {
-        self.state.borrow().flow == Flow::Loses { to_server: false, to_client: true }
+        self.state.borrow().flow == LOSES_ANSWERS
+    }
+
+    /// The next bytes to a server that hold `request` arrive, and answers to them wait.
+    pub fn stall_after(&self, request: &'static [u8]) {
+        self.state.send_modify(|state| state.turn = Some((request, Flow::Stalls)));
+    }
+
+    pub fn stalls(&self) -> bool {
+        self.state.borrow().flow == Flow::Stalls
     }
 
     pub fn heal(&self) {
-        self.state.send_modify(|state| *state = State { flow: Flow::Passes, last_heard: None, ..*state });
+        self.state.send_modify(|state| *state = State { flow: Flow::Passes, turn: None, ..*state });
+    }
+
+    /// Bytes arrive again, until some that hold `request` did: nothing reaches clients after them.
+    pub fn heal_until(&self, request: &'static [u8]) {
+        let turn = Some((request, LOSES_ANSWERS));
+        self.state.send_modify(|state| *state = State { flow: Flow::Passes, turn, ..*state });
     }
 }
 
@@ -253,12 +269,11 @@ impl Half<'_> {
         let Some(network) = self.spied else { return };
         let holds = |request: &[u8]| self.ahead.windows(request.len()).any(|part| part == request);
         network.send_if_modified(|state| {
-            let last = state.last_heard.take_if(|request| holds(request)).is_some();
-            if last {
-                state.flow = Flow::Loses { to_server: false, to_client: true };
-                state.lost = Lost::Reset;
+            let turn = state.turn.take_if(|(request, _)| holds(request));
+            if let Some((_, flow)) = turn {
+                *state = State { flow, lost: Lost::Reset, ..*state };
             }
-            last
+            turn.is_some()
         });
     }
 

@@ -3,7 +3,8 @@
 //! A watch here fires once, and only a read sets it. So a watched path is noted as covered, and every
 //! read of the mirror arms what it looks at below covered paths, unless that is armed already. A watch
 //! that fires is noted as a change, and the read it causes arms anew. None is ever taken back: old
-//! servers answer that with the end of the connection.
+//! servers answer that with the end of the connection. So every answer is waited for, also where
+//! whoever asked has given up: a watch that comes late counts like any other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
@@ -19,7 +20,7 @@ use zookeeper_client::{AddWatchMode, Client, Error, EventType, MultiReadResult, 
 
 use super::super::status::Status;
 use super::super::{Changes, Reach, Trouble, lock};
-use super::{ANSWER, ZooKeeper};
+use super::{ANSWER, in_time};
 
 /// Nodes read at once and with one turn of the pace: such reads cost a server more than a multi-read.
 pub(super) const NODES_AT_ONCE: usize = 16;
@@ -69,8 +70,8 @@ pub(in crate::registry) struct Cover {
 }
 
 /// A node to read, and whether its children too.
-pub(super) struct Asked<'a> {
-    pub(super) path: &'a str,
+pub(super) struct Asked {
+    pub(super) path: String,
     pub(super) children: bool,
     /// Whether its making is to be heard of where it is not there.
     pub(super) awaited: bool,
@@ -118,50 +119,72 @@ impl OneShot {
     /// Reads nodes, answering as a multi-read would; `arm`: what is covered is watched.
     pub(super) async fn read(
         &self,
-        zookeeper: &ZooKeeper,
         client: &Client,
-        asked: &[Asked<'_>],
+        asked: Vec<Asked>,
         arm: bool,
     ) -> Result<Vec<MultiReadResult>, Trouble> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        if let Some(me) = self.me.upgrade() {
+            let client = client.clone();
+            let asks = async move {
+                // nobody listens where it took too long
+                let _ = tell.send(me.ask(&client, &asked, arm).await);
+            };
+            lock(&self.state).waiting.spawn_on(asks, &self.home);
+        }
+        let answers = async { told.await.unwrap_or(Err(Error::ClientClosed)) };
+        in_time(Instant::now() + ANSWER, answers).await
+    }
+
+    /// Asks, and waits for every answer, however late it is, or the end of the connection.
+    async fn ask(&self, client: &Client, asked: &[Asked], arm: bool) -> Result<Vec<MultiReadResult>, Error> {
         let mut requests = Vec::new();
         for asked in asked {
-            let arms = |kind| arm && self.needs(kind, asked.path);
+            let arms = |kind| arm && self.needs(kind, &asked.path);
             requests.push(Request::data(client, asked, arms(Kind::Data)));
             if asked.children {
                 requests.push(Request::children(client, asked, arms(Kind::Children)));
             }
         }
-        // all were sent at once: none has longer than the first
-        let deadline = Instant::now() + ANSWER;
-        let mut answers = Vec::new();
-        for Request { kind, path, awaits, answer } in requests {
-            let (answer, watcher) = zookeeper.answered_by(deadline, answer).await?;
-            if let Some(watcher) = watcher {
-                self.arm(kind, path, watcher);
-            } else if let MultiReadResult::Error { err } = &answer
-                && awaits.contains(err)
-            {
-                self.await_change(zookeeper, client, path, *err == Error::NoNode).await?;
+        let (mut answers, mut failed) = (Vec::new(), None);
+        for request in requests {
+            match self.take(client, request).await {
+                Ok(answer) => answers.push(answer),
+                Err(error) => failed = failed.or(Some(error)),
             }
-            answers.push(answer);
         }
-        Ok(answers)
+        failed.map_or(Ok(answers), Err)
+    }
+
+    /// Waits for one answer, and keeps the watch that came with it.
+    async fn take(&self, client: &Client, request: Request<'_>) -> Result<MultiReadResult, Error> {
+        let Request { kind, path, awaits, answer } = request;
+        let (answer, watcher) = self.counted(answer).await?;
+        if let Some(watcher) = watcher {
+            self.arm(kind, path, watcher);
+        } else if let MultiReadResult::Error { err } = &answer
+            && awaits.contains(err)
+        {
+            self.await_change(client, path, *err == Error::NoNode).await?;
+        }
+        Ok(answer)
     }
 
     /// Hears of the node that was not there, or that may not be read; where it came meanwhile, that is a change.
-    async fn await_change(
-        &self,
-        zookeeper: &ZooKeeper,
-        client: &Client,
-        path: &str,
-        was_absent: bool,
-    ) -> Result<(), Trouble> {
-        let (there, watcher) = zookeeper.answered(client.check_and_watch_stat(path)).await?;
+    async fn await_change(&self, client: &Client, path: &str, was_absent: bool) -> Result<(), Error> {
+        let (there, watcher) = self.counted(client.check_and_watch_stat(path)).await?;
         self.arm(Kind::Data, path, watcher);
         if was_absent && there.is_some() {
             self.tell(path);
         }
         Ok(())
+    }
+
+    async fn counted<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.status.operations.fetch_add(1, Relaxed);
+        let answer = request.await?;
+        self.status.contact(Instant::now());
+        Ok(answer)
     }
 
     /// Whether somebody wants to hear of `path`, and nothing is armed there.
@@ -225,8 +248,8 @@ impl Drop for Cover {
 
 impl<'a> Request<'a> {
     /// Leaves at once.
-    fn data(client: &'a Client, asked: &Asked<'a>, arms: bool) -> Self {
-        let (path, awaited) = (asked.path, asked.awaited);
+    fn data(client: &'a Client, asked: &'a Asked, arms: bool) -> Self {
+        let (path, awaited) = (asked.path.as_str(), asked.awaited);
         let answer: Answer<'a> = if arms {
             let read = client.get_and_watch_data(path);
             Box::pin(async move {
@@ -245,8 +268,8 @@ impl<'a> Request<'a> {
     }
 
     /// Leaves at once.
-    fn children(client: &'a Client, asked: &Asked<'a>, arms: bool) -> Self {
-        let path = asked.path;
+    fn children(client: &'a Client, asked: &'a Asked, arms: bool) -> Self {
+        let path = asked.path.as_str();
         let answer: Answer<'a> = if arms {
             let read = client.list_and_watch_children(path);
             Box::pin(async move {

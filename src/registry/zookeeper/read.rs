@@ -26,9 +26,9 @@ impl Wanted<'_> {
         self.level < self.scope.depth
     }
 
-    fn asked(&self) -> Asked<'_> {
+    fn asked(&self) -> Asked {
         // what is below was there when its parent was listed, and the parent tells when it goes
-        Asked { path: &self.path, children: self.has_children(), awaited: self.level == 0 }
+        Asked { path: self.path.clone(), children: self.has_children(), awaited: self.level == 0 }
     }
 }
 
@@ -62,8 +62,8 @@ impl ZooKeeper {
                 let answers = match &here.one_shot {
                     None => self.read_some(&here.client, chunk).await?,
                     Some(one_shot) => {
-                        let asked: Vec<_> = chunk.iter().map(Wanted::asked).collect();
-                        one_shot.read(self, &here.client, &asked, arm).await?
+                        let asked = chunk.iter().map(Wanted::asked).collect();
+                        one_shot.read(&here.client, asked, arm).await?
                     }
                 };
                 self.take(chunk, answers, &mut nodes, &mut below)?;

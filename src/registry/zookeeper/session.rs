@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -265,7 +266,8 @@ impl ZooKeeper {
             reason = lost(&mut states) => Ended::Lost(reason),
             () = self.work(&client, &home, ability) => Ended::Lost("it no longer answers"),
         };
-        self.detach();
+        // dropped while the connection lives, they would be taken back
+        let _watches = self.detach();
         if matches!(ended, Ended::Stopped) && !self.leaves_session.load(Relaxed) {
             home.client = None;
             drop(client);
@@ -307,11 +309,12 @@ impl ZooKeeper {
         });
     }
 
-    fn detach(&self) {
-        if let Some(here) = lock(&self.here).take() {
-            *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
-        }
+    fn detach(&self) -> Option<Arc<OneShot>> {
+        let here = lock(&self.here).take();
         self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
+        let here = here?;
+        *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
+        here.one_shot
     }
 
     fn remember(&self, session: i64) {

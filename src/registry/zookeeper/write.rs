@@ -21,8 +21,8 @@ impl ZooKeeper {
         let answer = match &here.one_shot {
             None => self.answered(client.get_data(&path)).await,
             Some(one_shot) => {
-                let asked = [Asked { path: &path, children: false, awaited: true }];
-                match one_shot.read(self, client, &asked, true).await?.pop() {
+                let asked = vec![Asked { path: path.clone(), children: false, awaited: true }];
+                match one_shot.read(client, asked, true).await?.pop() {
                     Some(MultiReadResult::Data { data, stat }) => Ok((data, stat)),
                     Some(MultiReadResult::Error { err }) => Err(trouble(err)),
                     _ => Err(out_of_step()),
