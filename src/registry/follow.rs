@@ -58,20 +58,8 @@ pub(super) async fn follow(
     mut wants: mpsc::Receiver<Want>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mirror = Mirror::new(source.layout(), source.path_overhead(), fastrand::Rng::new(), now());
     let mut link = source.link();
-    let mut follower = Follower {
-        source,
-        directory,
-        mirror,
-        waiting: HashMap::new(),
-        watches: BTreeMap::new(),
-        changes: Arc::default(),
-        link: Link::default(),
-        reads: JoinSet::new(),
-        rewatches: JoinSet::new(),
-        keeper: source.snapshot().map(|path| Keeper::new(path.to_owned(), now())),
-    };
+    let mut follower = Follower::new(source, directory);
     follower.restore();
     let stopping = stop.clone();
     let linked = *link.borrow_and_update();
@@ -102,7 +90,23 @@ pub(super) async fn follow(
     follower.end().await;
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(source: &'a Source, directory: &'a Directory) -> Self {
+        let mirror = Mirror::new(source.layout(), source.path_overhead(), fastrand::Rng::new(), now());
+        Self {
+            source,
+            directory,
+            mirror,
+            waiting: HashMap::new(),
+            watches: BTreeMap::new(),
+            changes: Arc::default(),
+            link: Link::default(),
+            reads: JoinSet::new(),
+            rewatches: JoinSet::new(),
+            keeper: source.snapshot().map(|path| Keeper::new(path.to_owned(), now())),
+        }
+    }
+
     fn want(&mut self, want: Want) {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&want.service) {
             // whoever asked may be gone
@@ -131,6 +135,8 @@ impl Follower<'_> {
             directory.doubt();
             // the watches of the connection before are gone, and what sets them asks in vain
             self.rewatches = JoinSet::new();
+            self.watches.clear();
+            self.source.status.problem("watch", None);
             self.mirror.attached(now(), link.storm, |service| directory.take_used(service));
             // it may be another ensemble, trusted since
             self.keeper.iter_mut().for_each(Keeper::renew);
@@ -286,5 +292,37 @@ async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
     match task.join_next().await {
         Some(Ok(done)) => Ok(done),
         Some(Err(_)) | None => Err(Trouble::Unknown("a defect of remora ended the request".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::model::{Layout, Policy};
+    use crate::registry::open;
+    use crate::telemetry::Telemetry;
+
+    #[tokio::test]
+    async fn no_watch_of_an_earlier_connection_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::Registry {
+            source: config::Source::Embedded { file: dir.path().join("registry.yaml") },
+            layout: Layout::Flat,
+            root: String::new(),
+            snapshot: None,
+        };
+        let source = open(&config).unwrap();
+        let (directory, _wants) = Directory::new(Policy::default(), Telemetry::new().unwrap());
+        let mut follower = Follower::new(&source, &directory);
+        follower.linked(Link { epoch: 1, up: true, storm: false });
+        let paths = ["/service/user".to_owned()];
+        let watches = source.watch(1, &paths, Reach::Subtree, &follower.changes).await;
+        follower.watches.extend(paths.into_iter().zip(watches.into_iter().flatten()));
+        assert_eq!(follower.watches.len(), 1);
+        // the service went while the connection was away: nobody will ask for its watch again
+        follower.linked(Link { epoch: 1, up: false, storm: false });
+        follower.linked(Link { epoch: 2, up: true, storm: false });
+        assert!(follower.watches.is_empty());
     }
 }
