@@ -4,12 +4,15 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::distant::Distant;
-use support::zookeeper::Kazoo;
+use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Conn, Remora, eventually};
 
 /// A change on its way into the view.
@@ -92,4 +95,38 @@ fn a_session_outlasts_servers_that_take_connections_and_stay_silent() {
         until_weight(&remora, "user", round, LATER);
         assert_same_session(&remora, &session);
     }
+}
+
+/// Answers everybody that their session is over, as ZooKeeper would one that was given to it.
+fn impostor() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            // version, timeout and id are 0; a password of 16 bytes
+            let mut answer = [0; 40];
+            answer[3] = 36;
+            answer[23] = 16;
+            let _ = stream.read(&mut [0; 256]).and_then(|_| stream.write_all(&answer));
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_server_that_gives_no_session_is_told_and_asked_no_more_often_than_one_that_is_down() {
+    let (address, asked) = impostor();
+    let remora = Remora::through(&address, "10s").unready().start();
+    let told = || remora.page("/registry")["problems"].to_string();
+    eventually("it is told", SOON, || told().contains("answers a new session with none"));
+    let so_far = asked.load(Ordering::Relaxed);
+    eventually("it is asked again", SOON, || asked.load(Ordering::Relaxed) > so_far + 2);
+    assert!(!remora.log().contains("registry session expired"), "{}", remora.log());
+
+    let zk = ZooKeeper::start();
+    weigh(&mut zk.client(), "/address/user/10.0.0.1:80", 5);
+    let beside = Remora::through(&format!("{address},{}", zk.connect), "10s").start();
+    until_weight(&beside, "user", 5, SOON);
 }

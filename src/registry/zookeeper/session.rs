@@ -228,6 +228,7 @@ impl ZooKeeper {
         let mut home = Home::new().map_err(no_thread)?;
         let mut connector =
             Client::connector().with_session_timeout(self.session_timeout).with_fail_eagerly();
+        let is_new = session.is_none();
         if let Some(session) = session {
             connector = connector.with_session(session);
         }
@@ -235,7 +236,13 @@ impl ZooKeeper {
             connector = connector.with_server_version(3, 4, 0);
         }
         let at = format!("{server}{}", self.chroot());
-        let client = on(&home, self.connect(connector, &at, patience)).await?;
+        let client = match on(&home, self.connect(connector, &at, patience)).await {
+            // nothing was there that could be over: no ZooKeeper, or a proxy that is broken
+            Err(Refusal::Expired) if is_new => {
+                Err(Refusal::Unreached(self.unreached(&format!("{server} answers a new session with none"))))
+            }
+            connected => connected,
+        }?;
         home.client = Some(client.clone());
         Ok((client, home))
     }
