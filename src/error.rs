@@ -77,6 +77,8 @@ pub enum CallError {
     },
     /// The provider ended before its answer did.
     Cut,
+    /// The provider fell silent in the middle of its answer, for longer than `idle_timeout`.
+    Stalled,
     /// The provider's bytes are not what its encoding says.
     BadAnswer(String),
     /// A value of the caller's has no form on the provider's side.
@@ -154,6 +156,13 @@ impl CallError {
             Self::Cut => {
                 ("cut", 502, 10507, "connection_terminated", "The provider ended before its answer did")
             }
+            Self::Stalled => (
+                "cut",
+                502,
+                10507,
+                "http_response_timeout",
+                "The provider stopped in the middle of its answer",
+            ),
             Self::BadAnswer(_) => {
                 ("bad-answer", 502, 10508, "http_protocol_error", "The provider's answer can't be read")
             }
@@ -266,6 +275,9 @@ impl fmt::Display for CallError {
                 write!(f, "{tried} of its providers tried, none reached: {reason}")
             }
             Self::Cut => f.write_str("the provider closed the connection before its answer was complete"),
+            Self::Stalled => f.write_str(
+                "the provider stopped in the middle of its answer and was silent for its `idle_timeout`",
+            ),
             Self::ProviderError { status, body } if body.is_empty() => {
                 write!(f, "the provider answered {status}")
             }

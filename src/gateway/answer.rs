@@ -55,7 +55,8 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
             "the provider answered, but this sidecar holds {} of bodies that it converts, its `buffers`",
             show_size(most)
         )),
-        Broken::Caller | Broken::Provider | Broken::Idle => CallError::Cut,
+        Broken::Idle => CallError::Stalled,
+        Broken::Caller | Broken::Provider => CallError::Cut,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::peer::{InFlight, Peer};
 use crate::telemetry::Line;
+use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
 
 /// How an answer's way to the caller ended.
@@ -156,6 +157,11 @@ impl Record {
     /// Counts bytes of the answer's body.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    /// Why a stream to the caller broke off.
+    pub fn breaks(&mut self, why: Broken) {
+        self.detail = Some(why.to_string());
     }
 
     /// How the answer's way ended; without it the caller is taken for gone.

@@ -244,7 +244,8 @@ impl Body for Leaving {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
         match &frame {
-            Some(Err(_)) => {
+            Some(Err(why)) => {
+                this.record.iter_mut().for_each(|record| record.breaks(*why));
                 this.broken.iter().for_each(|broken| broken.store(true, Relaxed));
                 this.finish(Ending::Broken);
             }
