@@ -70,3 +70,51 @@ fn a_caller_whose_answer_was_gathered_reads_that_the_provider_stalled() {
     assert!(seen["message"].as_str().unwrap().contains("stopped in the middle"), "{seen}");
     drop(keep);
 }
+
+#[test]
+fn a_spent_deadline_reaches_no_provider() {
+    let peer = Peer::echo();
+    let entries = service("user", &[("json", JSON), ("yar", YAR)], &[&peer.address]);
+    let remora = Remora::embedded(&entries).start();
+    // the service is in the view from now on
+    assert_problem(&remora.get("/user/nope"), "no-api", 404);
+    for target in ["/user/json", "/user/yar"] {
+        let answer = remora.call("POST", target, &[("X-Deadline-Ms", "0")], b"[1]");
+        assert_problem(&answer, "deadline", 504);
+    }
+    // a message whose body is still on its way
+    let message = yar::message("JSON", br#"{"i":1,"m":"yar","p":[]}"#);
+    for begun in [message.len(), 100] {
+        let mut conn = remora.conn();
+        let length = message.len().to_string();
+        let headers = [("X-Deadline-Ms", "0"), ("Content-Length", length.as_str())];
+        conn.send(request("POST", "/user", &headers, &message[..begun])).unwrap();
+        let answer = conn.answer().unwrap();
+        assert!(answer.text().contains("Remora\\\\Deadline"), "{}", answer.text());
+    }
+    assert_eq!(peer.connections(), 0);
+    assert_eq!(logged(&remora, "outcome", "deadline")["attempts"], 0);
+}
+
+#[test]
+fn a_deadline_that_is_no_number_is_refused_by_name() {
+    let peer = Peer::echo();
+    let entries = service("user", &[("json", JSON), ("yar", YAR)], &[&peer.address]);
+    let remora = Remora::embedded(&entries).start();
+    for bad in ["-5", "abc", "1.5", "+5", "", "5ms"] {
+        for target in ["/user/json", "/user/yar"] {
+            let answer = remora.call("POST", target, &[("X-Deadline-Ms", bad)], b"[1]");
+            assert_problem(&answer, "malformed-request", 400);
+            let said = detail(&answer);
+            assert!(said.contains("X-Deadline-Ms") && said.contains(&format!("\"{bad}\"")), "{said}");
+        }
+    }
+    let message = yar::message("JSON", br#"{"i":1,"m":"json","p":[]}"#);
+    let answer = remora.call("POST", "/user", &[("X-Deadline-Ms", "abc")], &message);
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("X-Deadline-Ms"), "{}", answer.text());
+    assert_eq!(peer.connections(), 0);
+    // more than any clock counts to is no shorter than the timeout
+    let long = "9".repeat(30);
+    assert_eq!(remora.call("GET", "/user/json", &[("X-Deadline-Ms", &long)], b"").status, 200);
+}

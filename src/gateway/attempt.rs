@@ -20,6 +20,10 @@ pub(super) async fn attempt_all(
     record: &mut Record,
 ) -> Result<Answer, CallError> {
     let until = tokio::time::Instant::from_std(plan.deadline);
+    // a timeout that has passed already would still let the attempt begin
+    if tokio::time::Instant::now() >= until {
+        return Err(CallError::Deadline(plan.patience_ms));
+    }
     let in_time = async {
         let (request, sent) = adapt::request(&plan, call, &mut record.share).await?;
         let answered = attempt(worker, &plan, request, record).await?;

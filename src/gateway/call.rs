@@ -77,6 +77,8 @@ pub(super) struct Read {
     pub target: Target,
     pub head: Parts,
     pub started: Instant,
+    /// The time the caller says it has left.
+    pub asked: Option<Duration>,
     pub body: Body,
 }
 
@@ -121,8 +123,8 @@ impl Call {
         Self { target, head, body: Arrival::Raw(Raw { voice, message, share }), started }
     }
 
-    /// The time the caller says it has left.
-    pub(super) fn asked_patience(&self) -> Option<Duration> {
+    /// The time the caller says it has left; fails where it says something else.
+    pub(super) fn asked_patience(&self) -> Result<Option<Duration>, CallError> {
         asked_patience(&self.head.headers)
     }
 
@@ -134,28 +136,42 @@ impl Call {
         voice: &mut Voice,
         record: &mut Record,
     ) -> Result<Read, CallError> {
+        let asked = self.asked_patience();
         let Self { mut target, head, body, started } = self;
         let body = match body {
-            Arrival::Http(body) => return Ok(Read { target, head, started, body: Body::Http(body) }),
+            Arrival::Http(body) => {
+                return Ok(Read { target, head, started, asked: asked?, body: Body::Http(body) });
+            }
             Arrival::Raw(raw) => {
                 (*voice, record.share) = (raw.voice, raw.share);
-                return Ok(Read { target, head, started, body: Body::Yar(raw.message?) });
+                return Ok(Read { target, head, started, asked: None, body: Body::Yar(raw.message?) });
             }
             Arrival::Yar(body) => body,
         };
-        let patience = asked_patience(&head.headers).unwrap_or(patience).min(patience);
         let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
-        let message = parse(gather(body, limit, started + patience, &mut record.share).await?, voice)?;
+        let asked = asked?;
+        let patience = asked.unwrap_or(patience).min(patience);
+        let gathered = gather(body, limit, started + patience, &mut record.share).await;
+        let message = parse(gathered.unwrap_or_else(|| Err(late(patience, asked)))?, voice)?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api.clone_from(&target.api);
-        Ok(Read { target, head, started, body: Body::Yar(message) })
+        Ok(Read { target, head, started, asked, body: Body::Yar(message) })
     }
 }
 
-fn asked_patience(headers: &HeaderMap) -> Option<Duration> {
-    let left = headers.get("x-deadline-ms")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_millis(left))
+fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
+    let Some(left) = headers.get("x-deadline-ms") else { return Ok(None) };
+    let digits =
+        left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));
+    let Some(digits) = digits else {
+        let shown = left.as_bytes().get(..40).unwrap_or(left.as_bytes()).escape_ascii();
+        return Err(CallError::MalformedRequest(format!(
+            "X-Deadline-Ms \"{shown}\" is not the number of milliseconds left, 0 or more; leave it out for no deadline"
+        )));
+    };
+    // what is no u64 is longer than any timeout
+    Ok(Some(Duration::from_millis(digits.parse().unwrap_or(u64::MAX))))
 }
 
 /// Takes from the head of a message how its sender wants to be answered.
@@ -165,17 +181,25 @@ fn hear(head: &[u8], voice: &mut Voice) {
     *voice = Voice::Yar { packager, id };
 }
 
-async fn gather(body: Inbound, limit: u64, deadline: Instant, share: &mut Share) -> Result<Bytes, CallError> {
-    let patience = deadline.saturating_duration_since(Instant::now());
-    let payload = Payload::request(body, limit);
-    match tokio::time::timeout(patience, payload.collect(limit, share)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(broken)) => Err(super::attempt::broken_body(broken, limit)),
-        Err(_) => Err(CallError::MalformedRequest(format!(
-            "the request's body did not arrive within {}ms",
-            patience.as_millis()
-        ))),
+/// `None`: not all of it was there at the deadline.
+async fn gather(
+    body: Inbound,
+    limit: u64,
+    deadline: Instant,
+    share: &mut Share,
+) -> Option<Result<Bytes, CallError>> {
+    let gathered = Payload::request(body, limit).collect(limit, share);
+    let gathered = tokio::time::timeout_at(deadline.into(), gathered).await.ok()?;
+    Some(gathered.map_err(|broken| super::attempt::broken_body(broken, limit)))
+}
+
+/// A body that was not there in the time the caller has, or in that which any has.
+fn late(patience: Duration, asked: Option<Duration>) -> CallError {
+    let ms = patience.as_millis();
+    if asked == Some(patience) {
+        return CallError::Deadline(ms as u64);
     }
+    CallError::MalformedRequest(format!("the request's body did not arrive within {ms}ms"))
 }
 
 fn parse(mut bytes: Bytes, voice: &mut Voice) -> Result<Message, CallError> {
@@ -226,11 +250,6 @@ impl Read {
     /// A header as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
-    }
-
-    /// The time the caller says it has left.
-    pub(super) fn asked_patience(&self) -> Option<Duration> {
-        asked_patience(&self.head.headers)
     }
 }
 

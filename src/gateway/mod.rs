@@ -159,7 +159,9 @@ impl Worker {
             };
             return Err(CallError::NoService(reason.into()));
         }
-        let patience = call.asked_patience().unwrap_or(Duration::MAX).min(self.defaults.timeout);
+        // a deadline that can't be read is refused once the call is
+        let asked = call.asked_patience().ok().flatten();
+        let patience = asked.unwrap_or(Duration::MAX).min(self.defaults.timeout);
         self.load(named, patience).await
     }
 

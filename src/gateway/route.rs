@@ -52,7 +52,7 @@ pub(super) fn plan(
     if route.pool.is_empty() {
         return Err(CallError::NoProvider { service, known: route.pool.known() });
     }
-    let asked = call.asked_patience().unwrap_or(route.policy.timeout);
+    let asked = call.asked.unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);
     let patience_ms = millis(call.started, deadline);
     Ok(Plan { route, api, deadline, patience_ms, caller: record.caller.clone() })
