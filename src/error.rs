@@ -11,6 +11,8 @@ pub enum CallError {
     MalformedRequest(String),
     /// The caller wants a tunnel.
     NoTunnel,
+    /// By this method no Yar function is called.
+    WrongMethod(String),
     /// The view does not know the service and the registry can't be asked.
     RegistryUnavailable {
         /// As the caller named it.
@@ -123,6 +125,9 @@ impl CallError {
             Self::NoTunnel => {
                 ("malformed-request", 405, 10400, "http_request_denied", "Tunnels are not offered")
             }
+            Self::WrongMethod(_) => {
+                ("malformed-request", 405, 10400, "http_request_denied", "The method is not offered")
+            }
             Self::RegistryUnavailable { .. } => {
                 ("registry-unavailable", 503, 10510, "destination_unavailable", "The registry can't be asked")
             }
@@ -223,6 +228,9 @@ impl fmt::Display for CallError {
             | Self::UnadaptableAnswer(reason) => f.write_str(reason),
             Self::NoTunnel => {
                 f.write_str("CONNECT is not offered; send the call itself, http://{service}/{api}")
+            }
+            Self::WrongMethod(method) => {
+                write!(f, "{method} calls no function of a Yar provider; send GET or POST")
             }
             Self::RegistryUnavailable { service, reason } => {
                 write!(

@@ -118,3 +118,34 @@ fn a_deadline_that_is_no_number_is_refused_by_name() {
     let long = "9".repeat(30);
     assert_eq!(remora.call("GET", "/user/json", &[("X-Deadline-Ms", &long)], b"").status, 200);
 }
+
+#[test]
+fn a_yar_function_runs_for_get_and_post_alone() {
+    let provider = Php::yar();
+    let entries = service("calc", &[("count", YAR)], &[&provider.address]);
+    let remora = Remora::embedded(&entries).start();
+    for method in ["HEAD", "OPTIONS", "DELETE", "PUT", "PATCH", "TRACE", "PURGE"] {
+        let mut conn = remora.conn();
+        let body: &[u8] = if method == "PUT" { b"[1]" } else { b"" };
+        let answer = conn.request(method, "/calc/count", &[], body).unwrap();
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST")), "{method}");
+        assert!(answer.header("proxy-status").is_some(), "{method}");
+        if method != "HEAD" {
+            assert_problem(&answer, "malformed-request", 405);
+            assert!(detail(&answer).contains(method), "{}", answer.text());
+        }
+    }
+    let lines = remora.log();
+    assert!(!lines.contains("\"attempts\":1"), "{lines}");
+    assert_eq!(remora.get("/calc/count").json(), 0);
+    assert_eq!(remora.post("/calc/count", "[1]").json(), 1);
+}
+
+#[test]
+fn every_method_goes_to_a_json_provider() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("user", &[("x", JSON)], &[&peer.address])).start();
+    for method in ["OPTIONS", "DELETE", "PUT", "PATCH"] {
+        assert_eq!(remora.call(method, "/user/x", &[], b"").json()["method"], method);
+    }
+}

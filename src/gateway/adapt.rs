@@ -14,8 +14,8 @@ use proto_adapters::{Fault, Options, Wire, adapt};
 
 use super::attempt::broken_body;
 use super::call::{Body, Message, Read};
-use super::millis;
 use super::route::Plan;
+use super::{millis, params};
 use crate::error::CallError;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
@@ -151,6 +151,7 @@ async fn yar_request(
             (yar_to_yar(plan, &message, packager)?, id, Some((own, id)))
         }
         Body::Http(body) => {
+            params::check_head(&head)?;
             refuse_multipart(&head)?;
             let limit = plan.route.policy.max_body;
             let body = Payload::request(body, limit).collect(limit, share).await;

@@ -16,6 +16,7 @@ mod admit;
 mod answer;
 mod attempt;
 mod call;
+mod params;
 mod record;
 mod route;
 

@@ -203,6 +203,9 @@ fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
     if let Ok(value) = HeaderValue::try_from(format!("remora; error={}", verdict.proxy_status)) {
         headers.insert("proxy-status", value);
     }
+    if verdict.status == 405 {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    }
     if matches!(error, CallError::UnknownKey { .. }) {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Api-Key realm=\"remora\""));
     }
