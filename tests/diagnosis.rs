@@ -149,3 +149,52 @@ fn every_method_goes_to_a_json_provider() {
         assert_eq!(remora.call(method, "/user/x", &[], b"").json()["method"], method);
     }
 }
+
+#[test]
+fn a_body_that_is_no_form_and_no_json_is_told_which_it_should_be() {
+    let provider = Php::yar();
+    let remora = Remora::embedded(&service("calc", &[("echo", YAR)], &[&provider.address])).start();
+    for body in ["7", "null", "hello", "\"x\""] {
+        let answer = remora.call("POST", "/calc/echo", &[FORM], body.as_bytes());
+        assert_problem(&answer, "malformed-request", 400);
+        let said = detail(&answer);
+        assert!(said.contains("form") && said.contains("no \"=\"") && said.contains("JSON"), "{said}");
+    }
+    for kind in ["application/json", "text/plain"] {
+        let answer = remora.call("POST", "/calc/echo", &[("Content-Type", kind)], b"hello");
+        assert_problem(&answer, "malformed-request", 400);
+        assert!(detail(&answer).starts_with("the body, read as JSON: byte 0"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_named() {
+    let provider = Php::yar();
+    let remora = Remora::embedded(&service("calc", &[("echo", YAR)], &[&provider.address])).start();
+    let marked: [&[u8]; 3] = [b"\xef\xbb\xbf[1]", b"\xef\xbb\xbfa=1", b"\xff\xfe[\x001\x00]\x00"];
+    for body in marked {
+        for kind in [FORM, ("Content-Type", "application/json")] {
+            let answer = remora.call("POST", "/calc/echo", &[kind], body);
+            assert_problem(&answer, "malformed-request", 400);
+            assert!(detail(&answer).contains("byte order mark"), "{}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn a_compressed_body_is_refused_by_its_header() {
+    let provider = Php::yar();
+    let entries = service("calc", &[("echo", YAR)], &[&provider.address]);
+    let remora = Remora::embedded(&entries).start();
+    for kind in [FORM, ("Content-Type", "application/json")] {
+        for encoding in ["gzip", "br", "gzip, identity"] {
+            let headers = [kind, ("Content-Encoding", encoding)];
+            let answer = remora.call("POST", "/calc/echo", &headers, b"\x1f\x8b\x08\x00\x00");
+            assert_problem(&answer, "malformed-request", 400);
+            let said = detail(&answer);
+            assert!(said.contains("Content-Encoding") && said.contains(encoding), "{said}");
+        }
+    }
+    let headers = [("Content-Type", "application/json"), ("Content-Encoding", "Identity")];
+    assert_eq!(remora.call("POST", "/calc/echo", &headers, b"[1]").json(), json!([1]));
+}

@@ -186,12 +186,14 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
 
 fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
     let (wire, names, o) = (to.wire(), &plan.route.api.params, toward_yar(plan));
+    params::check_mark(body)?;
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
     } else if announced(head) == FORM && !looks_like_json(body) {
+        params::check_form(body)?;
         adapt::form_to_params(body, wire, names, o)
     } else {
-        adapt::body_to_params(body, wire, names, o)
+        return adapt::body_to_params(body, wire, names, o).map_err(params::as_json);
     };
     params.map_err(callers)
 }
