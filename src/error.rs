@@ -287,7 +287,7 @@ impl fmt::Display for CallError {
                 "the provider stopped in the middle of its answer and was silent for its `idle_timeout`",
             ),
             Self::ProviderError { status, body } if body.is_empty() => {
-                write!(f, "the provider answered {status}")
+                write!(f, "the provider answered {status} with an empty body; see its error log")
             }
             Self::ProviderError { status, body } => write!(f, "the provider answered {status}: {body}"),
             Self::ProviderException(thrown) => write!(f, "{}: {}", thrown.class, thrown.message),

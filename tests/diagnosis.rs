@@ -198,3 +198,33 @@ fn a_compressed_body_is_refused_by_its_header() {
     let headers = [("Content-Type", "application/json"), ("Content-Encoding", "Identity")];
     assert_eq!(remora.call("POST", "/calc/echo", &headers, b"[1]").json(), json!([1]));
 }
+
+#[test]
+fn a_yar_answer_without_a_payload_is_said_to_have_none() {
+    let peer = Peer::http(|_| answer(200, &[], &yar::message("JSON", b"")));
+    let entries = service("user", &[("x", "{ encoding: yar-json }")], &[&peer.address]);
+    let remora = Remora::embedded(&entries).start();
+    let refused = remora.post("/user/x", "[]");
+    assert_problem(&refused, "bad-answer", 502);
+    assert!(detail(&refused).contains("no payload"), "{}", refused.text());
+    assert!(detail(&refused).contains("json_encode"), "{}", refused.text());
+}
+
+#[test]
+fn an_empty_answer_of_a_yar_provider_points_to_its_error_log() {
+    for status in [200, 500] {
+        let peer = Peer::http(move |_| answer(status, &[], b""));
+        let entries = service("user", &[("x", YAR), ("y", JSON)], &[&peer.address]);
+        let remora = Remora::embedded(&entries).start();
+        let refused = remora.post("/user/x", "[]");
+        assert_problem(&refused, "bad-answer", 502);
+        let said = detail(&refused);
+        assert!(said.contains(&format!("HTTP {status} with an empty body")), "{said}");
+        assert!(said.contains("PHP error log"), "{said}");
+        if status == 500 {
+            let seen = php::yar("json", &remora.url("/user"), "y", json!([]), json!({}));
+            assert_thrown(&seen, "ProviderError", 500);
+            assert!(seen["message"].as_str().unwrap().contains("empty body"), "{seen}");
+        }
+    }
+}

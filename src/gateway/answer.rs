@@ -93,6 +93,11 @@ fn yar_answer(
     id: u32,
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
+    if body.is_empty() {
+        return Err(CallError::BadAnswer(format!(
+            "the provider answered HTTP {status} with an empty body; see its PHP error log"
+        )));
+    }
     if !yar::is_yar(body) {
         let reason =
             format!("the provider answered HTTP {status} without a Yar message: \"{}\"", shown(body));
@@ -100,6 +105,11 @@ fn yar_answer(
     }
     let header = Header::parse(body).map_err(providers)?;
     let payload = body.get(HEAD..).unwrap_or_default();
+    if payload.is_empty() {
+        let reason = "the provider's Yar message has no payload; perhaps its json_encode failed, as on text \
+            that is not UTF-8; see its PHP error log";
+        return Err(CallError::BadAnswer(reason.into()));
+    }
     let from = header.packager.wire();
     let read = yar::Response::read(header.packager, payload).map_err(providers)?;
     if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
