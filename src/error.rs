@@ -38,6 +38,8 @@ pub enum CallError {
         /// As the caller named it.
         api: String,
     },
+    /// What was called is no API name, or its node can't be read; why.
+    BadApi(String),
     /// The API's state is not `on`.
     ApiOff {
         /// The service.
@@ -138,7 +140,9 @@ impl CallError {
             Self::UnknownKey { .. } => {
                 ("unknown-key", 401, 10401, "http_request_denied", "The key is missing or wrong")
             }
-            Self::NoApi { .. } => ("no-api", 404, 10405, "destination_not_found", "No such api"),
+            Self::NoApi { .. } | Self::BadApi(_) => {
+                ("no-api", 404, 10405, "destination_not_found", "No such api")
+            }
             Self::ApiOff { .. } => {
                 ("api-off", 503, 10511, "destination_unavailable", "The api is switched off")
             }
@@ -223,6 +227,7 @@ impl fmt::Display for CallError {
         match self {
             Self::MalformedRequest(reason)
             | Self::NoService(reason)
+            | Self::BadApi(reason)
             | Self::BadAnswer(reason)
             | Self::UnadaptableCall(reason)
             | Self::UnadaptableAnswer(reason) => f.write_str(reason),

@@ -228,3 +228,51 @@ fn an_empty_answer_of_a_yar_provider_points_to_its_error_log() {
         }
     }
 }
+
+#[test]
+fn an_api_whose_node_can_not_be_read_is_not_said_to_be_missing() {
+    let peer = Peer::echo();
+    let bad = "{ encoding: foo }";
+    let flat = service("user", &[("x", JSON), ("bin", bad)], &[&peer.address]);
+    let tree = format!(
+        "/dada/services/user: {{ access: open }}\n/dada/services/user/x: {{ path: /x }}\n\
+         /dada/services/user/bin: {bad}\n/dada/services/user/x/providers/{}: {{}}\n",
+        peer.address
+    );
+    let flat = (Remora::embedded(&flat).start(), "/api/user/bin");
+    let tree = (Remora::embedded(&tree).layout("tree", "/dada").start(), "/services/user/bin");
+    for (remora, node) in [flat, tree] {
+        assert_eq!(remora.get("/user/x").status, 200);
+        let answer = remora.get("/user/bin");
+        assert_problem(&answer, "no-api", 404);
+        let said = detail(&answer);
+        assert!(said.contains(&format!("its node {node} can't be read: ")), "{said}");
+        assert!(said.contains("\"foo\""), "{said}");
+        let seen = php::yar("json", &remora.url("/user"), "bin", json!([]), json!({}));
+        assert_thrown(&seen, "NoApi", 10405);
+        assert!(seen["message"].as_str().unwrap().contains(node), "{seen}");
+        assert_eq!(detail(&remora.get("/user/bim")), "service \"user\" has no api \"bim\" in the registry");
+    }
+    assert_eq!(peer.calls(), 2);
+}
+
+#[test]
+fn what_is_no_api_name_is_told_the_rule() {
+    let peer = Peer::echo();
+    let entries = service("user", &[("*", "{ path: /v1 }")], &[&peer.address]);
+    let remora = Remora::embedded(&entries).start();
+    for (target, reason) in [
+        ("/user/__construct", "\"__construct\" is not an api name: it starts with `_` or `.`"),
+        ("/user/a%20b", "only A-Z a-z 0-9 . _ - are allowed"),
+        ("/user/*", "stands for every api"),
+        ("/user/a/../b", "segment"),
+    ] {
+        let answer = remora.get(target);
+        assert_problem(&answer, "no-api", 404);
+        assert!(detail(&answer).contains(reason), "{}", answer.text());
+    }
+    let seen = php::yar("json", &remora.url("/user"), "__construct", json!([]), json!({}));
+    assert_thrown(&seen, "NoApi", 10405);
+    assert!(seen["message"].as_str().unwrap().contains("is not an api name"), "{seen}");
+    assert_eq!(peer.calls(), 0);
+}

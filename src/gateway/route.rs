@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::admit::{Caller, permit};
 use super::call::{Body, Read};
-use super::{Record, millis};
+use super::{Record, Target, millis};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::model::State;
@@ -36,12 +36,13 @@ pub(super) fn plan(
     let service = entry.name.to_string();
     let api = call.target.api.clone();
     let no_api = || CallError::NoApi { service: service.clone(), api: call.target.rest_shown() };
-    let route = entry.route(&api).ok_or_else(no_api)?.clone();
-    let takes_more = route.name.as_str() == "*" || matches!(call.body, Body::Yar(_));
     // what goes into a provider's path under `*` is no more than what `permit` is asked about
-    if ApiName::new(&api).is_err() || api == "*" || climbs(&call.target.rest) {
-        return Err(no_api());
+    if let Some(reason) = no_name(&call.target) {
+        return Err(CallError::BadApi(reason));
     }
+    let known = entry.route(&api).filter(|_| !api.is_empty());
+    let route = known.ok_or_else(|| left_out(entry, &api).unwrap_or_else(no_api))?.clone();
+    let takes_more = route.name.as_str() == "*" || matches!(call.body, Body::Yar(_));
     if call.target.rest != api && !takes_more {
         return Err(no_api());
     }
@@ -58,13 +59,39 @@ pub(super) fn plan(
     Ok(Plan { route, api, deadline, patience_ms, caller: record.caller.clone() })
 }
 
+/// Why what a call names can't be an API, where it names something.
+fn no_name(target: &Target) -> Option<String> {
+    if climbs(&target.rest) {
+        return Some(format!("\"{}\" has a segment `.` or `..`, which no api takes", target.rest_shown()));
+    }
+    match ApiName::new(&target.api) {
+        _ if target.api.is_empty() => None,
+        _ if target.api == "*" => {
+            Some("\"*\" stands for every api of a service; call one by its name".into())
+        }
+        Ok(_) => None,
+        Err(bad) => Some(bad.to_string()),
+    }
+}
+
+/// The API's node is in the registry, in either layout, and can't be read.
+fn left_out(entry: &Entry, api: &str) -> Option<CallError> {
+    let service = &entry.name;
+    let paths = [format!("/api/{service}/{api}"), format!("/services/{service}/{api}")];
+    let node = entry.service.skipped.iter().find(|node| paths.contains(&node.path))?;
+    Some(CallError::BadApi(format!(
+        "api \"{api}\" of service \"{service}\" is not in force: its node {} can't be read: {}",
+        node.path, node.reason
+    )))
+}
+
 /// Whether a path has a segment that leads out of where it stands, also percent-encoded.
 fn climbs(rest: &str) -> bool {
     let plain = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
     plain.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
-impl super::Target {
+impl Target {
     fn rest_shown(&self) -> String {
         let named = if self.rest.is_empty() { &self.api } else { &self.rest };
         named.chars().take(128).flat_map(char::escape_default).collect()
