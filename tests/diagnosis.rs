@@ -276,3 +276,49 @@ fn what_is_no_api_name_is_told_the_rule() {
     assert!(seen["message"].as_str().unwrap().contains("is not an api name"), "{seen}");
     assert_eq!(peer.calls(), 0);
 }
+
+#[test]
+fn a_connection_that_speaks_neither_http_nor_yar_leaves_a_line_in_the_log() {
+    let remora = Remora::embedded(&service("user", &[], &[])).start();
+    for (bytes, said) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n"[..], "TLS"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "\"SSH-2.0-Op\""),
+        (b"GET /user/x HTTP/9.9\r\n\r\n", "\"GET /user/\""),
+    ] {
+        let mut conn = remora.conn();
+        conn.send(bytes).unwrap();
+        // the HTTP library's own answer, without a body
+        assert_eq!(conn.answer().unwrap().status, 400);
+        let line = logged(&remora, "detail", said);
+        assert_eq!(
+            (line["level"].as_str(), line["outcome"].as_str()),
+            (Some("WARN"), Some("malformed-request"))
+        );
+        assert!(line["detail"].as_str().unwrap().starts_with("neither HTTP nor Yar"), "{line}");
+    }
+    // one line each, and none for a connection that says nothing
+    let mut conn = remora.conn();
+    conn.half_close();
+    assert!(conn.is_closed());
+    let lines = remora.log().matches("neither HTTP nor Yar").count();
+    assert_eq!(lines, 3, "{}", remora.log());
+}
+
+#[test]
+fn many_connections_of_rubbish_write_few_lines() {
+    let remora = Remora::embedded(&service("user", &[], &[])).start();
+    for _ in 0..200 {
+        let mut conn = remora.conn();
+        conn.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n").unwrap();
+        assert_eq!(conn.answer().unwrap().status, 400);
+    }
+    let counted = eventually_some("all are counted", Duration::from_secs(5), || {
+        let metrics = remora.admin("GET", "/metrics").text();
+        let line = metrics.lines().find(|line| {
+            line.starts_with("remora_calls_total") && line.contains("outcome=\"malformed-request\"")
+        })?;
+        line.ends_with(" 200").then(|| line.to_owned())
+    });
+    let lines = remora.log().matches("neither HTTP nor Yar").count();
+    assert!((1..150).contains(&lines), "{lines} lines, {counted}");
+}

@@ -39,8 +39,10 @@ pub(super) async fn serve(
     begun: Begun,
     mut stop: watch::Receiver<bool>,
 ) {
+    let first = begun.clone();
     let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local() });
     let stream = CallerStream::new(stream, begun, signs.clone());
+    let refusing = worker.clone();
     // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
     let service =
         service_fn(|request| Box::pin(answer(worker.clone(), request, signs.clone(), here.clone())));
@@ -64,6 +66,11 @@ pub(super) async fn serve(
             }
         }
     };
+    if let Err(error) = ended.as_ref()
+        && error.is_parse()
+    {
+        refuse_head(&refusing, error, first.seen());
+    }
     let mut stream = connection.into_parts().io.into_inner().into_inner();
     if signs.broken.load(Relaxed) {
         // an answer without a length ends with the connection: this one must not seem whole
@@ -74,6 +81,18 @@ pub(super) async fn serve(
         // the caller may have closed first
         let _ = stream.shutdown().await;
     }
+}
+
+/// The HTTP library has answered a head that is none by itself, and says so to nobody else.
+fn refuse_head(worker: &Worker, error: &hyper::Error, first: &[u8]) {
+    let what = match first {
+        _ if error.is_parse_too_large() => "the head of a request",
+        [0x16, ..] => "neither HTTP nor Yar (TLS?)",
+        _ => "neither HTTP nor Yar",
+    };
+    let first = first.escape_ascii();
+    let reason = format!("{what}: {error}; the connection begins \"{first}\"");
+    gateway::refuse(worker, &CallError::MalformedRequest(reason), Instant::now());
 }
 
 async fn answer(

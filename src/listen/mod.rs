@@ -36,7 +36,7 @@ pub struct Door {
 }
 
 /// The first bytes of a connection, as many as tell Yar from HTTP.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Begun {
     bytes: [u8; 10],
     len: usize,
