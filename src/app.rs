@@ -236,6 +236,23 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, b
     telemetry.observe("remora.view.services", "Services in the view", move || view.list().len() as u64);
     let view = directory.clone();
     telemetry.observe(
+        "remora.view.stale",
+        "Services not read again since the registry went away",
+        move || view.list().values().filter(|entry| view.checked(entry).1).count() as u64,
+    );
+    let of = source.clone();
+    telemetry.observe_each(
+        "remora.registry.problems",
+        "1 for what is wrong with the registry now",
+        "topic",
+        move || of.status().topics.into_iter().map(|topic| (topic.to_owned(), 1)).collect(),
+    );
+    let of = source.clone();
+    telemetry.observe_each("remora.own.registered", "1 while an own provider is registered", "node", {
+        move || of.status().own.into_iter().map(|own| (own.path, own.registered.into())).collect()
+    });
+    let view = directory.clone();
+    telemetry.observe(
         "remora.view.skipped",
         "Registry nodes left out because they can't be read",
         move || view.list().values().map(|entry| entry.service.skipped.len() as u64).sum(),

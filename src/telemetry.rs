@@ -100,6 +100,7 @@ struct Inner {
     calls: Counter<u64>,
     duration: Histogram<f64>,
     retries: Counter<u64>,
+    failures: Counter<u64>,
 }
 
 /// Instruments of one API, bound to its labels when the view's entry is built.
@@ -180,7 +181,11 @@ impl Telemetry {
             .u64_counter("remora.retries")
             .with_description("Attempts at providers beyond a call's first")
             .build();
-        let inner = Inner { registry, _provider: provider, meter, calls, duration, retries };
+        let failures = meter
+            .u64_counter("remora.provider.failures")
+            .with_description("Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline")
+            .build();
+        let inner = Inner { registry, _provider: provider, meter, calls, duration, retries, failures };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -213,6 +218,12 @@ impl Telemetry {
         self.inner.retries.add(further, &[KeyValue::new("service", service.to_owned())]);
     }
 
+    /// Counts an attempt that failed at a provider, whatever became of the call.
+    pub fn failed(&self, service: &str, provider: &str, reason: &'static str) {
+        let labels = [("service", service), ("provider", provider), ("reason", reason)];
+        self.inner.failures.add(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
+    }
+
     /// Shows what `read` says whenever metrics are asked for.
     pub fn observe(
         &self,
@@ -222,6 +233,24 @@ impl Telemetry {
     ) {
         let gauge = self.inner.meter.u64_observable_gauge(name).with_description(description);
         gauge.with_callback(move |observer| observer.observe(read(), &[])).build();
+    }
+
+    /// The same for many of a kind, told apart by `label`.
+    pub fn observe_each(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        label: &'static str,
+        read: impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static,
+    ) {
+        let gauge = self.inner.meter.u64_observable_gauge(name).with_description(description);
+        gauge
+            .with_callback(move |observer| {
+                for (which, value) in read() {
+                    observer.observe(value, &[KeyValue::new(label, which)]);
+                }
+            })
+            .build();
     }
 
     /// Prometheus text of everything counted.

@@ -35,6 +35,7 @@ pub(super) async fn attempt_all(
         Err(_) => {
             if let Some(peer) = record.tried.last().filter(|_| !record.judged) {
                 peer.record(false);
+                record.fails_at(peer, "deadline");
             }
             Err(CallError::Deadline(plan.patience_ms))
         }
@@ -58,6 +59,9 @@ async fn attempt(
         record.in_flight = Some(peer.enter());
         adapt::address(&mut request, plan, peer);
         let sent = worker.upstream.send(&peer.address, request, patience).await;
+        if let Some(reason) = fault(&sent) {
+            record.fails_at(peer, reason);
+        }
         match sent {
             Err(Failure::Unreached { reason, request: unsent }) => {
                 peer.record(false);
@@ -73,6 +77,17 @@ async fn attempt(
     }
     let (tried, reason) = (record.tried.len(), last.unwrap_or_default());
     Err(CallError::ConnectFailed { tried, reason })
+}
+
+/// Why an attempt is a failure of the provider's, if it is one.
+fn fault(sent: &Result<Answered, Failure>) -> Option<&'static str> {
+    match sent {
+        Ok(answer) => answer.status().is_server_error().then_some("5xx"),
+        Err(Failure::Unreached { .. }) => Some("unreached"),
+        Err(Failure::Cut | Failure::Body(Broken::Provider | Broken::Idle)) => Some("cut"),
+        Err(Failure::NotHttp | Failure::NotYar(_)) => Some("bad-answer"),
+        Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => None,
+    }
 }
 
 fn judge(plan: &Plan, peer: &Arc<Peer>, decided: Result<Answered, Failure>) -> Result<Answered, CallError> {

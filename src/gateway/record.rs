@@ -164,6 +164,11 @@ impl Record {
         self.detail = Some(why.to_string());
     }
 
+    /// Counts an attempt that failed at `peer`.
+    pub(super) fn fails_at(&self, peer: &Peer, reason: &'static str) {
+        self.worker.telemetry.failed(&self.service, peer.address.as_str(), reason);
+    }
+
     /// How the answer's way ended; without it the caller is taken for gone.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome = match ending {
@@ -171,7 +176,10 @@ impl Record {
             _ if self.outcome != "ok" => return,
             Ending::Whole => return,
             Ending::CallerGone => "caller-gone",
-            Ending::Broken => "cut",
+            Ending::Broken => {
+                self.tried.last().into_iter().for_each(|peer| self.fails_at(peer, "cut"));
+                "cut"
+            }
         };
     }
 }

@@ -44,6 +44,9 @@ pub struct StatusReport {
     pub held_providers: usize,
     /// What is wrong now, each with its way out.
     pub problems: Vec<String>,
+    /// What each of them is about, in one word.
+    #[serde(skip)]
+    pub topics: Vec<&'static str>,
     /// This host's own providers.
     pub own: Vec<OwnReport>,
 }
@@ -149,6 +152,7 @@ impl Status {
             note: note.clone(),
         });
         let contact = *lock(&self.last_contact);
+        let problems = lock(&self.problems);
         StatusReport {
             source,
             connected,
@@ -165,7 +169,8 @@ impl Status {
             one_shot,
             drift: self.drift.load(Relaxed),
             held_providers: self.held.load(Relaxed),
-            problems: lock(&self.problems).values().cloned().collect(),
+            problems: problems.values().cloned().collect(),
+            topics: problems.keys().copied().collect(),
             own: own.collect(),
         }
     }

@@ -1,0 +1,84 @@
+//! What Prometheus is told: enough to page somebody before the callers do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::zookeeper::ZooKeeper;
+use support::{Peer, Remora, eventually, peer, service};
+
+const GET: (&str, &str) = ("get", "{ path: /user/get, encoding: json }");
+
+fn samples(remora: &Remora) -> String {
+    remora.admin("GET", "/metrics").text()
+}
+
+/// Whether a sample stands there, with these labels and no others.
+fn shows(remora: &Remora, sample: &str) -> bool {
+    samples(remora).lines().any(|line| line == sample)
+}
+
+#[test]
+fn every_way_in_which_a_provider_fails_is_counted_by_provider() {
+    let ill = Peer::http(|_| peer::answer(500, &[], b"{}"));
+    let cutting = Peer::cutting("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}");
+    let dead = Peer::refusing();
+    let entries = [("ill", &ill.address), ("cutting", &cutting.address), ("dead", &dead)];
+    let entries: Vec<_> = entries.iter().map(|(name, at)| service(name, &[GET], &[at])).collect();
+    let remora = Remora::embedded(&entries.concat()).start();
+    for _ in 0..3 {
+        assert_eq!(remora.get("/ill/get").status, 500, "it passes through");
+    }
+    assert_eq!(remora.get("/dead/get").status, 502);
+    let mut conn = remora.conn();
+    conn.send(support::http::request("GET", "/cutting/get", &[], b"")).unwrap();
+    assert!(conn.answer().is_err(), "a stream that broke is not ended as if whole");
+    for (name, at, reason, count) in [
+        ("ill", &ill.address, "5xx", 3),
+        ("dead", &dead, "unreached", 1),
+        ("cutting", &cutting.address, "cut", 1),
+    ] {
+        let sample = format!(
+            "remora_provider_failures_total{{provider=\"{at}\",reason=\"{reason}\",service=\"{name}\"}} {count}"
+        );
+        eventually(&sample, Duration::from_secs(10), || shows(&remora, &sample));
+    }
+}
+
+#[test]
+fn own_providers_a_view_that_ages_and_problems_of_the_registry_are_metrics() {
+    let mut zk = ZooKeeper::start();
+    let (well, ill) = (Peer::echo(), Peer::refusing());
+    let mut client = zk.client();
+    client.put("/address/user", &format!("{{\"addresses\":[{{\"address\":\"{}\"}}]}}", well.address));
+    client.put("/api/user/get", "{\"path\":\"/user/get\"}");
+    let own = format!(
+        "providers: [{{ service: user, address: \"{}\" }}, {{ service: user, address: \"{ill}\", health: {{ tcp: true }} }}]",
+        well.address
+    );
+    let remora = Remora::zookeeper(&zk).with(&own).start();
+    assert_eq!(remora.get("/user/get").status, 200);
+    let shown = |sample: &str| eventually(sample, Duration::from_secs(20), || shows(&remora, sample));
+    shown(&format!("remora_own_registered{{node=\"/address/user/{}\"}} 1", well.address));
+    shown(&format!("remora_own_registered{{node=\"/address/user/{ill}\"}} 0"));
+    shown("remora_view_stale 0");
+    assert!(!samples(&remora).contains("remora_registry_problems{"), "{}", samples(&remora));
+    zk.kill();
+    shown("remora_view_stale 1");
+    shown("remora_registry_problems{topic=\"connect\"} 1");
+}
+
+#[test]
+fn the_table_of_metrics_names_every_one_there_is() {
+    let remora = Remora::embedded(&service("user", &[GET], &[&Peer::refusing()])).start();
+    assert_eq!(remora.get("/user/get").status, 502);
+    let table = std::fs::read_to_string("docs/admin.md").unwrap();
+    let known = |name: &str| table.contains(&format!("`{name}`"));
+    for line in samples(&remora).lines() {
+        if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next()) {
+            assert!(known(name), "docs/admin.md has no row for {name}");
+        }
+    }
+}
