@@ -55,6 +55,8 @@ impl Address {
         let reason = match text.rsplit_once(':') {
             None => "the port is missing",
             Some((_, port)) if !matches!(port.parse::<u16>(), Ok(1..)) => "the port is not 1 to 65535",
+            // the same provider under two names would be two
+            Some((_, port)) if port.starts_with(['0', '+']) => "the port starts with 0 or +",
             Some((host, _)) if !is_host(host) => "the host is no IP address and no host name",
             Some((host, _)) if is_nobodys(host) => "it means every host to itself; give this host's own",
             Some(_) => return Ok(Self(text.into())),
@@ -234,6 +236,8 @@ mod tests {
             "10.0.0.5",
             "10.0.0.5:0",
             "10.0.0.5:99999",
+            "10.0.0.5:080",
+            "10.0.0.5:+80",
             ":80",
             "::1:80",
             "a/b:80",

@@ -162,13 +162,36 @@ fn all_of_a_service_goes_in_zookeeper_and_no_other_does() {
 fn a_field_one_slip_away_from_a_known_one_is_written_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("registry.yaml");
-    let (_, told) = on_file(&file, &["put", "service", "user", r#"{"acess":"key","team":"us"}"#]);
-    assert!(told.contains("/service/user: acess:") && told.contains("did you mean `access`?"), "{told}");
+    let (_, told) = on_file(&file, &["put", "service", "user", r#"{"onwer":"me","team":"us"}"#]);
+    assert!(told.contains("/service/user: onwer:") && told.contains("did you mean `owner`?"), "{told}");
     assert!(!told.contains("team"), "{told}");
     let (shown, _) = on_file(&file, &["get", "service", "user"]);
-    assert!(shown.contains("acess") && shown.contains("team"), "{shown}");
+    assert!(shown.contains("onwer") && shown.contains("team"), "{shown}");
     let (_, told) = on_file(&file, &["put", "service", "user", r#"{"access":"key"}"#]);
     assert_eq!(told, "");
+}
+
+#[test]
+fn a_put_opens_nothing_by_a_slip() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registry.yaml");
+    on_file(&file, &["put", "service", "new"]);
+    on_file(&file, &["put", "service", "user", r#"{"access":"key"}"#]);
+    let env = [(FILE, file.to_str().unwrap())];
+    for (args, way_out) in [
+        (&["service", "user"][..], "/service/user is there already; give its fields"),
+        (&["service", "user", r#"{"acess":"key"}"#], "did you mean `access`?; --force writes it"),
+        (&["service", "user", r#"{"access":"key","access":"open"}"#], "\"access\" stands there twice"),
+        (&["access", "user/web", r#"{"api":["get"]}"#], "did you mean `apis`?"),
+        (&["address", "user/10.0.0.5:080", "{}"], "the port starts with 0"),
+    ] {
+        let refused = run(&[&["registry", "put"], args].concat(), &env);
+        assert_eq!(refused.status.code(), Some(1), "{args:?}: {}", out(&refused));
+        assert!(err(&refused).contains(way_out), "{args:?}: {}", err(&refused));
+    }
+    assert_eq!(on_file(&file, &["get", "service", "user", "-o", "json"]).0.matches("key").count(), 1);
+    let (_, told) = on_file(&file, &["put", "--force", "service", "user", r#"{"acess":"key"}"#]);
+    assert!(told.contains("did you mean `access`?"), "{told}");
 }
 
 #[test]

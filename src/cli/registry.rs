@@ -42,9 +42,11 @@ enum Command {
         kind: KindArg,
         /// user, user/get, user/10.0.0.5:8080, user/web
         name: String,
-        /// The entry's fields; without them all defaults hold
-        #[arg(default_value = "{}")]
-        json: String,
+        /// The entry's fields; left out, an entry that is not there yet is made with all defaults
+        json: Option<String>,
+        /// Write it although a field looks like a misspelled access, state or apis
+        #[arg(long)]
+        force: bool,
     },
     /// Remove an entry and what stands below it
     Rm {
@@ -151,11 +153,18 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
             let node = nodes.first().ok_or_else(|| missing(&name))?;
             print(&show(output, &[(name, value(node)?)])?)
         }
-        Command::Put { kind, name, json } => {
+        Command::Put { kind, name, json, force } => {
             let path = path_of(kind, &name)?;
+            let json = match json {
+                Some(json) => json,
+                None => unless_there(source, &path).await?,
+            };
             source.layout().check(kind.into(), &name, json.as_bytes())?;
             for note in source.layout().notes(kind.into(), &name, json.as_bytes()) {
-                tell(&format!("{path}: {note}"));
+                match note.grave && !force {
+                    true => return Err(format!("{path}: {}; --force writes it as it is", note.text)),
+                    false => tell(&format!("{path}: {}", note.text)),
+                }
             }
             source.put(&path, json.as_bytes()).await.map_err(|e| format!("{path}: {e}"))
         }
@@ -168,6 +177,15 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
         }
         Command::Export => transfer::export(source).await,
         Command::Import(args) => transfer::import(source, args).await,
+    }
+}
+
+/// All defaults, for an entry that is not there yet: an entry that is there would lose its fields.
+async fn unless_there(source: &Source, path: &str) -> Result<String, String> {
+    let there = source.read(&[Scope::node(path.to_owned())]).await.map_err(|e| e.to_string())?;
+    match there.is_empty() {
+        true => Ok("{}".into()),
+        false => Err(format!("{path} is there already; give its fields, '{{}}' if all defaults are to hold")),
     }
 }
 

@@ -7,6 +7,7 @@ mod fields;
 mod flat;
 mod notes;
 mod tree;
+mod twice;
 
 use crate::config::OwnProvider;
 use crate::model::{Layout, Service};
@@ -199,6 +200,7 @@ impl Layout {
     /// Checks what is to be written as the data of an entry; fails with the field and the way out.
     pub fn check(self, kind: Kind, name: &str, data: &[u8]) -> Result<(), String> {
         let fields = fields::object(data)?;
+        twice::refuse(data)?;
         match (self, kind) {
             (_, Kind::Service) => {
                 fields::service(&fields).check()?;

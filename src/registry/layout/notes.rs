@@ -7,6 +7,9 @@ use super::fields::{self, Fields};
 use crate::model::{Layout, PolicyPatch};
 use crate::words;
 
+/// Who wrote one of these a little wrong leaves open what was to be closed.
+const GRAVE: [&str; 3] = ["access", "state", "apis"];
+
 const SERVICE: [&str; 8] =
     ["name", "state", "owner", "description", "access", "policy", "contextPath", "healthPath"];
 const API: [&str; 13] = [
@@ -29,10 +32,19 @@ const LIST: [&str; 1] = ["addresses"];
 const GRANT: [&str; 4] = ["state", "keys", "apis", "quota"];
 const KEY: [&str; 2] = ["sha256", "expires"];
 
+/// Something to say of an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What, as `policy.timeuot: …`.
+    pub text: String,
+    /// Whether to write it all the same is likely to open what was to be closed.
+    pub grave: bool,
+}
+
 impl Layout {
     /// What to say of an entry that [`check`](Layout::check) takes: fields that nobody looks at and
     /// that are one slip away from a known one.
-    pub fn notes(self, kind: Kind, name: &str, data: &[u8]) -> Vec<String> {
+    pub fn notes(self, kind: Kind, name: &str, data: &[u8]) -> Vec<Note> {
         let Ok(fields) = fields::object(data) else { return Vec::new() };
         let mut notes = Vec::new();
         match kind {
@@ -55,7 +67,7 @@ impl Layout {
     }
 }
 
-fn each(fields: &Fields, list: &str, known: &[&str], notes: &mut Vec<String>) {
+fn each(fields: &Fields, list: &str, known: &[&str], notes: &mut Vec<Note>) {
     let items = fields.get(list).and_then(Value::as_array);
     for (index, item) in items.into_iter().flatten().enumerate() {
         if let Value::Object(item) = item {
@@ -64,13 +76,14 @@ fn each(fields: &Fields, list: &str, known: &[&str], notes: &mut Vec<String>) {
     }
 }
 
-fn misspelled(fields: &Fields, at: &str, known: &[&str], notes: &mut Vec<String>) {
+fn misspelled(fields: &Fields, at: &str, known: &[&str], notes: &mut Vec<Note>) {
     for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
         if let Some(meant) = words::nearest(field, known) {
-            notes.push(format!(
+            let text = format!(
                 "{at}{}: no field of that name is looked at; did you mean `{meant}`?",
                 field.escape_debug()
-            ));
+            );
+            notes.push(Note { text, grave: GRAVE.contains(&meant) });
         }
     }
 }
@@ -80,7 +93,8 @@ mod tests {
     use super::*;
 
     fn notes(kind: Kind, name: &str, data: &str) -> Vec<String> {
-        Layout::Flat.notes(kind, name, data.as_bytes())
+        let notes = Layout::Flat.notes(kind, name, data.as_bytes());
+        notes.into_iter().map(|note| note.text).collect()
     }
 
     #[test]
