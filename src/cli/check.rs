@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::{load, print, runtime};
 use crate::config::{Ask, Config, Listen, OwnProvider, Security, Source};
+use crate::names::ServiceName;
 use crate::registry::layout::Kind;
 use crate::registry::{self, Trouble};
 use crate::units::show_duration;
@@ -148,6 +149,11 @@ async fn look(source: &registry::Source) -> Result<Found, Trouble> {
     let names: BTreeSet<_> = listed.iter().filter_map(|node| layout.service_of(&node.path)).collect();
     let mut found = Found::default();
     found.say("reached", &counted(names.len(), "service"));
+    for node in listed.iter().filter(|node| layout.service_of(&node.path).is_none()) {
+        if let Some(Err(bad)) = layout.entry(Kind::Service, &node.path).map(|name| ServiceName::new(&name)) {
+            found.bad.push(format!("{}: {bad}\n", node.path));
+        }
+    }
     for name in &names {
         let nodes = source.read(&layout.scopes(name)).await?;
         let Some(service) = layout.parse(name, &nodes, None) else { continue };

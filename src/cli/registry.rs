@@ -148,10 +148,9 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
     let path_of = |kind: KindArg, name: &str| source.layout().node_path(kind.into(), name);
     match command {
         Command::Get { kind, name, output } => {
-            let scope = Scope::node(path_of(kind, &name)?);
-            let nodes = source.read(&[scope]).await.map_err(|e| e.to_string())?;
-            let node = nodes.first().ok_or_else(|| missing(&name))?;
-            print(&show(output, &[(name, value(node)?)])?)
+            let (_, node) = standing(source, kind.into(), &name).await?;
+            let node = node.ok_or_else(|| missing(&name))?;
+            print(&show(output, &[(name, value(&node)?)])?)
         }
         Command::Put { kind, name, json, force } => {
             let path = path_of(kind, &name)?;
@@ -177,6 +176,25 @@ async fn carry_out(source: &Source, command: Command) -> Result<(), String> {
         }
         Command::Export => transfer::export(source).await,
         Command::Import(args) => transfer::import(source, args).await,
+    }
+}
+
+/// The path of an entry and its node, if it stands there; a name that remora doesn't take has to.
+pub(super) async fn standing(
+    source: &Source,
+    kind: Kind,
+    name: &str,
+) -> Result<(String, Option<Node>), String> {
+    let good = source.layout().node_path(kind, name);
+    let path = match (&good, source.layout().place_of_any(kind, name)) {
+        (Ok(path), _) => path.clone(),
+        (Err(_), Some(path)) => path,
+        (Err(reason), None) => return Err(reason.clone()),
+    };
+    let node = source.read(&[Scope::node(path.clone())]).await.map_err(|e| e.to_string())?.pop();
+    match (node, good) {
+        (None, Err(reason)) => Err(reason),
+        (node, _) => Ok((path, node)),
     }
 }
 

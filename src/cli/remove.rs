@@ -1,6 +1,6 @@
 //! `remora registry rm`: removes an entry, or a service with all that stands of it.
 
-use super::registry::missing;
+use super::registry::{missing, standing as entry};
 use super::tell;
 use crate::names::ServiceName;
 use crate::registry::layout::{Kind, Scope};
@@ -8,9 +8,8 @@ use crate::registry::{Node, Source, Trouble, Write};
 
 /// Removes an entry and what stands below it; says what else keeps a service alive.
 pub(super) async fn one(source: &Source, kind: Kind, name: &str) -> Result<(), String> {
-    let path = source.layout().node_path(kind, name)?;
-    let there = read(source, &[Scope::node(path.clone())]).await?;
-    if there.is_empty() {
+    let (path, there) = entry(source, kind, name).await?;
+    if there.is_none() {
         let rest = standing(source, kind, name).await?;
         return Err(match rest.is_empty() {
             true => missing(name),

@@ -129,24 +129,43 @@ impl Layout {
     /// The node of an entry; fails with what is wrong in `name`.
     pub fn node_path(self, kind: Kind, name: &str) -> Result<String, String> {
         let parts: Vec<_> = name.split('/').collect();
-        match (self, kind, parts.as_slice()) {
-            (Layout::Flat, Kind::Service, [s]) => Ok(format!("/service/{}", service(s)?)),
-            (Layout::Flat, Kind::Api, [s, a]) => Ok(format!("/api/{}/{}", service(s)?, api(a)?)),
-            (Layout::Flat, Kind::Address, [s]) => Ok(format!("/address/{}", service(s)?)),
-            (Layout::Flat, Kind::Address, [s, a]) => Ok(format!("/address/{}/{}", service(s)?, address(a)?)),
-            (Layout::Flat, Kind::Access, [s, c]) => Ok(format!("/access/{}/{}", service(s)?, caller(c)?)),
-            (Layout::Tree, Kind::Service, [s]) => Ok(format!("/services/{}", service(s)?)),
-            (Layout::Tree, Kind::Api, [s, a]) => Ok(format!("/services/{}/{}", service(s)?, api(a)?)),
-            (Layout::Tree, Kind::Address, [s, a, p]) => {
-                Ok(format!("/services/{}/{}/providers/{}", service(s)?, api(a)?, address(p)?))
-            }
-            (Layout::Tree, Kind::Access, [s, a, c]) => {
-                Ok(format!("/services/{}/{}/access/{}", service(s)?, api(a)?, caller(c)?))
-            }
-            (Layout::Flat | Layout::Tree, _, _) => {
-                let sample = self.sample(kind);
-                Err(format!("\"{}\" does not name {sample}", name.escape_default()))
-            }
+        let last = |text: &str| match kind {
+            Kind::Service => service(text).map(|_| ()),
+            Kind::Api => api(text).map(|_| ()),
+            Kind::Address => address(text).map(|_| ()),
+            Kind::Access => caller(text).map(|_| ()),
+        };
+        let path = self.place(kind, &parts);
+        let sample = || format!("\"{}\" does not name {}", name.escape_default(), self.sample(kind));
+        let path = path.ok_or_else(sample)?;
+        match parts.as_slice() {
+            [s] => service(s).map(|_| ())?,
+            [s, name] => service(s).and_then(|_| last(name))?,
+            [s, a, name] => service(s).and_then(|_| api(a)).and_then(|_| last(name))?,
+            _ => {}
+        }
+        Ok(path)
+    }
+
+    /// The same for names that remora doesn't take, but that may stand in the registry.
+    pub fn place_of_any(self, kind: Kind, name: &str) -> Option<String> {
+        let parts: Vec<_> = name.split('/').collect();
+        let plain = parts.iter().all(|part| !matches!(*part, "" | "." | ".."));
+        self.place(kind, &parts).filter(|_| plain)
+    }
+
+    fn place(self, kind: Kind, parts: &[&str]) -> Option<String> {
+        match (self, kind, parts) {
+            (Layout::Flat, Kind::Service, [s]) => Some(format!("/service/{s}")),
+            (Layout::Flat, Kind::Api, [s, a]) => Some(format!("/api/{s}/{a}")),
+            (Layout::Flat, Kind::Address, [s]) => Some(format!("/address/{s}")),
+            (Layout::Flat, Kind::Address, [s, p]) => Some(format!("/address/{s}/{p}")),
+            (Layout::Flat, Kind::Access, [s, c]) => Some(format!("/access/{s}/{c}")),
+            (Layout::Tree, Kind::Service, [s]) => Some(format!("/services/{s}")),
+            (Layout::Tree, Kind::Api, [s, a]) => Some(format!("/services/{s}/{a}")),
+            (Layout::Tree, Kind::Address, [s, a, p]) => Some(format!("/services/{s}/{a}/providers/{p}")),
+            (Layout::Tree, Kind::Access, [s, a, c]) => Some(format!("/services/{s}/{a}/access/{c}")),
+            (Layout::Flat | Layout::Tree, _, _) => None,
         }
     }
 
