@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{load, print, runtime};
-use crate::config::{Ask, Config, Listen, OwnProvider, Security, Source};
+use crate::config::{Ask, Bind, Config, Listen, OwnProvider, Security, Source};
 use crate::names::ServiceName;
 use crate::registry::layout::Kind;
 use crate::registry::{self, Trouble};
@@ -27,7 +27,13 @@ pub(super) fn run(file: Option<&Path>, connect: bool) -> Result<(), String> {
     let found = if connect { reach(&config) } else { Ok(Found::default()) };
     let name = file.map_or("the defaults".into(), |file| file.display().to_string());
     let good = found.as_ref().is_ok_and(|found| found.bad.is_empty());
-    print(&format!("{name}:{}\n{}", if good { " good" } else { "" }, summary(&config)))?;
+    let lacks: String = lacks(&config).iter().map(|lack| entry("lacks", lack)).collect();
+    let verdict = match (good, lacks.is_empty()) {
+        (true, true) => " good",
+        (true, false) => " good, but not on this host",
+        (false, _) => "",
+    };
+    print(&format!("{name}:{verdict}\n{}{lacks}", summary(&config)))?;
     let found = found?;
     print(&found.lines.concat())?;
     match found.bad.len() {
@@ -92,6 +98,22 @@ fn summary(config: &Config) -> String {
     lines.push(("process", format!("{workers}, drains for {}", show_duration(config.drain))));
     lines.extend(config.notes.iter().map(|note| ("note", note.clone())));
     lines.iter().map(|(what, line)| entry(what, line)).collect()
+}
+
+/// What a start on this host would miss; no problem of the configuration, which may be for another.
+fn lacks(config: &Config) -> Vec<String> {
+    let doors = config.listen.iter().map(|listen| &listen.bind).chain([&config.admin]);
+    let absent = doors.chain(&config.telemetry).filter_map(|bind| match bind {
+        Bind::Unix(path) if !path.parent().is_none_or(is_there) => {
+            Some(format!("{bind} can't be served: its directory does not exist; make it before the start"))
+        }
+        Bind::Unix(_) | Bind::Tcp(_) => None,
+    });
+    absent.chain(registry::snapshot_trouble(&config.registry)).collect()
+}
+
+fn is_there(directory: &Path) -> bool {
+    directory.as_os_str().is_empty() || directory.is_dir()
 }
 
 fn secured(security: &Security) -> String {

@@ -69,7 +69,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         caller: file.caller.and_then(|written| caller(written, problems)),
         providers: providers(file.providers.unwrap_or_default(), layout, problems),
         defaults: policy(file.defaults.unwrap_or_default(), &mut notes, problems),
-        drain: file.drain.map_or(DRAIN, |Time(drain)| drain),
+        drain: drain(file.drain, problems),
         workers: count(file.workers, "workers", 1..=1024, problems).map_or_else(cores, |n| n as usize),
         buffers: file.buffers.map_or(BUFFERS, |Size(bytes)| bytes),
         notes,
@@ -77,8 +77,20 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
     if let Err(reason) = node_name(&config.host.name) {
         problems.add("host.name", reason);
     }
+    if config.buffers == 0 {
+        problems.add("buffers", "0B hold no body that must be converted; give some, such as 64MiB");
+    }
+    if config.defaults.max_body == 0 {
+        problems
+            .add("defaults.max_body", "0B let no body through, no Yar call either; give some, such as 10MiB");
+    }
     one_door_each(&config, problems);
     config
+}
+
+fn drain(written: Option<Time>, problems: &mut Problems) -> Duration {
+    let most = (Duration::from_secs(3600), "whoever stops a process kills it long before");
+    time(written, "drain", (Duration::ZERO, ""), most, problems).unwrap_or(DRAIN)
 }
 
 fn text(written: Option<Text>) -> Option<String> {
@@ -189,6 +201,11 @@ fn source(
 /// Checks `host:port,host:port/chroot`.
 fn ensemble(connect: &str) -> Result<(), String> {
     let (servers, chroot) = connect.split_at(connect.find('/').unwrap_or(connect.len()));
+    if chroot.contains(',') {
+        return Err(format!(
+            "all of \"{chroot}\" would be the chroot; it stands once, behind the last server: 10.0.0.1:2181,10.0.0.2:2181/prod"
+        ));
+    }
     for server in servers.split(',') {
         Address::new(server).map_err(|e| e.to_string())?;
     }

@@ -3,14 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Replaces `file`, a link to it stays; made with `mode` where it is new.
 pub(super) fn replace(file: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = file.with_file_name(name);
+    let temporary = temporary(file);
     let write = || {
         let mut out =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
@@ -21,6 +19,23 @@ pub(super) fn replace(file: &Path, text: &[u8], mode: u32) -> io::Result<()> {
         File::open(directory(file))?.sync_all()
     };
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Fails where [`replace`] would; nothing stays behind.
+pub(super) fn replaceable(file: &Path) -> io::Result<()> {
+    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    if file.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let temporary = temporary(file);
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    fs::remove_file(&temporary)
+}
+
+fn temporary(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    file.with_file_name(name)
 }
 
 /// Where `file` is.

@@ -103,7 +103,7 @@ impl<'a> Follower<'a> {
             link: Link::default(),
             reads: JoinSet::new(),
             rewatches: JoinSet::new(),
-            keeper: source.snapshot().map(|path| Keeper::new(path.to_owned(), now())),
+            keeper: source.snapshot().map(|path| Keeper::new(path.to_owned(), source.status.clone(), now())),
         }
     }
 

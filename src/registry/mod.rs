@@ -162,6 +162,11 @@ pub fn verify(config: &config::Registry) -> Result<(), config::Problems> {
     }
 }
 
+/// What hinders this host from keeping the view on disk, with the way out.
+pub fn snapshot_trouble(config: &config::Registry) -> Option<String> {
+    config.snapshot.as_deref().and_then(|path| snapshot::writable(path).err())
+}
+
 /// Keeps `directory` equal to the registry; ends soon after `stop` turns true, the session closed.
 pub async fn run(
     source: Source,

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
+use super::status::Status;
 use super::{Node, file};
 use crate::model::Layout;
 use crate::names::ServiceName;
@@ -60,7 +63,10 @@ pub(super) struct Keeper {
     services: BTreeMap<ServiceName, Vec<Kept>>,
     changed: bool,
     not_before: Instant,
-    writes: JoinSet<Result<(), String>>,
+    writes: JoinSet<()>,
+    /// Whether the last write failed.
+    failed: Arc<AtomicBool>,
+    status: Arc<Status>,
 }
 
 impl From<&Node> for Kept {
@@ -96,6 +102,18 @@ pub(super) fn load(path: &Path, layout: Layout, root: &str) -> Result<Option<Sna
     Ok(Some(snapshot))
 }
 
+/// Whether a view can be kept at `path`; fails with the way out.
+pub(super) fn writable(path: &Path) -> Result<(), String> {
+    file::replaceable(path).map_err(|error| unwritten(path, &error.to_string()))
+}
+
+fn unwritten(path: &Path, error: &str) -> String {
+    let path = path.display();
+    format!(
+        "registry.snapshot: {path} can't be written: {error}; make its directory, and let remora write there"
+    )
+}
+
 fn parse(text: &str) -> Result<Snapshot, String> {
     let (head, json) = text.split_once('\n').ok_or("it is no snapshot of a view")?;
     let sum = head.strip_prefix(MAGIC).ok_or("it is no snapshot of a view that this version reads")?;
@@ -115,13 +133,16 @@ fn checksum(json: &str) -> String {
 }
 
 impl Keeper {
-    pub(super) fn new(path: PathBuf, now: Instant) -> Self {
+    pub(super) fn new(path: PathBuf, status: Arc<Status>, now: Instant) -> Self {
+        tell(&status, writable(&path).err());
         Self {
             path,
             services: BTreeMap::new(),
             changed: false,
             not_before: now + BETWEEN,
             writes: JoinSet::new(),
+            failed: Arc::default(),
+            status,
         }
     }
 
@@ -148,7 +169,7 @@ impl Keeper {
 
     /// When [`Keeper::write`] is to be called.
     pub(super) fn wake(&self) -> Instant {
-        if self.changed { self.not_before } else { self.not_before + RENEWED }
+        if self.changed || self.failed.load(Relaxed) { self.not_before } else { self.not_before + RENEWED }
     }
 
     /// Writes what is kept; only for what is known to be true now.
@@ -166,13 +187,12 @@ impl Keeper {
             written: seconds(),
             services: self.services.clone(),
         };
-        let path = self.path.clone();
+        let (path, failed, status) = (self.path.clone(), self.failed.clone(), self.status.clone());
         self.writes.spawn_blocking(move || {
             let written = render(&snapshot)
                 .and_then(|text| file::replace(&path, text.as_bytes(), 0o600).map_err(|e| e.to_string()));
-            written.inspect_err(|reason| {
-                tracing::warn!(file = %path.display(), reason, "the view can't be kept on disk");
-            })
+            failed.store(written.is_err(), Relaxed);
+            tell(&status, written.err().map(|error| unwritten(&path, &error)));
         });
     }
 
@@ -184,6 +204,14 @@ impl Keeper {
     /// Waits until nothing is being written.
     pub(super) async fn finish(&mut self) {
         while self.writes.join_next().await.is_some() {}
+    }
+}
+
+fn tell(status: &Status, problem: Option<String>) {
+    if status.problem("snapshot", problem.clone())
+        && let Some(problem) = problem
+    {
+        tracing::warn!(problem, "the view can't be kept on disk");
     }
 }
 
