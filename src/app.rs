@@ -160,7 +160,9 @@ impl App {
         let over = tokio::time::Instant::now() + self.drain;
         // closing the registry's session has its share of the time
         let closing = (self.drain / 5).min(CLOSING);
-        tracing::info!("stopping: own providers leave the registry");
+        if !self.left.is_empty() {
+            tracing::info!("stopping: own providers leave the registry");
+        }
         self.admin.drain.send_replace(true);
         let left = async { while self.left.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain / 2, left).await.is_err() {

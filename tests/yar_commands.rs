@@ -60,6 +60,7 @@ fn result(message: &[u8]) -> Vec<u8> {
     let payload = match asked["m"].as_str().unwrap() {
         "fail" => json!({"i": id, "s": 64, "e": {"message": "no more", "code": "HY000", "_type": "Oops"}}),
         "print" => json!({"i": id, "s": 0, "o": "printed", "r": null}),
+        "quiet" => json!({"i": id, "s": 0, "o": "", "r": 7}),
         "other" => json!({"i": id / 2 + 1, "s": 0, "r": 1}),
         method => json!({"i": id, "s": 0, "r": [method, asked["p"]]}),
     };
@@ -106,6 +107,8 @@ fn a_call_that_fails_says_why() {
     let call = |method: &str| refused(&["yar", "call", "--packager", "json", &http, method], b"");
     assert!(call("fail").contains("Oops: no more (code HY000)"), "{}", call("fail"));
     assert!(call("other").contains("the answer belongs to another request"));
+    let quiet = remora(&["yar", "call", "--packager", "json", &http, "quiet"]);
+    assert_eq!((stdout(&quiet), String::from_utf8_lossy(&quiet.stderr)), ("7".into(), "".into()));
     let printed = remora(&["yar", "call", "--packager", "json", &http, "print"]);
     assert_eq!(stdout(&printed), "null");
     assert!(String::from_utf8_lossy(&printed.stderr).contains("the function printed \"printed\""));

@@ -16,6 +16,9 @@ use crate::registry::{self, Node, Source};
 /// How long the registry may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Longest name that pads the others, in characters.
+const WIDEST: usize = 40;
+
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     /// The configuration that names the registry; without it every default holds
@@ -256,7 +259,9 @@ fn show(form: Form, entries: &[(String, Value)]) -> Result<String, String> {
         Form::Json => Ok(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"),
         Form::Yaml => serde_saphyr::to_string(&all).map_err(|e| e.to_string()),
         Form::Table => {
-            let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            // a name that is longer stands out alone
+            let lengths = entries.iter().map(|(name, _)| name.chars().count());
+            let width = lengths.filter(|length| *length <= WIDEST).max().unwrap_or(0);
             Ok(entries.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect())
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::status::NOT_CHECKED;
 use super::watches::backoff;
 use super::{Changes, Held, Link, Owner, Reach, Source, Trouble, Watching, now};
 use crate::config::OwnProvider;
@@ -156,7 +157,7 @@ impl Announcer {
         let unhealthy = match healthy {
             Some(true) => None,
             Some(false) => Some("its health check fails".to_owned()),
-            None => Some("its first health checks are not done".to_owned()),
+            None => Some(NOT_CHECKED.to_owned()),
         };
         self.source.status.own(&self.path, self.ours, note.or(unhealthy));
     }

@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use super::lock;
 
+/// Why an own provider is not registered just after the start; nothing is wrong yet.
+pub(super) const NOT_CHECKED: &str = "its first health checks are not done";
+
 /// What [`Source::status`](super::Source::status) tells.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
@@ -122,6 +125,9 @@ impl Status {
         match (registered, note) {
             (true, _) if !was => tracing::info!(node = path, "own provider registered"),
             (true, _) => {}
+            (false, Some(reason)) if reason == NOT_CHECKED => {
+                tracing::info!(node = path, reason, "own provider is not registered yet");
+            }
             (false, Some(reason)) => tracing::warn!(node = path, reason, "own provider is not registered"),
             (false, None) => {}
         }
