@@ -25,6 +25,34 @@ fn edits(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+/// Longest piece of a text that is no JSON, in bytes.
+const QUOTED: usize = 16;
+
+/// Why `data` is no JSON, as far as its first bytes tell; they are quoted unless they are `secret`.
+pub fn not_json(data: &[u8], error: &serde_json::Error, secret: bool) -> String {
+    if data.starts_with(b"\xef\xbb\xbf") {
+        return "it is not JSON: it starts with a byte order mark (BOM); write UTF-8 without one".into();
+    }
+    if is_serialized(data) {
+        return "it is not JSON: it looks like PHP's serialize(); write it with json_encode()".into();
+    }
+    let first = data.get(..QUOTED).unwrap_or(data).escape_ascii();
+    let more = if data.len() > QUOTED { "…" } else { "" };
+    match secret {
+        true => format!("it is not JSON: {error}"),
+        false => format!("it is not JSON: {error}; it starts with \"{first}{more}\""),
+    }
+}
+
+/// `a:2:{`, `O:8:"`, `s:3:"`, `i:7;` and the like.
+fn is_serialized(data: &[u8]) -> bool {
+    match data {
+        [b'a' | b'O' | b's' | b'C' | b'E', b':', b'0'..=b'9', ..] => true,
+        [b'i' | b'b' | b'd', b':', b'-' | b'0'..=b'9', ..] => true,
+        _ => data == b"N;",
+    }
+}
+
 /// What is wrong with a YAML text, and where: the lines below the first draw the place.
 pub fn of_yaml(message: &str) -> &str {
     let first = message.lines().next().unwrap_or_default();
@@ -38,6 +66,22 @@ pub fn of_yaml(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_that_is_no_json_is_told_by_its_first_bytes() {
+        let told = |data: &[u8], secret| {
+            let error = serde_json::from_slice::<serde_json::Value>(data).unwrap_err();
+            not_json(data, &error, secret)
+        };
+        assert!(told(b"\xef\xbb\xbf{}", false).contains("byte order mark"));
+        for data in [&b"a:1:{i:0;i:1;}"[..], b"O:8:\"stdClass\":0:{}", b"s:1:\"a\";", b"i:-7;", b"N;"] {
+            assert!(told(data, false).contains("PHP's serialize()"), "{}", data.escape_ascii());
+        }
+        let binary = told(&[0, 0xff, b'\n', b'"'].repeat(100), false);
+        assert!(binary.len() < 160, "{binary}");
+        assert!(binary.contains(r#"it starts with "\x00\xff\n\""#), "{binary}");
+        assert!(!told(b"open-sesame", true).contains("open"));
+    }
 
     #[test]
     fn a_typo_is_told_the_word_it_was_meant_to_be() {

@@ -12,6 +12,7 @@ use crate::model::Layout;
 use crate::names::ServiceName;
 use crate::registry::layout::{Kind, Scope};
 use crate::registry::{self, Node, Source};
+use crate::words;
 
 /// How long the registry may take to be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -250,7 +251,9 @@ fn value(node: &Node) -> Result<Value, String> {
     if data.is_empty() {
         return Ok(json!({}));
     }
-    serde_json::from_slice(data).map_err(|e| format!("{}: it is not JSON: {e}", node.path))
+    // somebody may have written the key of a caller itself
+    let secret = node.path.contains("/access/");
+    serde_json::from_slice(data).map_err(|e| format!("{}: {}", node.path, words::not_json(data, &e, secret)))
 }
 
 fn show(form: Form, entries: &[(String, Value)]) -> Result<String, String> {

@@ -31,10 +31,11 @@ impl<'a> Draft<'a> {
 
     /// The node's fields, or a note why it is left out.
     pub(super) fn fields(&mut self, node: &Node) -> Option<Fields> {
-        let fields = match &node.data {
-            Ok(data) => fields::object(data),
-            Err(reason) => Err(reason.clone()),
-        };
+        self.read(node, fields::object)
+    }
+
+    fn read(&mut self, node: &Node, read: fn(&[u8]) -> Result<Fields, String>) -> Option<Fields> {
+        let fields = node.data.as_ref().map_err(Clone::clone).and_then(|data| read(data));
         self.keep(&node.path, fields)
     }
 
@@ -84,7 +85,7 @@ impl<'a> Draft<'a> {
 
     /// Reads a caller's node.
     pub(super) fn grant(&mut self, node: &Node) -> Option<Grant> {
-        let fields = self.fields(node)?;
+        let fields = self.read(node, fields::secret_object)?;
         let found = self.keep(&node.path, fields::grant(&fields))?;
         for (index, reason) in found.bad_keys {
             self.skip(&format!("{}#keys[{index}]", node.path), reason);

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, State, Transport};
+use crate::words;
 
 /// Most data a node may hold, in bytes.
 pub(super) const MAX_DATA: usize = 64 << 10;
@@ -56,6 +57,15 @@ pub(super) fn too_much(bytes: usize) -> String {
 
 /// The fields of a node; no data, no fields.
 pub(super) fn object(data: &[u8]) -> Result<Fields, String> {
+    read(data, false)
+}
+
+/// The same of a caller's node: somebody may have written the key itself, so nothing of it is shown.
+pub(super) fn secret_object(data: &[u8]) -> Result<Fields, String> {
+    read(data, true)
+}
+
+fn read(data: &[u8], secret: bool) -> Result<Fields, String> {
     if data.len() > MAX_DATA {
         return Err(too_much(data.len()));
     }
@@ -64,8 +74,9 @@ pub(super) fn object(data: &[u8]) -> Result<Fields, String> {
     }
     match serde_json::from_slice(data) {
         Ok(Value::Object(fields)) => refuse_tls(&fields).map(|()| fields),
+        Ok(_) if secret => Err("it is not a JSON object such as {\"state\":\"on\"}".into()),
         Ok(other) => Err(format!("{} is not a JSON object such as {{\"state\":\"on\"}}", shown(&other))),
-        Err(error) => Err(format!("it is not JSON: {error}")),
+        Err(error) => Err(words::not_json(data, &error, secret)),
     }
 }
 

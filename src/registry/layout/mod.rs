@@ -218,7 +218,10 @@ impl Layout {
 
     /// Checks what is to be written as the data of an entry; fails with the field and the way out.
     pub fn check(self, kind: Kind, name: &str, data: &[u8]) -> Result<(), String> {
-        let fields = fields::object(data)?;
+        let fields = match kind {
+            Kind::Access => fields::secret_object(data)?,
+            Kind::Service | Kind::Api | Kind::Address => fields::object(data)?,
+        };
         twice::refuse(data)?;
         match (self, kind) {
             (_, Kind::Service) => {
