@@ -290,3 +290,39 @@ fn most_providers_gone_at_once_are_a_last_resort_and_one_that_leaves_is_gone() {
         assert_eq!(who(&remora), "c", "who lives comes first");
     }
 }
+
+#[test]
+fn trust_is_given_to_what_is_not_believed_now_and_to_nothing_later() {
+    let mut zk = ZooKeeper::start();
+    let a = Peer::named("a");
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let remora = Remora::zookeeper(&zk).start();
+    who(&remora);
+    let mark = "/cluster-id";
+    eventually("the ensemble is marked", SOON, || client.get(mark).is_some());
+    let refused = |what: &str| {
+        let answer = remora.admin("POST", "/registry/trust");
+        assert_eq!(answer.status, 409, "{what}: {}", answer.text());
+        assert!(answer.text().starts_with("nothing to trust: "), "{}", answer.text());
+    };
+    refused("all is well");
+    drop(client);
+    zk.kill();
+    eventually("it is away", LATER, || remora.page("/registry")["connected"] == false);
+    refused("nobody is there to be trusted");
+    zk.wipe();
+    zk.restart();
+    eventually("it is told", LATER, || problem(&remora, "lost its data"));
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    eventually("it is marked anew", LATER, || client.get(mark).is_some());
+    eventually("the new one holds", LATER, || remora.page("/services/user")["stale"] == false);
+    refused("once more");
+    drop(client);
+    zk.wipe();
+    zk.restart();
+    eventually("it is told again", LATER, || problem(&remora, "lost its data"));
+    assert_eq!(who(&remora), "a");
+}

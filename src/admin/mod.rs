@@ -112,11 +112,7 @@ impl Admin {
         match (path, get, pages) {
             ("/drain", false, Pages::All) if request.method() == Method::POST => self.drain(),
             ("/log-level", false, Pages::All) if request.method() == Method::POST => log_level(request).await,
-            ("/registry/trust", false, Pages::All) if request.method() == Method::POST => {
-                tracing::warn!("the registry is believed from now on, as asked at the admin port");
-                self.source.trust();
-                text(StatusCode::OK, "the registry that is reached is believed from now on\n")
-            }
+            ("/registry/trust", false, Pages::All) if request.method() == Method::POST => self.trust(),
             ("/drain" | "/log-level" | "/registry/trust", _, Pages::All) => not_allowed("POST"),
             (known, false, _) if PATHS.contains(&known) => not_allowed("GET"),
             ("/livez", ..) => text(StatusCode::OK, "alive\n"),
@@ -196,6 +192,16 @@ impl Admin {
             StatusCode::OK,
             if degraded { "ready, degraded: the registry can't be reached now\n" } else { "ready\n" },
         )
+    }
+
+    fn trust(&self) -> Page {
+        match self.source.trust() {
+            Ok(()) => {
+                tracing::warn!("the registry that is reached is believed, as asked at the admin port");
+                text(StatusCode::OK, "the registry that is reached is believed from now on\n")
+            }
+            Err(why) => text(StatusCode::CONFLICT, &format!("nothing to trust: {why}\n")),
+        }
     }
 
     fn drain(&self) -> Page {

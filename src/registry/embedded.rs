@@ -98,7 +98,7 @@ impl Embedded {
         let mut tree = Tree { root: root.to_owned(), lasting, seen, ..Tree::default() };
         tree.rebuild();
         status.reached(Some(Instant::now()));
-        let link = watch::Sender::new(Link { epoch: 1, up: true, storm: false });
+        let link = watch::Sender::new(Link { epoch: 1, up: true, ..Link::default() });
         Ok(Self { file: file.to_owned(), root: root.to_owned(), tree: Mutex::new(tree), link, status })
     }
 

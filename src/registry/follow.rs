@@ -315,14 +315,14 @@ mod tests {
         let source = open(&config).unwrap();
         let (directory, _wants) = Directory::new(Policy::default(), Telemetry::new().unwrap());
         let mut follower = Follower::new(&source, &directory);
-        follower.linked(Link { epoch: 1, up: true, storm: false });
+        follower.linked(Link { epoch: 1, up: true, storm: false, doubted: false });
         let paths = ["/service/user".to_owned()];
         let watches = source.watch(1, &paths, Reach::Subtree, &follower.changes).await;
         follower.watches.extend(paths.into_iter().zip(watches.into_iter().flatten()));
         assert_eq!(follower.watches.len(), 1);
         // the service went while the connection was away: nobody will ask for its watch again
-        follower.linked(Link { epoch: 1, up: false, storm: false });
-        follower.linked(Link { epoch: 2, up: true, storm: false });
+        follower.linked(Link { epoch: 1, up: false, storm: false, doubted: false });
+        follower.linked(Link { epoch: 2, up: true, storm: false, doubted: false });
         assert!(follower.watches.is_empty());
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Link {
     up: bool,
     /// Whether it was away for long, or knows us no more: then many others come back too.
     storm: bool,
+    /// Whether it is reached, and is not the one that is known: nothing of it is believed.
+    doubted: bool,
 }
 
 /// One of several writes.

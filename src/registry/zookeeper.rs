@@ -72,6 +72,8 @@ pub(super) struct ZooKeeper {
     here: Mutex<Option<Here>>,
     /// The mark of the ensemble that is ours.
     cluster: Mutex<Option<String>>,
+    /// What it was until somebody said that another ensemble is ours, as long as that one has none.
+    former_cluster: Mutex<Option<String>>,
     /// Somebody said that the ensemble is ours.
     trust: Notify,
     pace: Pace,
@@ -101,6 +103,7 @@ impl ZooKeeper {
             root: root.to_owned(),
             here: Mutex::default(),
             cluster: Mutex::default(),
+            former_cluster: Mutex::default(),
             trust: Notify::new(),
             pace: Pace::new(PER_SECOND, AT_ONCE),
             marks: AtomicBool::new(false),

@@ -1,5 +1,6 @@
 //! The ensemble's mark: a random id below the root that tells a wiped or a wrong one.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -37,20 +38,36 @@ impl ZooKeeper {
         *lock(&self.cluster) = Some(mark);
     }
 
-    /// From now on the ensemble that is reached next is ours, whatever its mark.
-    pub(in crate::registry) fn trust(&self) {
-        *lock(&self.cluster) = None;
+    /// The ensemble that is reached now, and not believed, is ours, whatever its mark; fails where none is.
+    pub(in crate::registry) fn trust(&self) -> Result<(), &'static str> {
+        let link = *self.link.borrow();
+        if link.up {
+            return Err("the registry that is reached is the one that is known");
+        }
+        if !link.doubted {
+            return Err("no registry is reached now");
+        }
         self.trust.notify_waiters();
+        Ok(())
+    }
+
+    /// Whoever was trusted on a connection that ended, and has no mark yet, is a stranger on the next one.
+    pub(super) fn end_trust(&self) {
+        if let Some(former) = lock(&self.former_cluster).take() {
+            *lock(&self.cluster) = Some(former);
+        }
     }
 
     /// Waits until the ensemble is the one we know; until then nothing of it is believed.
     pub(super) async fn trusted(&self, client: &Client) {
+        let mut trust = pin!(self.trust.notified());
         loop {
-            let trust = self.trust.notified();
             // without an answer nothing is known: the connection is about to be given up
             if let Ok(found) = self.read_mark(client).await {
                 let stranger = self.stranger(found);
                 let news = self.status.problem("cluster", stranger.clone());
+                let doubted = stranger.is_some();
+                self.link.send_if_modified(|link| std::mem::replace(&mut link.doubted, doubted) != doubted);
                 match stranger {
                     None => return,
                     Some(problem) if news => tracing::error!(%problem, "registry not believed"),
@@ -58,7 +75,11 @@ impl ZooKeeper {
                 }
             }
             tokio::select! {
-                () = trust => {}
+                () = &mut trust => {
+                    self.status.problem("cluster", None);
+                    *lock(&self.former_cluster) = lock(&self.cluster).take();
+                    return;
+                }
                 () = tokio::time::sleep(Duration::from_millis(fastrand::u64(AGAIN))) => {}
             }
         }
@@ -123,6 +144,7 @@ impl ZooKeeper {
         if let Ok(mark) = outcome {
             *lock(&self.cluster) = Some(mark);
         }
+        *lock(&self.former_cluster) = None;
         Ok(true)
     }
 

@@ -312,13 +312,18 @@ impl ZooKeeper {
             if link.epoch > 0 {
                 self.status.reconnects.fetch_add(1, Relaxed);
             }
-            *link = Link { epoch: link.epoch + 1, up: true, storm };
+            *link = Link { epoch: link.epoch + 1, up: true, storm, doubted: false };
         });
     }
 
     fn detach(&self) -> Option<Arc<OneShot>> {
         let here = lock(&self.here).take();
-        self.link.send_if_modified(|link| std::mem::replace(&mut link.up, false));
+        self.end_trust();
+        self.link.send_if_modified(|link| {
+            let was = (link.up, link.doubted);
+            (link.up, link.doubted) = (false, false);
+            was != (false, false)
+        });
         let here = here?;
         *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
         here.one_shot
