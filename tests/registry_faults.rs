@@ -326,3 +326,41 @@ fn trust_is_given_to_what_is_not_believed_now_and_to_nothing_later() {
     eventually("it is told again", LATER, || problem(&remora, "lost its data"));
     assert_eq!(who(&remora), "a");
 }
+
+#[test]
+fn what_is_locked_while_providers_are_held_is_locked_after_a_restart_without_zookeeper() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("view.snapshot");
+    let zk = ZooKeeper::start();
+    let peers = ["a", "b", "c", "d"].map(Peer::named);
+    let mut client = zk.client();
+    fill(&mut client, &peers.each_ref());
+    client.create("/service/sec", "{}");
+    client.create("/api/sec/get", r#"{"path":"/get"}"#);
+    client.create(&format!("/address/sec/{}", peers[0].address), "{}");
+    let first = with_snapshot(&zk, &file).start();
+    who(&first);
+    assert_eq!(first.get("/sec/get").status, 200);
+    for peer in &peers {
+        client.rm(&format!("/address/user/{}", peer.address));
+    }
+    eventually("they are held", SOON, || {
+        first.page("/services/user")["held"].as_array().is_some_and(|h| h.len() == 4)
+    });
+    client.set("/service/sec", r#"{"access":"key"}"#);
+    client.set("/service/user", r#"{"owner":"somebody"}"#);
+    eventually("it is locked", SOON, || first.get("/sec/get").status == 401);
+    eventually("it is kept", LATER, || {
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        kept.contains(r#"\"access\":\"key\""#) && kept.contains("somebody")
+    });
+    first.signal("KILL");
+    drop(first);
+    zk.pause();
+    let second = with_snapshot(&zk, &file).start();
+    assert_problem(&second.get("/sec/get"), "unknown-key", 401);
+    who(&second);
+    zk.resume();
+    eventually("read again", LATER, || second.page("/services/user")["stale"] == false);
+    assert_eq!(second.get("/sec/get").status, 401);
+}

@@ -195,9 +195,14 @@ impl<'a> Follower<'a> {
         }
         let (services, watched) = self.mirror.size();
         self.source.status.watched(services, watched);
-        if self.source.status.held(self.mirror.held()) {
+        let held = self.mirror.held();
+        let before = self.source.status.held(held);
+        if held != before {
+            self.keeper.iter_mut().for_each(Keeper::renew);
+        }
+        if held > before {
             tracing::warn!(
-                providers = self.mirror.held(),
+                providers = held,
                 "many providers vanished at once: they are kept for 120 s, for calls that no other can take"
             );
         }
@@ -227,7 +232,10 @@ impl<'a> Follower<'a> {
     fn save(&mut self, now: Instant) {
         let Some(keeper) = self.keeper.as_mut().filter(|keeper| keeper.wake() <= now) else { return };
         match self.source.cluster().filter(|_| self.mirror.is_true(now)) {
-            Some(cluster) => keeper.write(&cluster, self.source.layout(), self.source.root(), now),
+            Some(cluster) => {
+                keeper.hold(self.mirror.held_nodes());
+                keeper.write(&cluster, self.source.layout(), self.source.root(), now);
+            }
             None => keeper.wait(now),
         }
     }
@@ -237,6 +245,7 @@ impl<'a> Follower<'a> {
         if let Some(keeper) = &mut self.keeper {
             keeper.finish().await;
             if let Some(cluster) = self.source.cluster().filter(|_| self.mirror.is_true(now())) {
+                keeper.hold(self.mirror.held_nodes());
                 keeper.write(&cluster, self.source.layout(), self.source.root(), now());
                 keeper.finish().await;
             }

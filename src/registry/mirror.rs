@@ -146,13 +146,13 @@ impl Mirror {
         self.publish(service);
     }
 
-    /// Whether all of the view is as the registry has it, as far as events tell.
+    /// Whether all of the view but for what is held is as the registry has it, as far as events tell.
     pub(crate) fn is_true(&self, now: Instant) -> bool {
         let is_due = |service: &ServiceName| self.agenda.due(service).is_some_and(|due| due <= now);
         let known = |(service, sub): (&ServiceName, &Sub)| {
             sub.stage == Stage::Probed || (sub.verified && sub.failures == 0 && !is_due(service))
         };
-        matches!(self.link, Link::Up) && self.limbo.held() == 0 && self.subs.iter().all(known)
+        matches!(self.link, Link::Up) && self.subs.iter().all(known)
     }
 
     /// Somebody calls a service that is not in the view.
@@ -275,6 +275,11 @@ impl Mirror {
     /// Providers that vanished with many others and are kept as a last resort.
     pub(crate) fn held(&self) -> usize {
         self.limbo.held()
+    }
+
+    /// The nodes of these, as they would stand in the registry.
+    pub(crate) fn held_nodes(&self) -> BTreeMap<ServiceName, Vec<Node>> {
+        self.limbo.nodes(self.layout)
     }
 
     /// Services kept up to date, watched paths and their bytes.

@@ -61,6 +61,8 @@ pub(super) struct Kept {
 pub(super) struct Keeper {
     path: PathBuf,
     services: BTreeMap<ServiceName, Vec<Kept>>,
+    /// Providers that are served though the registry lost them.
+    held: BTreeMap<ServiceName, Vec<Kept>>,
     changed: bool,
     not_before: Instant,
     writes: JoinSet<()>,
@@ -138,6 +140,7 @@ impl Keeper {
         Self {
             path,
             services: BTreeMap::new(),
+            held: BTreeMap::new(),
             changed: false,
             not_before: now + BETWEEN,
             writes: JoinSet::new(),
@@ -162,6 +165,12 @@ impl Keeper {
         self.changed |= self.services.remove(service).is_some();
     }
 
+    /// What stands in the file beside what was read.
+    pub(super) fn hold(&mut self, held: BTreeMap<ServiceName, Vec<Node>>) {
+        let kept = |nodes: Vec<Node>| nodes.iter().map(Kept::from).collect();
+        self.held = held.into_iter().map(|(service, nodes)| (service, kept(nodes))).collect();
+    }
+
     /// What was written may say less than is known now.
     pub(super) fn renew(&mut self) {
         self.changed = true;
@@ -180,13 +189,12 @@ impl Keeper {
             return;
         }
         self.changed = false;
-        let snapshot = Snapshot {
-            cluster: cluster.to_owned(),
-            layout,
-            root: root.to_owned(),
-            written: seconds(),
-            services: self.services.clone(),
-        };
+        let mut services = self.services.clone();
+        for (service, held) in &self.held {
+            services.get_mut(service).into_iter().for_each(|nodes| nodes.extend(held.iter().cloned()));
+        }
+        let (cluster, root) = (cluster.to_owned(), root.to_owned());
+        let snapshot = Snapshot { cluster, layout, root, written: seconds(), services };
         let (path, failed, status) = (self.path.clone(), self.failed.clone(), self.status.clone());
         self.writes.spawn_blocking(move || {
             let written = render(&snapshot)

@@ -139,9 +139,9 @@ impl Status {
         self.watched_bytes.store(bytes, Relaxed);
     }
 
-    /// Notes how many providers are held; true if they are more than before.
-    pub(super) fn held(&self, providers: usize) -> bool {
-        self.held.swap(providers, Relaxed) < providers
+    /// Notes how many providers are held; returns how many were before.
+    pub(super) fn held(&self, providers: usize) -> usize {
+        self.held.swap(providers, Relaxed)
     }
 
     pub(super) fn report(

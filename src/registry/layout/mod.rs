@@ -10,7 +10,7 @@ mod tree;
 mod twice;
 
 use crate::config::OwnProvider;
-use crate::model::{Layout, Service};
+use crate::model::{Layout, Provider, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
 
@@ -172,6 +172,25 @@ impl Layout {
     /// Where an own provider registers itself.
     pub fn own_provider_path(self, own: &OwnProvider) -> Result<String, String> {
         self.node_path(Kind::Address, &format!("{}/{}", own.service, own.address))
+    }
+
+    /// A provider as a node that is read as this one; nothing where it has no place in this layout.
+    pub(super) fn provider_node(
+        self,
+        service: &ServiceName,
+        api: Option<&ApiName>,
+        provider: &Provider,
+    ) -> Option<Node> {
+        let of = api.map_or(service.to_string(), |api| format!("{service}/{api}"));
+        let path = self.node_path(Kind::Address, &format!("{of}/{}", provider.address)).ok()?;
+        let data = serde_json::json!({
+            "weight": provider.weight,
+            "idc": provider.idc,
+            "state": provider.state,
+            "tags": provider.tags,
+            "max_connections": provider.max_connections,
+        });
+        Some(Node { path, data: Ok(data.to_string().into_bytes()), ephemeral: provider.ephemeral })
     }
 
     /// Where entries of `kind` stand, all or those of one service.

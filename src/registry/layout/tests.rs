@@ -156,3 +156,29 @@ fn a_bad_policy_keeps_the_last_good_one() {
     assert_eq!(after.owner.as_deref(), Some("them"));
     assert!(after.skipped[0].reason.contains("timeout"), "{:?}", after.skipped);
 }
+
+#[test]
+fn a_provider_as_a_node_is_read_as_this_one() {
+    for (layout, all) in [(Layout::Flat, &FLAT[1..4]), (Layout::Tree, &TREE[1..3])] {
+        let mut before = nodes(all);
+        before.iter_mut().for_each(|node| node.ephemeral = node.path.ends_with(":80"));
+        let service = layout.parse(&user(), &before, None).unwrap();
+        let of_apis = service.apis.iter().flat_map(|(api, found)| {
+            found.providers.iter().flatten().map(move |provider| (Some(api), provider))
+        });
+        let providers: Vec<_> =
+            service.providers.iter().map(|provider| (None, provider)).chain(of_apis).collect();
+        assert!(!providers.is_empty());
+        let parents =
+            before.iter().filter(|node| !node.path.ends_with(":80") && node.path != "/address/user");
+        let again: Vec<_> = providers
+            .iter()
+            .filter_map(|(api, provider)| layout.provider_node(&user(), *api, provider))
+            .chain(parents.cloned())
+            .collect();
+        let mut again = layout.parse(&user(), &again, None).unwrap();
+        let listed = service.providers.iter().map(|provider| provider.listed);
+        again.providers.iter_mut().zip(listed).for_each(|(provider, listed)| provider.listed = listed);
+        assert_eq!(again, service);
+    }
+}

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use crate::model::{Provider, Service, State};
+use crate::model::{Layout, Provider, Service, State};
 use crate::names::{Address, ApiName, ServiceName};
+use crate::registry::Node;
 
 /// Losses within this time count as one event.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -81,6 +82,18 @@ impl Limbo {
             }
         }
         served
+    }
+
+    /// What is held, as nodes.
+    pub(super) fn nodes(&self, layout: Layout) -> BTreeMap<ServiceName, Vec<Node>> {
+        let mut nodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (service, losses) in &self.services {
+            for Lost { api, provider, .. } in losses.lost.iter().filter(|lost| lost.held) {
+                let node = layout.provider_node(service, api.as_ref(), provider);
+                nodes.entry(service.clone()).or_default().extend(node);
+            }
+        }
+        nodes
     }
 
     /// Services whose held providers have been kept for long enough.
