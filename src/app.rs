@@ -209,8 +209,9 @@ fn seats() -> usize {
 /// What operators watch of the registry and of the view.
 fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, buffers: &Arc<Budget>) {
     type Read = fn(&registry::StatusReport) -> u64;
-    let of_registry: [(_, _, Read); 8] = [
+    let of_registry: [(_, _, Read); 9] = [
         ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
+        ("remora.registry.believed", "0 while a registry is reached and not believed", |s| s.believed.into()),
         ("remora.registry.reconnects", "Connections to the registry made again", |s| s.reconnects),
         ("remora.registry.sessions", "Sessions opened at the registry", |s| s.sessions),
         ("remora.registry.operations", "Requests sent to the registry", |s| s.operations),

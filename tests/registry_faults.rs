@@ -364,3 +364,61 @@ fn what_is_locked_while_providers_are_held_is_locked_after_a_restart_without_zoo
     eventually("read again", LATER, || second.page("/services/user")["stale"] == false);
     assert_eq!(second.get("/sec/get").status, 401);
 }
+
+#[test]
+fn every_page_says_that_a_wiped_ensemble_is_reached_and_not_believed() {
+    let mut zk = ZooKeeper::start();
+    let a = Peer::named("a");
+    let mut client = zk.client();
+    fill(&mut client, &[&a]);
+    let own = "providers: [{ service: user, address: \"127.0.0.1:7\" }]";
+    let remora = Remora::zookeeper(&zk).with(own).start();
+    who(&remora);
+    let believed = |yes: u8| {
+        let metrics = remora.admin("GET", "/metrics").text();
+        metrics.contains(&format!("remora_registry_believed {yes}\n"))
+    };
+    let registered = || remora.page("/registry")["own"][0]["registered"] == true;
+    eventually("registered", SOON, registered);
+    eventually("marked", SOON, || client.get("/cluster-id").is_some());
+    assert!(believed(1), "{}", remora.admin("GET", "/metrics").text());
+    drop(client);
+    zk.kill();
+    eventually("it is away", LATER, || problem(&remora, "can't be reached"));
+    assert!(believed(1));
+    zk.wipe();
+    zk.restart();
+    eventually("it is told", LATER, || problem(&remora, "lost its data"));
+    let page = remora.page("/registry");
+    assert_eq!(page["problems"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!((&page["connected"], &page["believed"]), (&false.into(), &false.into()), "{page}");
+    assert_eq!(page["own"][0]["registered"], false, "{page}");
+    assert!(page["own"][0]["note"].as_str().unwrap().contains("session"), "{page}");
+    let ready = remora.admin("GET", "/readyz");
+    assert_eq!(ready.status, 200);
+    assert!(ready.text().contains("reached, but not believed"), "{}", ready.text());
+    assert!(believed(0));
+    let answer = remora.get("/nobody/get");
+    assert_problem(&answer, "registry-unavailable", 503);
+    assert!(answer.text().contains("reached, but not believed"), "{}", answer.text());
+
+    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    eventually("registered again", LATER, registered);
+    assert!(believed(1));
+    assert_eq!(remora.admin("GET", "/readyz").text(), "ready\n");
+}
+
+#[test]
+fn an_own_provider_is_not_shown_as_registered_when_its_session_must_be_over() {
+    let mut zk = ZooKeeper::start();
+    let own = "providers: [{ service: user, address: \"127.0.0.1:7\" }]";
+    let remora = Remora::zookeeper(&zk).with(own).start();
+    let own = || remora.page("/registry")["own"][0].clone();
+    eventually("registered", SOON, || own()["registered"] == true);
+    zk.kill();
+    eventually("its session is over", LATER, || own()["registered"] == false);
+    assert!(own()["note"].as_str().unwrap().contains("longer than its session lasts"), "{}", own());
+    zk.restart();
+    eventually("registered again", LATER, || own()["registered"] == true);
+    assert!(own()["note"].is_null(), "{}", own());
+}

@@ -187,11 +187,13 @@ impl Admin {
         if !ready {
             return unready("the registry was not reached yet\n");
         }
-        let degraded = !self.source.status().connected;
-        text(
-            StatusCode::OK,
-            if degraded { "ready, degraded: the registry can't be reached now\n" } else { "ready\n" },
-        )
+        let status = self.source.status();
+        let shown = match (status.connected, status.believed) {
+            (true, _) => "ready\n",
+            (false, true) => "ready, degraded: the registry can't be reached now\n",
+            (false, false) => "ready, degraded: the registry is reached, but not believed; see /registry\n",
+        };
+        text(StatusCode::OK, shown)
     }
 
     fn trust(&self) -> Page {

@@ -129,7 +129,7 @@ impl<'a> Follower<'a> {
     fn linked(&mut self, link: Link) {
         if !link.up {
             self.directory.doubt();
-            self.mirror.detached(now());
+            self.mirror.detached(now(), link.why_down());
         } else if !self.link.up || self.link.epoch != link.epoch {
             let directory = self.directory;
             directory.doubt();

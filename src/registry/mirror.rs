@@ -95,7 +95,7 @@ impl Sub {
 
 enum Link {
     Up,
-    Down { since: Instant },
+    Down { since: Instant, why: &'static str },
 }
 
 pub(crate) struct Mirror {
@@ -121,7 +121,7 @@ impl Mirror {
     pub(crate) fn new(layout: Layout, overhead: usize, mut rng: fastrand::Rng, now: Instant) -> Self {
         Self {
             layout,
-            link: Link::Down { since: now },
+            link: Link::Down { since: now, why: "the registry was not reached yet" },
             subs: BTreeMap::new(),
             agenda: Agenda::default(),
             audit: Audit::new(now, &mut rng),
@@ -209,11 +209,10 @@ impl Mirror {
         }
     }
 
-    /// The registry can't be asked; what the view holds stays in force.
-    pub(crate) fn detached(&mut self, now: Instant) {
-        if matches!(self.link, Link::Up) {
-            self.link = Link::Down { since: now };
-        }
+    /// The registry can't be asked, for this reason; what the view holds stays in force.
+    pub(crate) fn detached(&mut self, now: Instant, why: &'static str) {
+        let since = if let Link::Down { since, .. } = self.link { since } else { now };
+        self.link = Link::Down { since, why };
     }
 
     /// A change of watches ended with these paths added; false if it is out of date.
@@ -247,7 +246,7 @@ impl Mirror {
             self.publish(&service);
         }
         match self.link {
-            Link::Down { since } if now >= since + PATIENCE => self.refuse(),
+            Link::Down { since, why } if now >= since + PATIENCE => self.refuse(why),
             Link::Down { .. } => {}
             Link::Up => {
                 self.actions.extend(self.watches.next(now).map(Action::Watch));
@@ -261,7 +260,7 @@ impl Mirror {
     /// When [`Mirror::poll`] has something to do, if nothing else happens before.
     pub(crate) fn wake(&self) -> Instant {
         let next = match self.link {
-            Link::Down { since } => {
+            Link::Down { since, .. } => {
                 self.subs.values().any(|sub| sub.view.is_none()).then(|| since + PATIENCE)
             }
             Link::Up => {
@@ -367,13 +366,12 @@ impl Mirror {
     }
 
     /// Tells whoever waits for a new service that nobody can be asked.
-    fn refuse(&mut self) {
+    fn refuse(&mut self, why: &str) {
         let unknown: Vec<_> =
             self.subs.iter().filter(|(_, sub)| sub.view.is_none()).map(|(name, _)| name.clone()).collect();
         for service in unknown {
             self.remove(&service);
-            let reason = Unavailable("the registry can't be reached".into());
-            self.actions.push(Action::Settle(service, Err(reason)));
+            self.actions.push(Action::Settle(service, Err(Unavailable(why.into()))));
         }
     }
 

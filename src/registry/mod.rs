@@ -56,6 +56,16 @@ pub(crate) struct Link {
     doubted: bool,
 }
 
+impl Link {
+    /// Why nobody can be asked while it is not up.
+    pub(crate) fn why_down(self) -> &'static str {
+        match self.doubted {
+            true => "the registry is reached, but not believed",
+            false => "the registry can't be reached",
+        }
+    }
+}
+
 /// One of several writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

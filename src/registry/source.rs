@@ -120,7 +120,7 @@ impl Source {
             Kind::Embedded(_) => ("embedded", None, false),
             Kind::ZooKeeper(zookeeper) => ("zookeeper", zookeeper.session(), zookeeper.one_shot()),
         };
-        self.status.report(source, self.link().borrow().up, session, one_shot)
+        self.status.report(source, *self.link().borrow(), session, one_shot)
     }
 
     /// Keeps the connection, or the file, until `stop` turns true.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::lock;
+use super::{Link, lock};
 
 /// Why an own provider is not registered just after the start; nothing is wrong yet.
 pub(super) const NOT_CHECKED: &str = "its first health checks are not done";
@@ -19,6 +19,8 @@ pub struct StatusReport {
     pub source: &'static str,
     /// Whether the registry can be asked now.
     pub connected: bool,
+    /// Whether the one that is reached is the one that is known; true as well while none is.
+    pub believed: bool,
     /// Whether it was reached once.
     pub ready: bool,
     /// ZooKeeper's session, `0x…`.
@@ -59,7 +61,7 @@ pub struct StatusReport {
 pub struct OwnReport {
     /// Its node.
     pub path: String,
-    /// Whether the node is there and ours.
+    /// Whether the node is there and ours, as far as anybody knows.
     pub registered: bool,
     /// Why not, where it should be.
     pub note: Option<String>,
@@ -133,6 +135,14 @@ impl Status {
         }
     }
 
+    /// The session is over: own providers went with it.
+    pub(super) fn disown(&self, why: &str) {
+        let mut gone: Vec<_> =
+            lock(&self.own).iter().map(|(path, (there, _))| (path.clone(), *there)).collect();
+        gone.retain(|(_, registered)| *registered);
+        gone.iter().for_each(|(path, _)| self.own(path, false, Some(why.to_owned())));
+    }
+
     pub(super) fn watched(&self, services: usize, (paths, bytes): (usize, usize)) {
         self.services.store(services, Relaxed);
         self.watched_paths.store(paths, Relaxed);
@@ -147,7 +157,7 @@ impl Status {
     pub(super) fn report(
         &self,
         source: &'static str,
-        connected: bool,
+        link: Link,
         session: Option<String>,
         one_shot: bool,
     ) -> StatusReport {
@@ -161,7 +171,8 @@ impl Status {
         let problems = lock(&self.problems);
         StatusReport {
             source,
-            connected,
+            connected: link.up,
+            believed: !link.doubted,
             ready: self.ready(),
             session,
             last_contact_ms: contact.map(|at| at.elapsed().as_millis() as u64),

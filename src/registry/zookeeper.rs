@@ -64,6 +64,14 @@ struct Here {
     one_shot: Option<Arc<OneShot>>,
 }
 
+/// A connection that is no more.
+struct Lost {
+    since: Instant,
+    session: i64,
+    /// How long the ensemble keeps the session.
+    timeout: Duration,
+}
+
 pub(super) struct ZooKeeper {
     connect: String,
     session_timeout: Duration,
@@ -81,8 +89,8 @@ pub(super) struct ZooKeeper {
     marks: AtomicBool,
     /// Whether the session stays when this ends.
     leaves_session: AtomicBool,
-    /// Since when none is, and the session until then.
-    lost: Mutex<Option<(Instant, i64)>>,
+    /// While no connection is believed in, the last one.
+    lost: Mutex<Option<Lost>>,
     /// Newest last.
     sessions: Mutex<VecDeque<i64>>,
     link: watch::Sender<Link>,
@@ -145,7 +153,7 @@ impl ZooKeeper {
 
     fn here(&self) -> Result<Here, Trouble> {
         let here = lock(&self.here).clone();
-        here.ok_or_else(|| Trouble::Unknown("the registry can't be reached".into()))
+        here.ok_or_else(|| Trouble::Unknown(self.link.borrow().why_down().into()))
     }
 
     fn full(&self, path: &str) -> String {

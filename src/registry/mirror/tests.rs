@@ -195,7 +195,7 @@ impl World {
 
     /// The client forgets its watches, what is under way is lost, and changes meanwhile are not heard of.
     fn detach(&mut self) {
-        self.mirror.detached(self.now);
+        self.mirror.detached(self.now, "it is away");
         self.watched.clear();
         self.events.clear();
         // what was asked before may still be answered, or never be

@@ -19,7 +19,7 @@ use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 use super::super::{Link, Trouble, lock};
 use super::oneshot::{self, Ability, OneShot};
 use super::servers::Servers;
-use super::{Here, ZooKeeper, cluster};
+use super::{Here, Lost, ZooKeeper, cluster};
 use crate::limits::backoff;
 
 /// Longest pause between two attempts to connect, at first.
@@ -33,6 +33,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 const GOOD: Duration = Duration::from_secs(5);
 /// How long the end of a session is waited for.
 const CLOSE: Duration = Duration::from_millis(500);
+/// Why own providers are gone.
+const SESSION_OVER: &str = "its session is over";
 /// Sessions remembered as our own.
 const FORMER_SESSIONS: usize = 64;
 
@@ -136,6 +138,7 @@ impl ZooKeeper {
                 }
                 Err(Refusal::Expired) => {
                     tracing::warn!("registry session expired");
+                    self.status.disown(SESSION_OVER);
                     session = None;
                     continue;
                 }
@@ -256,10 +259,13 @@ impl ZooKeeper {
         if self.status.problem("connect", Some(problem.clone())) {
             tracing::warn!(%problem, "registry unreachable");
         }
+        if lock(&self.lost).as_ref().is_some_and(|lost| lost.since.elapsed() > lost.timeout) {
+            self.status.disown("the registry was away for longer than its session lasts");
+        }
     }
 
     fn pause(&self, failures: u32) -> Duration {
-        let away = lock(&self.lost).as_ref().map(|(since, _)| since.elapsed());
+        let away = lock(&self.lost).as_ref().map(|lost| lost.since.elapsed());
         let cap = if away.is_some_and(|away| away > LONG) { LONG_PAUSE } else { MAX_PAUSE };
         backoff(failures + 1, cap, &mut fastrand::Rng::new())
     }
@@ -287,6 +293,11 @@ impl ZooKeeper {
 
     /// Serves, once this is the ensemble we know, for as long as the connection answers.
     async fn work(&self, client: &Client, home: &Home, ability: Ability) {
+        self.status.problem("connect", None);
+        let session = client.session_id().0;
+        if lock(&self.lost).as_ref().is_some_and(|lost| lost.session != session) {
+            self.status.disown(SESSION_OVER);
+        }
         self.trusted(client).await;
         self.attach(client, home, ability);
         self.watch_over(client).await;
@@ -295,7 +306,7 @@ impl ZooKeeper {
     fn attach(&self, client: &Client, home: &Home, ability: Ability) {
         let session = client.session_id();
         self.remember(session.0);
-        let away = lock(&self.lost).take().map(|(since, former)| (since.elapsed(), former));
+        let away = lock(&self.lost).take().map(|lost| (lost.since.elapsed(), lost.session));
         let is_new = away.is_none_or(|(_, former)| former != session.0);
         let storm = away.is_some_and(|(away, _)| is_new || away > client.session_timeout() / 2);
         let one_shot = ability != Ability::Persistent;
@@ -306,7 +317,6 @@ impl ZooKeeper {
             old: ability == Ability::Old,
             one_shot: one_shot.then(|| OneShot::new(&self.root, self.status.clone(), handle.clone())),
         });
-        self.status.problem("connect", None);
         self.status.reached(Some(Instant::now()));
         self.link.send_modify(|link| {
             if link.epoch > 0 {
@@ -325,7 +335,8 @@ impl ZooKeeper {
             was != (false, false)
         });
         let here = here?;
-        *lock(&self.lost) = Some((Instant::now(), here.client.session_id().0));
+        let (session, timeout) = (here.client.session_id().0, here.client.session_timeout());
+        *lock(&self.lost) = Some(Lost { since: Instant::now(), session, timeout });
         here.one_shot
     }
 
