@@ -422,3 +422,35 @@ fn an_own_provider_is_not_shown_as_registered_when_its_session_must_be_over() {
     eventually("registered again", LATER, || own()["registered"] == true);
     assert!(own()["note"].is_null(), "{}", own());
 }
+
+#[test]
+fn held_providers_are_told_apart_on_every_page() {
+    let layouts = [
+        ("flat", "", "/service/user", "/address/user"),
+        ("tree", "/dada", "/dada/services/user", "/dada/services/user/get/providers"),
+    ];
+    for (layout, root, service, providers) in layouts {
+        let zk = ZooKeeper::start();
+        let mut client = zk.client();
+        client.create(service, "{}");
+        for port in 1..=6 {
+            client.create(&format!("{providers}/127.0.0.1:{port}"), "{}");
+        }
+        let remora = Remora::zookeeper(&zk).layout(layout, &format!("{root}/")).start();
+        remora.page("/services/user");
+        let counts = || {
+            let page = remora.page("/services");
+            let user = &page["services"]["user"];
+            (user["providers"].as_u64(), user["held"].as_u64())
+        };
+        assert_eq!(counts(), (Some(6), Some(0)));
+        (1..=6).for_each(|port| client.rm(&format!("{providers}/127.0.0.1:{port}")));
+        eventually("all are held", SOON, || counts() == (Some(0), Some(6)));
+        let note = remora.page("/registry")["held_note"].to_string();
+        assert!(note.contains("6 providers vanished at once"), "{note}");
+        let diff = remora.page("/cache/diff");
+        assert_eq!((&diff["equal"], &diff["differing"]), (&1.into(), &serde_json::json!([])), "{diff}");
+        client.create(&format!("{providers}/127.0.0.1:6"), "{}");
+        eventually("one is back", SOON, || counts() == (Some(1), Some(5)));
+    }
+}

@@ -98,11 +98,20 @@ async fn compare(
 }
 
 fn outcome(view: &Service, registry: Option<Service>, root: &str) -> Outcome {
+    let view = unheld(view);
     match registry {
         None => Outcome::Differing(json!({ "gone": "it is in the view, and no longer in the registry" })),
-        Some(registry) if registry == *view => Outcome::Equal,
-        Some(registry) => Outcome::Differing(differences(view, &registry, root)),
+        Some(registry) if registry == view => Outcome::Equal,
+        Some(registry) => Outcome::Differing(differences(&view, &registry, root)),
     }
+}
+
+/// The view without what is served although the registry lost it.
+fn unheld(view: &Service) -> Service {
+    let mut view = view.clone();
+    let of_apis = view.apis.values_mut().filter_map(|api| api.providers.as_mut());
+    of_apis.chain([&mut view.providers]).for_each(|list| list.retain(|provider| !provider.held));
+    view
 }
 
 fn shown(found: BTreeMap<ServiceName, Outcome>, problem: Option<&str>) -> Value {
@@ -181,15 +190,14 @@ fn apis(service: &Service) -> BTreeMap<String, Api> {
     service.apis.iter().map(|(name, api)| (name.to_string(), bare(api))).collect()
 }
 
-/// Providers of the service by address, those of an API by `api/address`; not those that are
-/// held although the registry lost them.
+/// Providers of the service by address, those of an API by `api/address`.
 fn providers(service: &Service) -> BTreeMap<String, &Provider> {
     let shared = service.providers.iter().map(|provider| (provider.address.to_string(), provider));
     let own = service.apis.iter().flat_map(|(name, api)| {
         let own = api.providers.iter().flatten();
         own.map(move |provider| (format!("{name}/{}", provider.address), provider))
     });
-    shared.chain(own).filter(|(_, provider)| !provider.held).collect()
+    shared.chain(own).collect()
 }
 
 fn skipped<'a>(service: &'a Service, root: &str) -> BTreeMap<String, &'a str> {

@@ -1,12 +1,13 @@
 //! What the admin pages show, as one value that is printed as JSON or as text.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::directory::{Directory, Entry, Route};
-use crate::model::{Provider, Skipped};
+use crate::model::{Provider, Service, Skipped};
 use crate::registry::Source;
 
 /// The pages there are.
@@ -32,7 +33,8 @@ pub(super) fn services(directory: &Directory) -> Value {
             "state": entry.service.state,
             "access": entry.service.access,
             "apis": entry.service.apis.len(),
-            "providers": entry.peers().len(),
+            "providers": count(&entry.service, false),
+            "held": count(&entry.service, true),
             "skipped": entry.service.skipped.len(),
             "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             "age_s": age(entry.since),
@@ -42,6 +44,13 @@ pub(super) fn services(directory: &Directory) -> Value {
         (name.to_string(), summary)
     });
     json!({ "services": rows.collect::<serde_json::Map<_, _>>() })
+}
+
+/// Addresses that the registry has, or those that it lost with many others.
+fn count(service: &Service, held: bool) -> usize {
+    let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
+    let all = service.providers.iter().chain(of_apis).filter(|provider| provider.held == held);
+    all.map(|provider| &provider.address).collect::<BTreeSet<_>>().len()
 }
 
 /// One service with its rules, providers and load; paths as they stand in the registry, below `root`.

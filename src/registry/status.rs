@@ -47,6 +47,8 @@ pub struct StatusReport {
     pub drift: u64,
     /// Providers that vanished with many others and are kept as a last resort.
     pub held_providers: usize,
+    /// What these mean, while there are some.
+    pub held_note: Option<String>,
     /// What is wrong now, each with its way out.
     pub problems: Vec<String>,
     /// What each of them is about, in one word.
@@ -167,6 +169,7 @@ impl Status {
             registered: *registered,
             note: note.clone(),
         });
+        let held = self.held.load(Relaxed);
         let contact = *lock(&self.last_contact);
         let problems = lock(&self.problems);
         StatusReport {
@@ -185,10 +188,17 @@ impl Status {
             watched_bytes: self.watched_bytes.load(Relaxed),
             one_shot,
             drift: self.drift.load(Relaxed),
-            held_providers: self.held.load(Relaxed),
+            held_providers: held,
+            held_note: (held > 0).then(|| held_note(held)),
             problems: problems.values().cloned().collect(),
             topics: problems.keys().copied().collect(),
             own: own.collect(),
         }
     }
+}
+
+fn held_note(held: usize) -> String {
+    format!(
+        "{held} providers vanished at once with many others: see what took them down; each is called only where no other is left, until it is back, is not reached, or 120 s are over"
+    )
 }
