@@ -631,6 +631,25 @@ fn a_registry_file_cut_in_half() {
 }
 
 #[test]
+fn a_registry_file_emptied_while_it_is_followed_is_being_written() {
+    let peer = Peer::named("a");
+    let whole = service("user", &[("x", JSON)], &[&peer.address]);
+    let remora = Remora::embedded(&whole).start();
+    let problems = || remora.page("/registry")["problems"].to_string();
+    for empty in ["", " \n\n"] {
+        // in place, as `: > registry.yaml` does
+        fs::write(&remora.registry_file, empty).unwrap();
+        eventually("it is told", Duration::from_secs(5), || problems().contains("it is empty"));
+        assert_eq!(remora.get("/user/x").status, 200);
+        fs::write(&remora.registry_file, &whole).unwrap();
+        eventually("it is written", Duration::from_secs(5), || problems() == "[]");
+    }
+    fs::write(&remora.registry_file, "{}\n").unwrap();
+    remora.until_status("/user/x", 404, Duration::from_secs(5));
+    assert_eq!(problems(), "[]");
+}
+
+#[test]
 fn rubbish_in_entries_of_the_registry_file() {
     let peer = Peer::named("a");
     let entries = service("user", &[("x", JSON)], &[&peer.address])

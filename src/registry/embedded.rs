@@ -281,6 +281,9 @@ impl Tree {
             self.seen = seen;
             return Ok(0);
         }
+        if seen.text.trim().is_empty() && !self.lasting.is_empty() {
+            return Err("it is empty, as while an editor writes it; `{}` says that there is nothing".into());
+        }
         self.lasting = parse(&seen.text)?;
         self.seen = seen;
         Ok(self.rebuild())
