@@ -77,6 +77,17 @@ fn the_view_shows_services_and_their_providers() {
 }
 
 #[test]
+fn a_list_of_services_says_that_they_are_those_that_were_called() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("user", &[GET], &[&peer.address])).start();
+    let list = || remora.admin("GET", "/services").text();
+    let text = list();
+    assert!(text.contains("services: none\n") && text.contains("called since the start"), "{text}");
+    assert_eq!(remora.get("/user/get").status, 200);
+    assert!(list().contains("user:\n"), "{}", list());
+}
+
+#[test]
 fn the_configuration_is_shown_without_its_secrets() {
     let peer = Peer::echo();
     let key = tempfile::NamedTempFile::new().unwrap();

@@ -26,6 +26,9 @@ pages (add ?format=json for programs):
   POST /drain          own providers leave the registry, readiness ends
 ";
 
+/// What `/services` lists.
+const IN_VIEW: &str = "services called since the start, or found in the snapshot; any other is read when it is first called, and left out again when nobody called it for 10 minutes";
+
 /// Every service in the view.
 pub(super) fn services(directory: &Directory) -> Value {
     let rows = directory.list().into_iter().map(|(name, entry)| {
@@ -43,7 +46,7 @@ pub(super) fn services(directory: &Directory) -> Value {
         });
         (name.to_string(), summary)
     });
-    json!({ "services": rows.collect::<serde_json::Map<_, _>>() })
+    json!({ "note": IN_VIEW, "services": rows.collect::<serde_json::Map<_, _>>() })
 }
 
 /// Addresses that the registry has, or those that it lost with many others.
