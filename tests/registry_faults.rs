@@ -454,3 +454,14 @@ fn held_providers_are_told_apart_on_every_page() {
         eventually("one is back", SOON, || counts() == (Some(1), Some(5)));
     }
 }
+
+#[test]
+fn a_zookeeper_that_hangs_is_told_from_one_that_is_not_there() {
+    let mut zk = ZooKeeper::start();
+    let remora = Remora::zookeeper(&zk).start();
+    zk.pause();
+    eventually("it hangs", LATER, || problem(&remora, "it hangs, or nothing gets there"));
+    zk.kill();
+    eventually("it is gone", LATER, || problem(&remora, "refuses connections"));
+    assert!(!problem(&remora, "no available hosts"), "{}", remora.page("/registry"));
+}

@@ -1,9 +1,11 @@
 //! How ZooKeeper knows us and we know it: credentials, ACLs, TLS.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use zookeeper_client::{
     Acl, Acls, Client, Connector, CreateMode, CreateOptions, Error, Permission, TlsOptions,
 };
@@ -17,6 +19,9 @@ use crate::tls;
 /// Whoever has one of the creator's passwords may do all; without READ others would hear of no change.
 static PROTECTED: [Acl; 2] =
     [Acl::new_const(Permission::ALL, "auth", ""), Acl::new_const(Permission::READ, "world", "anyone")];
+
+/// How long a server that was not reached is asked whether it is there at all.
+const KNOCK: Duration = Duration::from_millis(500);
 
 pub(super) struct Security {
     config: config::Security,
@@ -95,6 +100,17 @@ impl Security {
     }
 }
 
+/// What a server does that the library says nothing of but that it was not reached.
+async fn knock(server: &str) -> String {
+    let at = servers(server).next().unwrap_or_default();
+    match tokio::time::timeout(KNOCK, TcpStream::connect(at)).await {
+        Ok(Ok(_)) => "it takes connections and ends them".to_owned(),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => "it refuses connections".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it takes no connection within {}ms", KNOCK.as_millis()),
+    }
+}
+
 impl ZooKeeper {
     /// Connects to `server` (`host:port/chroot`) with what the files hold now; fails with what to do.
     pub(super) async fn connect(
@@ -128,9 +144,11 @@ impl ZooKeeper {
             Ok(Err(Error::AuthFailed)) => {
                 return Err(Refusal::Credentials(self.security.refused_at_the_door()));
             }
+            Ok(Err(Error::NoHosts | Error::ConnectionLoss | Error::Timeout)) => knock(server).await,
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
-                let reason = format!("no answer within {}ms", patience.as_millis());
+                let reason =
+                    format!("no answer within {}ms: it hangs, or nothing gets there", patience.as_millis());
                 return Err(Refusal::Silent(self.unreached(&reason)));
             }
         };
