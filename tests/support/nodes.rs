@@ -13,7 +13,7 @@ use super::outside::{Port, eventually, signal};
 
 pub const NODES: usize = 3;
 /// From the start of a node until it serves, on a busy machine.
-const SERVES: Duration = Duration::from_secs(30);
+const SERVES: Duration = Duration::from_secs(90);
 /// Which servers the tests run against: `one-shot`, ZooKeeper's own without persistent watches, or a
 /// folder with the jars of another release; left out, the one that is installed.
 const SERVERS: &str = "REMORA_TEST_ZOOKEEPER";
