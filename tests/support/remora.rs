@@ -118,10 +118,7 @@ impl Setup {
         let config = self.dir.path().join("remora.yaml");
         fs::write(&config, self.config()).unwrap();
         let mut command = Command::new(BINARY);
-        // what is meant for the tests themselves is no setting of the program
-        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("REMORA_")) {
-            command.env_remove(name);
-        }
+        unset(&mut command);
         let mut child = command
             .args(["run", "--config"])
             .arg(&config)
@@ -361,7 +358,15 @@ pub fn remora(args: &[&str]) -> Output {
 pub fn bounded() -> Command {
     let mut command = Command::new("timeout");
     command.arg("60").arg(BINARY);
+    unset(&mut command);
     command
+}
+
+/// What is meant for the tests themselves is no setting of the program.
+fn unset(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("REMORA_")) {
+        command.env_remove(name);
+    }
 }
 
 pub fn remora_with(args: &[&str], input: &[u8]) -> Output {
