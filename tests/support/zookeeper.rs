@@ -79,6 +79,11 @@ impl ZooKeeper {
     /// Accepts and stays silent until `resume`.
     pub fn pause(&self) {
         self.signal("STOP");
+        let Some(child) = &self.child else { return };
+        // a busy machine lets its threads run on for a while
+        eventually("ZooKeeper stops", Duration::from_secs(60), || {
+            fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| stat.contains(") T "))
+        });
     }
 
     pub fn resume(&self) {
