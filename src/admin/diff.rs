@@ -18,8 +18,10 @@ use crate::registry::Source;
 const SERVICES_PER_READ: usize = 20;
 /// What was not read by then is shown as unreadable.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A change this young may still be on its way into the view.
+/// A change may still be on its way into the view: what differs is compared again after this time,
 const SETTLED: Duration = Duration::from_millis(500);
+/// and so often, since a host may be busy.
+const LOOKS: usize = 6;
 
 type Entries = BTreeMap<ServiceName, Arc<Entry>>;
 
@@ -37,9 +39,12 @@ pub(super) async fn page(directory: &Directory, source: &Source) -> Result<Value
     // the server that feeds the view would confirm it also where both lag behind
     let lags = source.catch_up().await.err().map(|trouble| trouble.to_string());
     let mut found = compare(source, &directory.list(), deadline, lags).await;
-    let mut doubtful = directory.list();
-    doubtful.retain(|name, _| matches!(found.get(name), Some(Outcome::Differing(_))));
-    if !doubtful.is_empty() {
+    for _ in 0..LOOKS {
+        let mut doubtful = directory.list();
+        doubtful.retain(|name, _| matches!(found.get(name), Some(Outcome::Differing(_))));
+        if doubtful.is_empty() {
+            break;
+        }
         tokio::time::sleep(SETTLED).await;
         let mut again = directory.list();
         again.retain(|name, _| doubtful.contains_key(name));
