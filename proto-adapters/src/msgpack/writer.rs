@@ -1,0 +1,175 @@
+//! msgpack out of events, the way php-msgpack writes it.
+
+use crate::event::{Empty, Event, Refusal};
+use crate::gaps::{self, Gap};
+
+#[derive(Debug)]
+struct Frame {
+    at: usize,
+    map: bool,
+    /// Keys and values alike.
+    items: usize,
+}
+
+/// Builds msgpack out of events.
+///
+/// Containers begin with one byte; those that turn out to have 16 entries or more get their
+/// longer heads in a single pass at the end, so no nesting makes copying quadratic.
+#[derive(Debug)]
+pub struct Writer {
+    out: Vec<u8>,
+    stack: Vec<Frame>,
+    /// Heads that need more than their one byte, with their places.
+    long: Vec<Gap>,
+    empty: Empty,
+}
+
+impl Writer {
+    /// An empty writer that does with empty maps what `empty` says.
+    pub fn new(empty: Empty) -> Self {
+        Self { out: Vec::new(), stack: Vec::new(), long: Vec::new(), empty }
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for PHP objects and what else
+    /// only PHP makes, for extensions, and for strings of 4 GiB.
+    pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        if *event == Event::End {
+            self.close();
+            return Ok(());
+        }
+        if *event == Event::Null && self.stack.last().is_some_and(|map| map.map && map.items == 0) {
+            return Err(Refusal::Object("msgpack"));
+        }
+        self.count();
+        match event {
+            Event::Null => self.out.push(0xc0),
+            Event::Bool(value) => self.out.push(if *value { 0xc3 } else { 0xc2 }),
+            Event::Int(value) => push_int(&mut self.out, *value),
+            Event::UInt(value) => push_uint(&mut self.out, *value),
+            Event::Float(value) => {
+                self.out.push(0xcb);
+                self.out.extend(value.to_be_bytes());
+            }
+            Event::Str(value) => push_str(&mut self.out, value.as_bytes())?,
+            Event::Bytes(value) => push_str(&mut self.out, value)?,
+            Event::Beyond(number) => return Err(Refusal::beyond(number)),
+            Event::Ext(..) => return Err(Refusal::because("an extension cannot become msgpack for PHP")),
+            Event::Php(_) => {
+                return Err(Refusal::because(format!("{} cannot become msgpack", event.kind())));
+            }
+            Event::Array => self.open(false),
+            Event::Map => self.open(true),
+            Event::End => {}
+        }
+        Ok(())
+    }
+
+    /// Appends a value that is msgpack already.
+    pub fn raw(&mut self, value: &[u8]) {
+        self.count();
+        self.out.extend_from_slice(value);
+    }
+
+    /// The bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        gaps::widen(self.out, &mut self.long)
+    }
+
+    fn count(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.items += 1;
+        }
+    }
+
+    fn open(&mut self, map: bool) {
+        self.stack.push(Frame { at: self.out.len(), map, items: 0 });
+        self.out.push(0);
+    }
+
+    fn close(&mut self) {
+        let Some(frame) = self.stack.pop() else { return };
+        let entries = if frame.map { frame.items / 2 } else { frame.items };
+        if entries >= 16 {
+            self.long.push(gap(&frame));
+            return;
+        }
+        let map = frame.map && (entries > 0 || self.empty == Empty::Map);
+        if let Some(place) = self.out.get_mut(frame.at) {
+            *place = if map { 0x80 } else { 0x90 } | entries as u8;
+        }
+    }
+}
+
+/// The head of a container of 16 entries or more, with its place.
+fn gap(frame: &Frame) -> Gap {
+    let entries = if frame.map { frame.items / 2 } else { frame.items };
+    let base = if frame.map { 0xde } else { 0xdc };
+    if let Ok(entries) = u16::try_from(entries) {
+        let [high, low] = entries.to_be_bytes();
+        return Gap::new(frame.at, &[base, high, low]);
+    }
+    let [a, b, c, d] = u32::try_from(entries).unwrap_or(u32::MAX).to_be_bytes();
+    Gap::new(frame.at, &[base + 1, a, b, c, d])
+}
+
+fn push_int(out: &mut Vec<u8>, value: i64) {
+    if let Ok(value) = u64::try_from(value) {
+        push_uint(out, value);
+    } else if value >= -32 {
+        out.push((value as i8).cast_unsigned());
+    } else if let Ok(value) = i8::try_from(value) {
+        out.push(0xd0);
+        out.extend(value.to_be_bytes());
+    } else if let Ok(value) = i16::try_from(value) {
+        out.push(0xd1);
+        out.extend(value.to_be_bytes());
+    } else if let Ok(value) = i32::try_from(value) {
+        out.push(0xd2);
+        out.extend(value.to_be_bytes());
+    } else {
+        out.push(0xd3);
+        out.extend(value.to_be_bytes());
+    }
+}
+
+fn push_uint(out: &mut Vec<u8>, value: u64) {
+    match value {
+        0..=0x7f => out.push(value as u8),
+        0x80..=0xff => out.extend([0xcc, value as u8]),
+        0x100..=0xffff => {
+            out.push(0xcd);
+            out.extend((value as u16).to_be_bytes());
+        }
+        0x1_0000..=0xffff_ffff => {
+            out.push(0xce);
+            out.extend((value as u32).to_be_bytes());
+        }
+        _ => {
+            out.push(0xcf);
+            out.extend(value.to_be_bytes());
+        }
+    }
+}
+
+fn push_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refusal> {
+    let len = bytes.len();
+    match len {
+        0..=31 => out.push(0xa0 | len as u8),
+        32..=0xff => out.extend([0xd9, len as u8]),
+        0x100..=0xffff => {
+            out.push(0xda);
+            out.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            let long = u32::try_from(len)
+                .map_err(|_| Refusal::Because(format!("a string of {len} bytes is too long for msgpack")))?;
+            out.push(0xdb);
+            out.extend(long.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
+}
