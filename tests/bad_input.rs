@@ -203,7 +203,25 @@ fn a_length_hidden_behind_a_blank_is_refused() {
             .unwrap();
         assert_problem(&conn.answer().unwrap(), "malformed-request", 400);
         assert!(conn.is_closed(), "what follows may be read as a request");
+        let mut conn = scene.conn();
+        for part in format!("POST /user/x HTTP/1.1\r\nHost: a\r\n{hidden}\r\n\r\n").as_bytes().chunks(3) {
+            conn.send(part).unwrap();
+        }
+        assert_problem(&conn.answer().unwrap(), "malformed-request", 400);
     }
+    scene.unharmed();
+}
+
+#[test]
+fn a_hidden_length_is_no_others_fault() {
+    let scene = Scene::new();
+    let body = "\nContent-Length : 7\n";
+    let fine = format!("POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut conn = scene.conn();
+    conn.send(format!("{fine}{fine}GET /user/x HTTP/1.1\r\nHost: a\r\n{}\r\n", &body[1..])).unwrap();
+    assert_eq!([conn.answer().unwrap().status, conn.answer().unwrap().status], [200, 200]);
+    assert_problem(&conn.answer().unwrap(), "malformed-request", 400);
+    assert!(conn.is_closed(), "what follows may be read as a request");
     scene.unharmed();
 }
 

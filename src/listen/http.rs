@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto_adapters::yar;
-use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
@@ -31,6 +30,8 @@ use crate::upstream::body::{Broken, Inbound};
 
 /// For the frames that tell Yar from HTTP; Yar clients send them at once.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
+const HIDDEN_LENGTH: &str =
+    "a header that tells the body's length has a blank before its colon; write it without";
 
 /// Serves one connection until it ends; after `stop`, until the call under way is answered.
 pub(super) async fn serve(
@@ -105,12 +106,16 @@ async fn answer(
     let has_body = !request.body().is_end_stream();
     // set until the body was read to its end: an early answer leaves it set
     signs.unread.store(has_body, Relaxed);
+    let refuse = |error: CallError| {
+        gateway::refuse(&worker, &error, started);
+        problem(&error, None)
+    };
+    if signs.was_misread() {
+        return Ok(closing(refuse(CallError::MalformedRequest(HIDDEN_LENGTH.into()))));
+    }
     let call = match call(&worker, request, started, &signs, &here).await {
         Ok(call) => call,
-        Err(error) => {
-            gateway::refuse(&worker, &error, started);
-            return Ok(closing(problem(&error, None), &signs));
-        }
+        Err(error) => return Ok(refuse(error)),
     };
     Ok(render(gateway::handle(&worker, call).await, &signs))
 }
@@ -123,10 +128,6 @@ async fn call(
     signs: &Signs,
     here: &Here,
 ) -> Result<Call, CallError> {
-    if signs.hidden_length.load(Relaxed) {
-        let reason = "a header that tells the body's length has a blank before its colon; write it without";
-        return Err(CallError::MalformedRequest(reason.into()));
-    }
     if request.method() == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
@@ -161,10 +162,8 @@ fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
 }
 
 /// What follows on a connection whose bytes were misread would be misread too.
-fn closing(mut response: Response<Leaving>, signs: &Signs) -> Response<Leaving> {
-    if signs.hidden_length.load(Relaxed) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
+fn closing(mut response: Response<Leaving>) -> Response<Leaving> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
@@ -195,29 +194,9 @@ fn yar(message: Vec<u8>, record: Option<Record>) -> Response<Leaving> {
 fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
     let verdict = error.verdict();
     let (service, api) = record.as_ref().map_or(("", ""), Record::names);
-    let mut problem = json!({
-        "type": format!("urn:remora:{}", verdict.kind),
-        "title": verdict.title,
-        "status": verdict.status,
-        "detail": error.to_string(),
-        "service": service,
-        "api": api,
-    });
-    if let (CallError::ProviderException(thrown), Some(fields)) = (error, problem.as_object_mut()) {
-        fields.insert(
-            "exception".into(),
-            json!({
-                "class": thrown.class,
-                "message": thrown.message,
-                "code": match &thrown.code {
-                    yar::Code::Int(code) => json!(code),
-                    yar::Code::Str(code) => json!(code),
-                },
-            }),
-        );
-    }
+    let problem = error.problem(service, api).to_string();
     let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = leave(status, "application/problem+json", problem.to_string().into(), record);
+    let mut response = leave(status, "application/problem+json", problem.into(), record);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(format!("remora; error={}", verdict.proxy_status)) {
         headers.insert("proxy-status", value);

@@ -14,6 +14,7 @@ use crate::names::ServiceName;
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 
 mod caller;
+mod heads;
 pub mod http;
 pub mod yar;
 
