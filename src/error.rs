@@ -3,6 +3,9 @@
 use std::fmt;
 
 use proto_adapters::yar::{Code, Exception};
+use serde_json::{Value, json};
+
+use crate::words;
 
 /// Why a call was not carried; its Display is the `detail` the caller reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,6 +203,28 @@ impl CallError {
         Verdict { kind, title, status, code, proxy_status }
     }
 
+    /// What an HTTP caller reads (RFC 9457), of a call to `service` and `api`; empty where it named none.
+    pub fn problem(&self, service: &str, api: &str) -> Value {
+        let verdict = self.verdict();
+        let mut problem = json!({
+            "type": format!("urn:remora:{}", verdict.kind),
+            "title": verdict.title,
+            "status": verdict.status,
+            "detail": self.to_string(),
+            "service": service,
+            "api": api,
+        });
+        if let (Self::ProviderException(thrown), Some(fields)) = (self, problem.as_object_mut()) {
+            let code = match &thrown.code {
+                Code::Int(code) => json!(code),
+                Code::Str(code) => json!(code),
+            };
+            let exception = json!({ "class": thrown.class, "message": thrown.message, "code": code });
+            fields.insert("exception".into(), exception);
+        }
+        problem
+    }
+
     /// What a Yar caller gets thrown.
     pub fn exception(&self) -> Exception {
         if let Self::ProviderException(thrown) = self {
@@ -224,6 +249,15 @@ fn pascal(kind: &str) -> String {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = String::new();
+        self.tell(&mut told)?;
+        // it quotes what callers and providers sent
+        f.write_str(&words::line(&told))
+    }
+}
+
+impl CallError {
+    fn tell(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
             Self::MalformedRequest(reason)
             | Self::NoService(reason)
@@ -313,6 +347,14 @@ mod tests {
         assert_eq!(thrown.class, "Remora\\NoApi");
         assert_eq!(thrown.code, Code::Int(10405));
         assert_eq!(thrown.message, "service \"user\" has no api \"gett\" in the registry");
+    }
+
+    #[test]
+    fn what_a_caller_is_told_is_one_line_whatever_was_sent() {
+        let caller = format!("we\nb{}", "x".repeat(10_000));
+        let told = CallError::Forbidden { caller, api: "user/get".into() }.to_string();
+        assert!(told.len() < 500 && told.starts_with("caller \"we␊bx"), "{told}");
+        assert!(told.ends_with("may not call user/get; its `apis` in the registry do not list it"), "{told}");
     }
 
     #[test]

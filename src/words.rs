@@ -1,4 +1,8 @@
-//! Words: which one a misspelled one was meant to be, and messages of the YAML reader cut to what helps.
+//! Words: which one a misspelled one was meant to be, and messages cut to what helps.
+
+/// Longest message, in characters, and how much of it is its end.
+const LONGEST: usize = 400;
+const END: usize = 150;
 
 /// The word of `known` that `word` was likely meant to be; none where nothing comes close.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
@@ -63,6 +67,27 @@ pub fn of_yaml(message: &str) -> &str {
     }
 }
 
+/// `message` as one line for people, whatever it quotes: a line break shows as `␊`. A long one lacks its middle,
+/// because the way out stands at the end.
+pub fn line(message: &str) -> String {
+    let length = message.chars().count();
+    if length <= LONGEST {
+        return message.chars().map(visible).collect();
+    }
+    let (begin, end) = (message.chars().take(LONGEST - END - 1), message.chars().skip(length - END));
+    begin.chain(['…']).chain(end).map(visible).collect()
+}
+
+/// A control character as the picture of it.
+fn visible(c: char) -> char {
+    match c {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\u{7f}' => '\u{2421}',
+        _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => c,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +116,16 @@ mod tests {
         assert_eq!(nearest("quota", &known), None);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(edits("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_keeps_its_beginning_and_its_end() {
+        assert_eq!(line("\"5\n\u{7f}\u{9b}\" is no ä"), "\"5␊␡�\" is no ä");
+        let long = line(&format!("drain: \"{}\" is not a duration such as 10s", "ä".repeat(10_000)));
+        assert_eq!(long.chars().count(), LONGEST);
+        assert!(
+            long.starts_with("drain: \"ä") && long.ends_with("ä\" is not a duration such as 10s"),
+            "{long}"
+        );
     }
 }

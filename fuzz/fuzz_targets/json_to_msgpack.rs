@@ -2,7 +2,12 @@
 
 use proto_adapters::Wire;
 
+#[path = "../bounded.rs"]
+mod bounded;
 #[path = "../bodies/crossing.rs"]
 mod crossing;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| crossing::run(Wire::Json, Wire::Msgpack, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(
+    |data| crossing::run(Wire::Json, Wire::Msgpack, data),
+    data
+));

@@ -353,6 +353,22 @@ workers: many
     }
 
     #[test]
+    fn every_problem_has_a_place_and_is_one_line() {
+        let found = problems("\"\": 1\nhost: { \"\": 2 }\n\"a\\nb\": 3\ndrain: \"5\\n\"\n");
+        let known = "there is no such key; known here: ";
+        let wanted =
+            [("\"\": ", known), ("host.\"\": ", known), ("a␊b: ", known), ("drain: ", "\"5␊\" is not ")];
+        for (place, what) in wanted {
+            let line = found.iter().find(|line| line.starts_with(place));
+            assert!(line.is_some_and(|line| line[place.len()..].starts_with(what)), "{place}: {found:?}");
+        }
+        assert!(found.iter().all(|line| !line.contains(char::is_control)), "{found:?}");
+        assert!(problems("- 1\n")[0].contains("remora.yaml: "), "the file is a place too");
+        let found = loaded("", &[("REMORA_", "1")]).unwrap_err();
+        assert!(found[0].starts_with("\"\": ") && found[0].ends_with(" (from REMORA_)"), "{found:?}");
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let found = load(Some(Path::new("/nowhere/remora.yaml")), []).unwrap_err().to_string();
         assert_eq!(found, "/nowhere/remora.yaml can't be read: No such file or directory (os error 2)");

@@ -16,8 +16,8 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.path.as_str() {
-            "" => f.write_str(&self.message),
-            path => write!(f, "{path}: {}", self.message),
+            "" => f.write_str(&words::line(&self.message)),
+            path => f.write_str(&words::line(&format!("{path}: {}", self.message))),
         }
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn read(
         None | Some(Value::Null) => Map::new(),
         Some(other) => {
             let found: String = other.to_string().chars().take(60).collect();
-            problems.add("", format!("{found} is not an object of keys such as `registry:`"));
+            let shown = path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+            problems.add("", format!("{shown}{found} is not an object of keys such as `registry:`"));
             Map::new()
         }
     };
@@ -83,11 +84,12 @@ fn lay_over(
     let mut overrides = Vec::new();
     for (name, rest, text) in ours {
         if is_service_link(rest) {
-            notes.push(format!("{name} looks like a Kubernetes service link and is ignored"));
+            let note = format!("{name} looks like a Kubernetes service link and is ignored");
+            notes.push(words::line(&note));
             continue;
         }
         let levels: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
-        let path = levels.join(".");
+        let path = levels.iter().map(|level| shown(level)).collect::<Vec<_>>().join(".");
         if let Some(value) = problems.keep(name, yaml(text)) {
             overrides.push((levels, value, text));
         }
@@ -155,7 +157,7 @@ fn fill_in(value: &mut Value, env: &BTreeMap<String, String>, path: &mut String,
         Value::Object(fields) => {
             for (key, field) in fields {
                 path.push_str(if here == 0 { "" } else { "." });
-                path.push_str(key);
+                path.push_str(shown(key));
                 fill_in(field, env, path, problems);
                 path.truncate(here);
             }
@@ -203,8 +205,8 @@ fn typed(mut tree: Value, problems: &mut Problems) -> File {
             Ok(file) => return file,
             Err(error) => error,
         };
-        let path = error.path().to_string();
         let levels: Vec<Segment> = error.path().iter().cloned().collect();
+        let path = place(&levels);
         let (key, message) = (levels.last().cloned(), error.inner().to_string());
         // a value already refused for its variable is not refused again for its type
         problems.missing(&path, reworded(key.as_ref(), &message));
@@ -213,6 +215,25 @@ fn typed(mut tree: Value, problems: &mut Problems) -> File {
         }
     }
     File::deserialize(Value::Object(Map::new())).unwrap_or_default()
+}
+
+/// `providers[0].weight`
+fn place(levels: &[Segment]) -> String {
+    let mut path = String::new();
+    for level in levels {
+        let dot = if path.is_empty() { "" } else { "." };
+        match level {
+            Segment::Map { key } | Segment::Enum { variant: key } => path.extend([dot, shown(key)]),
+            Segment::Seq { index } => path.push_str(&format!("[{index}]")),
+            Segment::Unknown => path.extend([dot, "?"]),
+        }
+    }
+    path
+}
+
+/// A key as a place names it: one without a letter would be nowhere.
+fn shown(key: &str) -> &str {
+    if key.is_empty() { "\"\"" } else { key }
 }
 
 /// Removes a key; an item of a list becomes null, so that those behind it keep their places.

@@ -211,9 +211,10 @@ impl<'a> Follower<'a> {
     /// Shows what an earlier run knew, until the registry says otherwise.
     fn restore(&mut self) {
         let Some(snapshot) = self.source.load_snapshot() else { return };
-        let (services, age) = (snapshot.services.len(), snapshot.age());
-        for (service, nodes) in snapshot.services {
-            let nodes: Vec<_> = nodes.into_iter().map(Node::from).collect();
+        let age = snapshot.age();
+        let kept = snapshot.into_services();
+        let services = kept.len();
+        for (service, nodes) in kept {
             self.mirror.restore(&service, &nodes, now());
         }
         self.act();

@@ -9,7 +9,7 @@ mod file;
 mod follow;
 pub mod layout;
 mod mirror;
-mod snapshot;
+pub mod snapshot;
 mod source;
 mod status;
 pub mod transfer;

@@ -17,6 +17,7 @@ use super::status::Status;
 use super::{Node, file};
 use crate::model::Layout;
 use crate::names::ServiceName;
+use crate::words;
 
 /// Between two writes, however often the view changes,
 const BETWEEN: Duration = Duration::from_secs(5);
@@ -28,14 +29,14 @@ const MAX: u64 = 1 << 30;
 
 /// What a file says, or is to say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Snapshot {
+pub struct Snapshot {
     /// The mark of the ensemble it was read from.
     pub(super) cluster: String,
     pub(super) layout: Layout,
     pub(super) root: String,
     /// When it was true, in seconds since 1970.
     written: u64,
-    pub(super) services: BTreeMap<ServiceName, Vec<Kept>>,
+    services: BTreeMap<ServiceName, Vec<Kept>>,
 }
 
 impl Snapshot {
@@ -51,7 +52,7 @@ fn seconds() -> u64 {
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept {
+struct Kept {
     path: String,
     data: Result<String, String>,
     ephemeral: bool,
@@ -96,8 +97,7 @@ pub(super) fn load(path: &Path, layout: Layout, root: &str) -> Result<Option<Sna
     if size > MAX {
         return Err(format!("{size} bytes are more than a snapshot has"));
     }
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let snapshot = parse(&text)?;
+    let snapshot = Snapshot::parse(&fs::read(path).map_err(|e| e.to_string())?)?;
     if snapshot.layout != layout || snapshot.root != root {
         return Err("it is of another layout or root".into());
     }
@@ -116,21 +116,34 @@ fn unwritten(path: &Path, error: &str) -> String {
     )
 }
 
-fn parse(text: &str) -> Result<Snapshot, String> {
-    let (head, json) = text.split_once('\n').ok_or("it is no snapshot of a view")?;
-    let sum = head.strip_prefix(MAGIC).ok_or("it is no snapshot of a view that this version reads")?;
-    if sum != checksum(json) {
-        return Err("its checksum is wrong: it was cut or changed".into());
+impl Snapshot {
+    /// Reads a file's bytes; fails with why they are of no use.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("it is no snapshot of a view")?;
+        let (head, json) = (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default());
+        let sum = head
+            .strip_prefix(MAGIC.as_bytes())
+            .ok_or("it is no snapshot of a view that this version reads")?;
+        if sum != checksum(json).as_bytes() {
+            return Err("its checksum is wrong: it was cut or changed".into());
+        }
+        serde_json::from_slice(json).map_err(|e| words::line(&e.to_string()))
     }
-    serde_json::from_str(json).map_err(|e| e.to_string())
+
+    /// The text of its file, which [`parse`](Self::parse) reads back.
+    pub fn render(&self) -> Result<String, String> {
+        let json = serde_json::to_string(self).map_err(|e| e.to_string())?;
+        Ok(format!("{MAGIC}{}\n{json}", checksum(json.as_bytes())))
+    }
+
+    /// The nodes of each service.
+    pub fn into_services(self) -> impl ExactSizeIterator<Item = (ServiceName, Vec<Node>)> {
+        let nodes = |kept: Vec<Kept>| kept.into_iter().map(Node::from).collect();
+        self.services.into_iter().map(move |(service, kept)| (service, nodes(kept)))
+    }
 }
 
-fn render(snapshot: &Snapshot) -> Result<String, String> {
-    let json = serde_json::to_string(snapshot).map_err(|e| e.to_string())?;
-    Ok(format!("{MAGIC}{}\n{json}", checksum(&json)))
-}
-
-fn checksum(json: &str) -> String {
+fn checksum(json: &[u8]) -> String {
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -197,7 +210,8 @@ impl Keeper {
         let snapshot = Snapshot { cluster, layout, root, written: seconds(), services };
         let (path, failed, status) = (self.path.clone(), self.failed.clone(), self.status.clone());
         self.writes.spawn_blocking(move || {
-            let written = render(&snapshot)
+            let written = snapshot
+                .render()
                 .and_then(|text| file::replace(&path, text.as_bytes(), 0o600).map_err(|e| e.to_string()));
             failed.store(written.is_err(), Relaxed);
             tell(&status, written.err().map(|error| unwritten(&path, &error)));
@@ -243,12 +257,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
-        let text = render(&snapshot()).unwrap();
-        assert_eq!(parse(&text).unwrap(), snapshot());
+        let text = snapshot().render().unwrap();
+        assert_eq!(Snapshot::parse(text.as_bytes()).unwrap(), snapshot());
         for end in 0..text.len() {
-            assert!(parse(&text[..end]).is_err(), "cut at {end}");
+            assert!(Snapshot::parse(&text.as_bytes()[..end]).is_err(), "cut at {end}");
         }
-        assert!(parse(&text.replace("user", "usee")).is_err());
+        assert!(Snapshot::parse(text.replace("user", "usee").as_bytes()).is_err());
     }
 
     #[test]
@@ -256,7 +270,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("view");
         assert_eq!(load(&path, Layout::Flat, ""), Ok(None));
-        fs::write(&path, render(&snapshot()).unwrap()).unwrap();
+        fs::write(&path, snapshot().render().unwrap()).unwrap();
         assert_eq!(load(&path, Layout::Flat, ""), Ok(Some(snapshot())));
         assert!(load(&path, Layout::Tree, "").is_err() && load(&path, Layout::Flat, "/dada").is_err());
     }

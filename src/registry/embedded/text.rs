@@ -20,7 +20,7 @@ pub(super) const HEADER: &str = "\
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let strict = serde_saphyr::options! { strict_booleans: true };
     let entries: Option<BTreeMap<String, Value>> = serde_saphyr::from_str_with_options(text, strict)
-        .map_err(|error| no_map(text).unwrap_or_else(|| words::of_yaml(&error.to_string()).to_owned()))?;
+        .map_err(|error| no_map(text).unwrap_or_else(|| words::line(words::of_yaml(&error.to_string()))))?;
     let mut nodes = BTreeMap::new();
     for (path, value) in entries.unwrap_or_default() {
         if !is_path(&path) {

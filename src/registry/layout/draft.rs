@@ -6,6 +6,7 @@ use super::fields::{self, Fields, ProviderFields};
 use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Service, Skipped, State};
 use crate::names::{Address, ApiName};
 use crate::registry::Node;
+use crate::words;
 
 /// A provider's weight where nobody wrote one.
 const DEFAULT_WEIGHT: u16 = 100;
@@ -21,7 +22,8 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn skip(&mut self, path: &str, reason: impl Into<String>) {
-        self.service.skipped.push(Skipped { path: path.to_owned(), reason: reason.into() });
+        let reason = words::line(&reason.into());
+        self.service.skipped.push(Skipped { path: path.to_owned(), reason });
     }
 
     /// The value, or a note why the node at `path` is left out.

@@ -13,6 +13,7 @@ use crate::config::OwnProvider;
 use crate::model::{Layout, Provider, Service};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::registry::Node;
+use crate::words;
 
 /// The data of a node, unless it is more than a node may hold.
 pub(super) fn data(data: Vec<u8>) -> Result<Vec<u8>, String> {
@@ -237,6 +238,10 @@ impl Layout {
 
     /// Checks what is to be written as the data of an entry; fails with the field and the way out.
     pub fn check(self, kind: Kind, name: &str, data: &[u8]) -> Result<(), String> {
+        self.check_fields(kind, name, data).map_err(|reason| words::line(&reason))
+    }
+
+    fn check_fields(self, kind: Kind, name: &str, data: &[u8]) -> Result<(), String> {
         let fields = match kind {
             Kind::Access => fields::secret_object(data)?,
             Kind::Service | Kind::Api | Kind::Address => fields::object(data)?,

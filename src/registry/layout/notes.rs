@@ -79,11 +79,8 @@ fn each(fields: &Fields, list: &str, known: &[&str], notes: &mut Vec<Note>) {
 fn misspelled(fields: &Fields, at: &str, known: &[&str], notes: &mut Vec<Note>) {
     for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
         if let Some(meant) = words::nearest(field, known) {
-            let text = format!(
-                "{at}{}: no field of that name is looked at; did you mean `{meant}`?",
-                field.escape_debug()
-            );
-            notes.push(Note { text, grave: GRAVE.contains(&meant) });
+            let text = format!("{at}{field}: no field of that name is looked at; did you mean `{meant}`?");
+            notes.push(Note { text: words::line(&text), grave: GRAVE.contains(&meant) });
         }
     }
 }

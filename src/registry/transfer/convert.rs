@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{ADDRESS, ADDRESSES, ApiEntry, Data, Document, Listed, ServiceEntry};
 use crate::model::Layout;
 use crate::names::{Address, ApiName, CallerName};
+use crate::words;
 
 /// The field of a category that stands before the paths of its APIs.
 const CONTEXT: &str = "contextPath";
@@ -22,7 +23,7 @@ pub(super) struct Findings {
 
 impl Findings {
     fn refuse(&mut self, at: &str, reason: impl std::fmt::Display) {
-        self.refused.push(format!("{at}: {reason}"));
+        self.refused.push(words::line(&format!("{at}: {reason}")));
     }
 
     /// Refuses what would have been a value.
