@@ -101,6 +101,18 @@ fn head(bytes: &[u8]) -> Result<Option<Message>, String> {
     Ok(Some(Message { start, headers, body: Vec::new(), end: end + 4 }))
 }
 
+/// Whether the head that `bytes` begin with tells a length under a name that ends with a blank.
+pub(crate) fn hides_length(bytes: &[u8]) -> bool {
+    let Some(end) = find(bytes, b"\r\n\r\n") else { return false };
+    let text = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let hides = |line: &str| {
+        let name = line.split_once(':').map_or("", |(name, _)| name);
+        ["content-length", "transfer-encoding"].contains(&name.trim_end_matches([' ', '\t']))
+            && name.ends_with([' ', '\t'])
+    };
+    text.split("\r\n").all(|line| !line.contains('\n')) && text.split("\r\n").skip(1).any(hides)
+}
+
 /// The body that belongs to a head, and how long it is on the wire.
 fn body(message: &Message, rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let (lengths, encodings): (Vec<_>, Vec<_>) =

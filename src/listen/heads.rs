@@ -120,9 +120,8 @@ impl Heads {
         if !is_length && !is_coding {
             return;
         }
-        if name.last().is_some_and(is_blank) {
-            let head = if self.at == At::Anywhere { 1 } else { self.begun };
-            self.hidden = if self.hidden == 0 { head } else { self.hidden.min(head) };
+        if self.hidden == 0 && name.last().is_some_and(is_blank) {
+            self.hidden = self.begun + u64::from(self.at == At::Anywhere);
         }
         let value = value.trim_ascii();
         let told = if line.len() == KEPT {
@@ -211,12 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn where_the_next_head_begins_is_not_known_every_line_counts() {
+    fn where_the_next_head_begins_is_not_known_every_line_counts_against_the_next() {
         for unclear in ["Content-Length: 7, 7", "Transfer-Encoding: gzip", "Content-Length: x"] {
-            assert_eq!(
-                hidden(&format!("POST / HTTP/1.1\r\n{unclear}\r\n\r\nx\r\nContent-Length : 1\r\n")),
-                1
-            );
+            let bytes = format!("POST / HTTP/1.1\r\n{unclear}\r\n\r\nx\r\nContent-Length : 1\r\n");
+            assert_eq!(hidden(&bytes), 2, "{unclear}");
         }
     }
 }
