@@ -206,6 +206,8 @@ pub fn launch(dir: &Path, port: u16, machine: Machine, more: &str) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("out.log")).unwrap();
     Command::new("java")
         .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        // a process that is killed loses nothing, and a busy disk would hold every answer up for seconds
+        .arg("-Dzookeeper.forceSync=no")
         .arg(format!("-Xmx{}m", machine.heap_mb))
         .args(["-cp", &class_path, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
         .arg(dir.join("zoo.cfg"))
