@@ -16,6 +16,11 @@ use support::{Peer, Remora, assert_problem, eventually};
 const SOON: Duration = Duration::from_secs(5);
 const LATER: Duration = Duration::from_secs(25);
 
+/// Refused only while a connection breaks.
+fn trust(remora: &Remora) {
+    eventually("it is trusted", LATER, || remora.admin("POST", "/registry/trust").status == 200);
+}
+
 fn fill(client: &mut Kazoo, peers: &[&Peer]) {
     client.create("/service/user", "{}");
     client.create("/api/user/get", r#"{"path":"/get"}"#);
@@ -70,7 +75,7 @@ fn a_wiped_ensemble_empties_no_view_until_somebody_says_that_it_is_right() {
     zk.restart();
     eventually("it is told again", LATER, || problem(&remora, "lost its data"));
     assert_eq!(remora.admin("GET", "/registry/trust").status, 405);
-    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    trust(&remora);
     eventually("the new one holds", LATER, || remora.get("/user/get").status != 200);
     let mut client = zk.client();
     eventually("and is marked anew", LATER, || client.get(mark).is_some_and(|node| node["data"] != known));
@@ -116,7 +121,7 @@ fn another_ensemble_that_hides_its_mark_is_not_believed() {
     client.readable("/cluster-id", false);
     eventually("it is told", LATER, || problem(&remora, "hides it"));
     assert_eq!(who(&remora), "a");
-    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    trust(&remora);
     eventually("the new one holds", LATER, || who(&remora) == "b");
     eventually("that it can't be told from others is told", LATER, || problem(&remora, "let us read it"));
 }
@@ -250,7 +255,7 @@ fn a_snapshot_of_another_ensemble_is_served_and_the_stranger_is_not_believed() {
     // what an operator trusted once is trusted after a restart too, though it says the same as before
     let mut client = zk.client();
     fill(&mut client, &[&a]);
-    assert_eq!(second.admin("POST", "/registry/trust").status, 200);
+    trust(&second);
     eventually("it is read", LATER, || second.page("/services/user")["stale"] == false);
     let mark = client.get("/cluster-id").unwrap()["data"].as_str().unwrap().to_owned();
     eventually("it is kept", LATER, || fs::read_to_string(&file).unwrap().contains(&mark));
@@ -316,7 +321,7 @@ fn trust_is_given_to_what_is_not_believed_now_and_to_nothing_later() {
     eventually("it is told", LATER, || problem(&remora, "lost its data"));
     let mut client = zk.client();
     fill(&mut client, &[&a]);
-    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    trust(&remora);
     eventually("it is marked anew", LATER, || client.get(mark).is_some());
     eventually("the new one holds", LATER, || remora.page("/services/user")["stale"] == false);
     refused("once more");
@@ -402,7 +407,7 @@ fn every_page_says_that_a_wiped_ensemble_is_reached_and_not_believed() {
     assert_problem(&answer, "registry-unavailable", 503);
     assert!(answer.text().contains("reached, but not believed"), "{}", answer.text());
 
-    assert_eq!(remora.admin("POST", "/registry/trust").status, 200);
+    trust(&remora);
     eventually("registered again", LATER, registered);
     assert!(believed(1));
     assert_eq!(remora.admin("GET", "/readyz").text(), "ready\n");

@@ -24,7 +24,7 @@ const BUSY_SPREAD: Duration = Duration::from_millis(300);
 /// The others within this time: a few sidecars lost one server,
 const QUIET_SPREAD: Duration = Duration::from_secs(2);
 /// or all of them lost all servers, or their sessions.
-const STORM_SPREAD: Duration = Duration::from_secs(12);
+const STORM_SPREAD: Duration = Duration::from_secs(8);
 /// What counts as called lately.
 const RECENT: Duration = Duration::from_secs(60);
 /// A service nobody called for this long is dropped.
