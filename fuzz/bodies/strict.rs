@@ -21,7 +21,7 @@ impl Message {
         let Some(mut message) = head(bytes)? else { return Ok(None) };
         let [method, target, version] = &message.start;
         if !method.bytes().all(is_token)
-            || target.bytes().any(|b| b <= b' ' || b == 0x7f)
+            || target.bytes().any(|b| b <= b' ' || b == b'#' || b == 0x7f)
             || version != "HTTP/1.1"
         {
             return Err(format!("no request line: {:?}", message.start));
