@@ -10,10 +10,12 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
 /// Appends the shortest text that reads back as the same float and stays one: `3.0`, `1e25`. JSON
 /// has none for NaN and infinities.
 pub(crate) fn push_json_float(out: &mut Vec<u8>, value: f64) {
-    let decimal = Decimal::new(value);
-    if (-5..16).contains(&decimal.exponent) {
-        return decimal.push_plain(out);
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format(value);
+    if !text.contains('e') {
+        return out.extend_from_slice(text.as_bytes());
     }
+    let decimal = Decimal::new(value);
     let (first, rest) = decimal.split(1);
     out.extend_from_slice(decimal.sign());
     out.extend_from_slice(first);
