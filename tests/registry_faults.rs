@@ -82,19 +82,25 @@ fn a_wiped_ensemble_empties_no_view_until_somebody_says_that_it_is_right() {
     eventually("and has the own provider", LATER, || client.owner(&own_path).is_some());
 }
 
-#[test]
-fn another_ensemble_in_its_place_is_not_believed() {
-    let mut zk = ZooKeeper::start();
-    let (a, b) = (Peer::named("a"), Peer::named("b"));
+/// It knew `provider` from an ensemble with a mark.
+fn sidecar_whose_zookeeper_was_wiped(zk: &mut ZooKeeper, provider: &Peer) -> Remora {
     let mut client = zk.client();
-    fill(&mut client, &[&a]);
-    let remora = Remora::zookeeper(&zk).start();
-    assert_eq!(who(&remora), "a");
+    fill(&mut client, &[provider]);
+    let remora = Remora::zookeeper(zk).start();
+    who(&remora);
     eventually("the ensemble is marked", SOON, || client.get("/cluster-id").is_some());
     drop(client);
     zk.kill();
     zk.wipe();
     zk.restart();
+    remora
+}
+
+#[test]
+fn another_ensemble_in_its_place_is_not_believed() {
+    let mut zk = ZooKeeper::start();
+    let (a, b) = (Peer::named("a"), Peer::named("b"));
+    let remora = sidecar_whose_zookeeper_was_wiped(&mut zk, &a);
     let mut client = zk.client();
     client.create("/cluster-id", "somebody else's");
     fill(&mut client, &[&b]);
@@ -106,15 +112,7 @@ fn another_ensemble_in_its_place_is_not_believed() {
 fn another_ensemble_that_hides_its_mark_is_not_believed() {
     let mut zk = ZooKeeper::start();
     let (a, b) = (Peer::named("a"), Peer::named("b"));
-    let mut client = zk.client();
-    fill(&mut client, &[&a]);
-    let remora = Remora::zookeeper(&zk).start();
-    assert_eq!(who(&remora), "a");
-    eventually("the ensemble is marked", SOON, || client.get("/cluster-id").is_some());
-    drop(client);
-    zk.kill();
-    zk.wipe();
-    zk.restart();
+    let remora = sidecar_whose_zookeeper_was_wiped(&mut zk, &a);
     let mut client = zk.client();
     fill(&mut client, &[&b]);
     client.create("/cluster-id", "somebody else's");

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{print, tell};
 use crate::registry::transfer::{self, Change, Document, Plan, Wish};
-use crate::registry::{BrokenOff, Kept, Source};
+use crate::registry::{BrokenOff, Source, Spared};
 
 /// Largest document.
 const MAX_FILE: u64 = 256 << 20;
@@ -114,7 +114,7 @@ async fn write(source: &Source, plan: &Plan) -> Result<(), String> {
         return Ok(());
     }
     let kept = source.write_all(&writes).await.map_err(|broken| broken_off(plan, broken))?;
-    for Kept { at, path } in kept {
+    for Spared { at, path } in kept {
         let what = plan.changes.get(at).map_or_else(|| "an empty parent".into(), Change::what);
         let node = format!("{}{path}", source.root());
         tell(&format!("{what}: it stays: {node} changed, or got something below it, since it was read"));

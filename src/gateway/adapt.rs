@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri};
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
@@ -24,7 +23,6 @@ use crate::upstream::{Outgoing, Payload};
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An answer in the caller's form.
 #[derive(Debug)]
@@ -152,12 +150,11 @@ async fn yar_request(
         }
         Body::Http(body) => {
             params::check_head(&head)?;
-            refuse_multipart(&head)?;
             let limit = plan.route.policy.max_body;
             let body = Payload::request(body, limit).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
-            let params = http_params(plan, &head, &body, packager)?;
+            let params = params::of_request(plan, &head, &body, packager)?;
             let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
             (encoded.map_err(callers)?, id, None)
@@ -182,42 +179,6 @@ async fn yar_request(
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
     let limit = plan.route.policy.max_body;
     if bytes as u64 > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
-}
-
-fn http_params(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names, o) = (to.wire(), &plan.route.api.params, toward_yar(plan));
-    params::check_mark(body)?;
-    let params = if body.iter().all(u8::is_ascii_whitespace) {
-        adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
-    } else if announced(head) == FORM && !looks_like_json(body) {
-        params::check_form(body)?;
-        adapt::form_to_params(body, wire, names, o)
-    } else {
-        return adapt::body_to_params(body, wire, names, o).map_err(params::as_json);
-    };
-    params.map_err(callers)
-}
-
-/// `curl -d` announces everything as a form.
-fn looks_like_json(body: &[u8]) -> bool {
-    matches!(body.trim_ascii_start(), [b'[' | b'{', ..])
-}
-
-/// The type of the body, without its parameters, in lower case.
-fn announced(head: &Parts) -> String {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
-}
-
-/// Refuses what can't become parameters before its body is read.
-fn refuse_multipart(head: &Parts) -> Result<(), CallError> {
-    let kind = announced(head);
-    if !kind.starts_with("multipart/") {
-        return Ok(());
-    }
-    Err(CallError::MalformedRequest(format!(
-        "the body is {kind}, which can't become parameters; send JSON or a form as http_build_query makes it"
-    )))
 }
 
 /// The payload as it is where both sides pack alike; what would crash a PHP worker as `p` is mended or refused.
@@ -279,11 +240,11 @@ pub(super) fn options(plan: &Plan) -> Options {
     Options { empty: policy.empty, bytes: policy.bytes, ..Options::default() }
 }
 
-fn toward_yar(plan: &Plan) -> Options {
+pub(super) fn toward_yar(plan: &Plan) -> Options {
     Options { to: plan.route.policy.charset, ..options(plan) }
 }
 
-fn callers(fault: Fault) -> CallError {
+pub(super) fn callers(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::MalformedRequest(fault.to_string()),
         Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),

@@ -93,6 +93,29 @@ fn yar_answer(
     id: u32,
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
+    let (header, read) = yar_message(status, body, id)?;
+    let payload = body.get(HEAD..).unwrap_or_default();
+    let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
+    let whole = payload.get(..read.end).unwrap_or(payload);
+    let charset = plan.route.policy.charset;
+    let thrown = (read.status != 0)
+        .then(|| Exception::read_in(charset, header.packager, read.status, part(&read.error)));
+    let from = header.packager.wire();
+    let converted = Options { from: converted_from(plan, caller), ..options(plan) };
+    let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
+    match (caller, thrown) {
+        (Some((own, id)), thrown)
+            if own == header.packager && as_it_is && thrown.as_ref().is_none_or(carries_error) =>
+        {
+            Ok(Answer::Yar(readdressed(&header, id, whole)))
+        }
+        (_, Some(thrown)) => Err(CallError::ProviderException(thrown)),
+        (caller, None) => returned(from, converted, part(&read.output), part(&read.result), caller),
+    }
+}
+
+/// Reads the provider's message, which must answer request `id` with a result or an error.
+fn yar_message(status: u16, body: &[u8], id: u32) -> Result<(Header, yar::Response), CallError> {
     if body.is_empty() {
         return Err(CallError::BadAnswer(format!(
             "the provider answered HTTP {status} with an empty body; see its PHP error log"
@@ -110,33 +133,17 @@ fn yar_answer(
             that is not UTF-8; see its PHP error log";
         return Err(CallError::BadAnswer(reason.into()));
     }
-    let from = header.packager.wire();
     let read = yar::Response::read(header.packager, payload).map_err(providers)?;
     if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
     }
-    let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     if read.status == 0 && read.result.is_none() {
-        let printed =
-            part(&read.output).map_or_else(String::new, |output| format!("; it printed {}", shown(output)));
+        let output = read.output.clone().and_then(|range| payload.get(range));
+        let printed = output.map_or_else(String::new, |output| format!("; it printed {}", shown(output)));
         let reason = format!("the provider's function ended without a result, as by exit(){printed}");
         return Err(CallError::BadAnswer(reason));
     }
-    let whole = payload.get(..read.end).unwrap_or(payload);
-    let charset = plan.route.policy.charset;
-    let thrown = (read.status != 0)
-        .then(|| Exception::read_in(charset, header.packager, read.status, part(&read.error)));
-    let converted = Options { from: converted_from(plan, caller), ..options(plan) };
-    let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
-    match (caller, thrown) {
-        (Some((own, id)), thrown)
-            if own == header.packager && as_it_is && thrown.as_ref().is_none_or(carries_error) =>
-        {
-            Ok(Answer::Yar(readdressed(&header, id, whole)))
-        }
-        (_, Some(thrown)) => Err(CallError::ProviderException(thrown)),
-        (caller, None) => returned(from, converted, part(&read.output), part(&read.result), caller),
-    }
+    Ok((header, read))
 }
 
 /// The charset of an answer's strings; UTF-8 too where they are for a caller who packs as the API's

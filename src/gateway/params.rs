@@ -1,22 +1,26 @@
-//! Requests over HTTP that can't become the parameters of a Yar call: refused for what they are.
+//! The parameters of a Yar call out of an HTTP request, and requests that can't become any.
 
 use hyper::Method;
 use hyper::header;
 use hyper::http::request::Parts;
-use proto_adapters::Fault;
+use proto_adapters::{Fault, Packager, adapt};
 
+use super::adapt::{callers, toward_yar};
+use super::route::Plan;
 use crate::error::CallError;
 
+const FORM: &str = "application/x-www-form-urlencoded";
 /// Bytes of a body that are shown.
 const SHOWN: usize = 40;
 /// UTF-8, and UTF-16 in both orders.
 const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
-/// Whether the method calls functions and the body is sent plain, before it is read.
+/// Refuses what can't become parameters before its body is read: by method, type and encoding.
 pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
     if head.method != Method::GET && head.method != Method::POST {
         return Err(CallError::WrongMethod(head.method.as_str().chars().take(SHOWN).collect()));
     }
+    refuse_multipart(head)?;
     let encodings = head.headers.get_all(header::CONTENT_ENCODING);
     match encodings.iter().find(|how| !how.as_bytes().eq_ignore_ascii_case(b"identity")) {
         None => Ok(()),
@@ -27,8 +31,44 @@ pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
     }
 }
 
+/// The parameters of a Yar call, out of the query, a form or a JSON body.
+pub(super) fn of_request(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
+    let (wire, names, o) = (to.wire(), &plan.route.api.params, toward_yar(plan));
+    check_mark(body)?;
+    let params = if body.iter().all(u8::is_ascii_whitespace) {
+        adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
+    } else if announced(head) == FORM && !looks_like_json(body) {
+        check_form(body)?;
+        adapt::form_to_params(body, wire, names, o)
+    } else {
+        return adapt::body_to_params(body, wire, names, o).map_err(as_json);
+    };
+    params.map_err(callers)
+}
+
+/// `curl -d` announces everything as a form.
+fn looks_like_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start(), [b'[' | b'{', ..])
+}
+
+/// The type of the body, without its parameters, in lower case.
+fn announced(head: &Parts) -> String {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+fn refuse_multipart(head: &Parts) -> Result<(), CallError> {
+    let kind = announced(head);
+    if !kind.starts_with("multipart/") {
+        return Ok(());
+    }
+    Err(CallError::MalformedRequest(format!(
+        "the body is {kind}, which can't become parameters; send JSON or a form as http_build_query makes it"
+    )))
+}
+
 /// Refuses a byte order mark, which neither JSON nor a form begins with.
-pub(super) fn check_mark(body: &[u8]) -> Result<(), CallError> {
+fn check_mark(body: &[u8]) -> Result<(), CallError> {
     match MARKS.iter().find(|mark| body.starts_with(mark)) {
         None => Ok(()),
         Some(mark) => Err(CallError::MalformedRequest(format!(
@@ -39,7 +79,7 @@ pub(super) fn check_mark(body: &[u8]) -> Result<(), CallError> {
 }
 
 /// Refuses what is a form by its type only: `curl -d` announces everything as one.
-pub(super) fn check_form(body: &[u8]) -> Result<(), CallError> {
+fn check_form(body: &[u8]) -> Result<(), CallError> {
     if body.contains(&b'=') {
         return Ok(());
     }
@@ -50,7 +90,7 @@ pub(super) fn check_form(body: &[u8]) -> Result<(), CallError> {
 }
 
 /// A fault of a body that is no form, and so is taken for JSON.
-pub(super) fn as_json(fault: Fault) -> CallError {
+fn as_json(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::MalformedRequest(format!("the body, read as JSON: {fault}")),
         Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),

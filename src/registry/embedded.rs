@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::file;
 use super::layout::Scope;
 use super::status::Status;
-use super::{Changes, Doomed, Held, Kept, Link, Node, Owner, Reach, Trouble, Watching, Write, lock};
+use super::{Changes, Doomed, Held, Link, Node, Owner, Reach, Spared, Trouble, Watching, Write, lock};
 use text::{HEADER, parse, render};
 
 /// How often the file is looked at.
@@ -192,7 +192,7 @@ impl Embedded {
     }
 
     /// Writes in this order, with one write of the file; fails with the one that can't be done.
-    pub(super) fn write_all(&self, writes: &[Write]) -> Result<Vec<Kept>, (usize, Trouble)> {
+    pub(super) fn write_all(&self, writes: &[Write]) -> Result<Vec<Spared>, (usize, Trouble)> {
         // anything but JSON would make the whole file unreadable
         let json = |data: &[u8]| {
             let value = serde_json::from_slice::<Value>(data);
@@ -214,7 +214,7 @@ impl Embedded {
                     Write::Remove(path) => remove(lasting, &full(path)),
                     Write::Prune(doomed) => {
                         let stays = doomed.iter().find(|node| !prune(lasting, &full(&node.path), node));
-                        kept.extend(stays.map(|node| Kept { at, path: node.path.clone() }));
+                        kept.extend(stays.map(|node| Spared { at, path: node.path.clone() }));
                     }
                 }
             }

@@ -86,9 +86,9 @@ pub struct Doomed {
     pub held: Option<Vec<u8>>,
 }
 
-/// A node that stays, since it changed or got something below it after it was read.
+/// A node that was to be pruned and stays: it changed, or got something below it, since it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct Spared {
     /// The write that would have removed it.
     pub at: usize,
     /// The node.

@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use super::layout::Scope;
 use super::snapshot::{self, Snapshot};
 use super::status::{Status, StatusReport};
-use super::{BrokenOff, Changes, Doomed, Held, Kept, Link, Node, OpenError, Reach, Trouble, Watching, Write};
+use super::{
+    BrokenOff, Changes, Doomed, Held, Link, Node, OpenError, Reach, Spared, Trouble, Watching, Write,
+};
 use super::{embedded, zookeeper};
 use crate::config;
 use crate::model::Layout;
@@ -205,7 +207,7 @@ impl Source {
     }
 
     /// Writes in this order, to the embedded file all at once; tells what is not pruned.
-    pub async fn write_all(&self, writes: &[Write]) -> Result<Vec<Kept>, BrokenOff> {
+    pub async fn write_all(&self, writes: &[Write]) -> Result<Vec<Spared>, BrokenOff> {
         if let Kind::Embedded(embedded) = &self.kind {
             let written = embedded.write_all(writes);
             return written.map_err(|(at, trouble)| BrokenOff { at, written: 0, trouble });
@@ -218,7 +220,7 @@ impl Source {
                 Write::Prune(doomed) => self.prune(doomed).await,
             };
             let stays = written.map_err(|trouble| BrokenOff { at, written: at, trouble })?;
-            kept.extend(stays.map(|path| Kept { at, path }));
+            kept.extend(stays.map(|path| Spared { at, path }));
         }
         Ok(kept)
     }

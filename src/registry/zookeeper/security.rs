@@ -239,6 +239,7 @@ async fn first_refusal(tls: &tls::Client, connect: &str) -> Option<String> {
     None
 }
 
-fn servers(connect: &str) -> impl Iterator<Item = &str> {
+/// The servers of a connect string, without its chroot.
+pub(super) fn servers(connect: &str) -> impl Iterator<Item = &str> {
     connect.split('/').next().unwrap_or_default().split(',')
 }

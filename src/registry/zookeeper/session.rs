@@ -18,6 +18,7 @@ use zookeeper_client::{Client, SessionInfo, SessionState, StateWatcher};
 
 use super::super::{Link, Trouble, lock};
 use super::oneshot::{self, Ability, OneShot};
+use super::security::servers;
 use super::servers::Servers;
 use super::{Here, Lost, ZooKeeper, cluster};
 use crate::limits::backoff;
@@ -118,7 +119,7 @@ impl ZooKeeper {
 
     /// Keeps a session until `stop` turns true, then closes it.
     pub(in crate::registry) async fn supervise(&self, mut stop: watch::Receiver<bool>) {
-        let (mut session, mut failures, mut servers) = (None, 0, Servers::new(self.servers()));
+        let (mut session, mut failures, mut servers) = (None, 0, Servers::new(servers(&self.connect)));
         loop {
             let opened = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -349,10 +350,6 @@ impl ZooKeeper {
         if sessions.len() > FORMER_SESSIONS {
             sessions.pop_front();
         }
-    }
-
-    fn servers(&self) -> impl Iterator<Item = &str> {
-        self.connect.split('/').next().unwrap_or_default().split(',')
     }
 
     pub(super) fn chroot(&self) -> &str {
