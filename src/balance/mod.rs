@@ -57,7 +57,7 @@ impl Pool {
         let member = match self.balance {
             Balance::RoundRobin => round_robin::pick(self),
             Balance::Random => random::pick(self),
-            Balance::P2c => p2c::pick(self),
+            Balance::P2c | Balance::Hash => p2c::pick(self),
         };
         member.or_else(|| self.pick_held(tried))
     }

@@ -10,6 +10,7 @@ use super::route::Plan;
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
+use crate::model::{Concurrency, Policy};
 use crate::peer::{InFlight, Peer};
 use crate::telemetry::Line;
 use crate::upstream::body::Broken;
@@ -107,7 +108,7 @@ impl Record {
     /// Takes a place among the calls in flight to the service, and to the API where that has a limit.
     pub(super) fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
         let route = self.route.insert(plan.route.clone());
-        let (of_service, of_api) = (entry.policy.concurrency, route.policy.concurrency);
+        let (of_service, of_api) = (most(&entry.policy), most(&route.policy));
         let (service, fits_service) = Place::take(&entry.in_flight, of_service);
         let api = route.in_flight.as_ref().map(|counter| Place::take(counter, of_api));
         let fits_api = api.as_ref().is_none_or(|(_, fits)| *fits);
@@ -181,6 +182,14 @@ impl Record {
                 "cut"
             }
         };
+    }
+}
+
+/// Most calls in flight.
+fn most(policy: &Policy) -> u32 {
+    match policy.concurrency {
+        Concurrency::Fixed(most) => most,
+        Concurrency::Auto => 1024,
     }
 }
 
