@@ -1,0 +1,66 @@
+//! Remora beside nginx, HAProxy and Envoy: CPU per call, latency and memory under the same loads.
+//!
+//! `benches/side_by_side/setup && cargo bench --bench side_by_side`; `-- rounds=9 calls=4000` sets how often
+//! every load is run at every contender and with how many calls, further words choose loads by their names.
+//! One worker each, access logs off, connections to the provider kept. Contenders share the first core; loads
+//! and the provider have the second. In every round they take turns; shown are medians over the rounds, and
+//! the ratio of remora to each within a round with its least and most. Written to `target/side_by_side.md`.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
+
+mod contender;
+mod load;
+mod report;
+#[path = "../wire/mod.rs"]
+mod wire;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use contender::{Contender, Kind};
+use load::Slice;
+
+fn main() {
+    let args: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let number = |name: &str, default: usize| {
+        let given = args.iter().find_map(|arg| arg.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
+        given.unwrap_or(default)
+    };
+    let (rounds, calls) = (number("rounds", 9), number("calls", 4000));
+    let words: Vec<_> = args.iter().filter(|arg| !arg.contains('=')).collect();
+    let mut loads = load::all();
+    loads.retain(|load| words.iter().all(|word| load.name.contains(word.as_str())));
+    pin_to_second_core();
+    let provider = wire::provider();
+    let dir = tempfile::tempdir().unwrap();
+    let mut contenders: Vec<_> =
+        Kind::ALL.into_iter().filter_map(|kind| Contender::start(kind, dir.path(), provider)).collect();
+    assert!(contenders.iter().any(|contender| contender.kind == Kind::Remora));
+    let idle: BTreeMap<Kind, u64> =
+        contenders.iter().map(|contender| (contender.kind, contender.memory())).collect();
+    let mut slices: BTreeMap<(usize, Kind), Vec<Slice>> = BTreeMap::new();
+    for round in 0..=rounds {
+        for (index, load) in loads.iter().enumerate() {
+            for contender in &contenders {
+                let slice = load::run(load, contender, calls);
+                // the first round opens connections and fills caches
+                if round > 0 {
+                    slices.entry((index, contender.kind)).or_default().push(slice);
+                }
+            }
+        }
+        eprintln!("round {round} of {rounds}");
+    }
+    let text = report::write(&loads, &contenders, &idle, &slices);
+    println!("{text}");
+    std::fs::write("target/side_by_side.md", text).unwrap();
+    contenders.iter_mut().for_each(Contender::stop);
+}
+
+fn pin_to_second_core() {
+    let pid = std::process::id().to_string();
+    let done = Command::new("taskset").args(["-a", "-c", "-p", "1", &pid]).output();
+    if !done.is_ok_and(|done| done.status.success()) {
+        eprintln!("not pinned to a core of its own: taskset failed, or there is one core only");
+    }
+}
