@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::dice::Random;
-use super::{Key, Value};
+use super::value::{Key, Value};
 
 /// Deepest nesting that is made.
 const DEPTH: u32 = 6;
