@@ -10,7 +10,7 @@
 //! assert_eq!(packed, b"\x92\xcb\x40\x08\0\0\0\0\0\0\xcc\x80");
 //! # Ok::<(), proto_adapters::Fault>(())
 //! ```
-#![deny(clippy::indexing_slicing)]
+#![deny(missing_docs, clippy::indexing_slicing)]
 
 pub mod adapt;
 mod charset;
