@@ -147,9 +147,30 @@ fn a_response_without_id_or_status_is_never_a_success() {
         (br#"{"i":1,"s":"0"}"#, "byte 11: `s` is a string, not an integer"),
         (br#"{"i":1,"s":null}"#, "byte 11: `s` is null, not an integer"),
         (br#"{"i":1,"s":0.0}"#, "byte 11: `s` is a number, not an integer"),
+        (br#"{"i":1,"s":4294967296}"#, "byte 11: `s` is 4294967296, beyond the 32 bits that PHP reads"),
+        (br#"{"i":1,"s":-2147483649}"#, "byte 11: `s` is -2147483649, beyond the 32 bits that PHP reads"),
         (b"[]", "byte 0: the payload is a list, not a map"),
     ] {
         assert_eq!(response(Packager::Json, payload).unwrap_err(), fault);
+    }
+}
+
+#[test]
+fn the_id_of_a_response_may_be_spelled_otherwise() {
+    for (id, read) in [
+        ("7", Some(7)),
+        (r#""4294967295""#, Some(0xffff_ffff)),
+        ("7.0", Some(7)),
+        ("7.5", None),
+        ("-7", None),
+        (r#""7x""#, None),
+        ("1e300", None),
+        ("null", None),
+        ("true", None),
+        ("[7]", None),
+    ] {
+        let payload = format!(r#"{{"i":{id},"s":0,"r":1}}"#);
+        assert_eq!(response(Packager::Json, payload.as_bytes()).unwrap().id, read, "{id}");
     }
 }
 

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::Response;
+use hyper::{Response, header};
+use proto_adapters::codec::Reader;
+use proto_adapters::event::Event;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
 use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 
@@ -17,6 +19,8 @@ use crate::upstream::budget::Share;
 
 /// Largest answer that is gathered to be adapted, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
+/// Status of a Yar message that carries an exception.
+const EXCEPTION: i64 = 64;
 /// Bytes of a provider's error that are shown to the caller.
 const SHOWN: usize = 200;
 
@@ -39,10 +43,43 @@ pub(super) async fn answer(
             Ok(Answer::Http(Response::from_parts(head, body)))
         }
         Sent::Json { packager, id } => {
-            json_answer(plan, status, &gather(answered, share).await?, *packager, *id)
+            let body = readable(answered, share, |status, reason| match status {
+                400.. => CallError::ProviderError { status, body: reason },
+                _ => undecoded(&reason),
+            });
+            json_answer(plan, status, &body.await?, *packager, *id)
         }
-        Sent::Yar { id, caller } => yar_answer(plan, status, &gather(answered, share).await?, *id, *caller),
+        Sent::Yar { id, caller } => {
+            let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
+            yar_answer(plan, status, &body, *id, *caller)
+        }
     }
+}
+
+/// The whole body; `refuse` tells, with the status, of one that is compressed though nobody asked for it.
+async fn readable(
+    answered: Answered,
+    share: &mut Share,
+    refuse: impl FnOnce(u16, String) -> CallError,
+) -> Result<Bytes, CallError> {
+    let status = answered.status().as_u16();
+    let mut encodings = answered.headers().get_all(header::CONTENT_ENCODING).iter();
+    let encoding = encodings.find(|how| !how.as_bytes().eq_ignore_ascii_case(b"identity")).cloned();
+    let body = gather(answered, share).await?;
+    match encoding.filter(|_| !body.is_empty()) {
+        None => Ok(body),
+        Some(how) => {
+            let how = shown(how.as_bytes());
+            Err(refuse(
+                status,
+                format!("Content-Encoding \"{how}\", which nobody asked for and is not decoded"),
+            ))
+        }
+    }
+}
+
+fn undecoded(encoding: &str) -> CallError {
+    CallError::BadAnswer(format!("the provider's answer has {encoding}"))
 }
 
 async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallError> {
@@ -105,7 +142,9 @@ fn yar_answer(
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
     match (caller, thrown) {
         (Some((own, id)), thrown)
-            if own == header.packager && as_it_is && thrown.as_ref().is_none_or(carries_error) =>
+            if own == header.packager
+                && as_it_is
+                && (thrown.is_none() || is_sound(from, read.status, part(&read.error))) =>
         {
             Ok(Answer::Yar(readdressed(&header, id, whole)))
         }
@@ -134,8 +173,13 @@ fn yar_message(status: u16, body: &[u8], id: u32) -> Result<(Header, yar::Respon
         return Err(CallError::BadAnswer(reason.into()));
     }
     let read = yar::Response::read(header.packager, payload).map_err(providers)?;
-    if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
+    if read.id.is_none_or(|other| other != 0 && other != u64::from(id)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
+    }
+    if read.status == 0 && status != 200 {
+        let reason =
+            format!("the provider answered HTTP {status} with a Yar message; a result comes with 200");
+        return Err(CallError::BadAnswer(reason));
     }
     if read.status == 0 && read.result.is_none() {
         let output = read.output.clone().and_then(|range| payload.get(range));
@@ -174,9 +218,17 @@ fn returned(
     Ok(Answer::Yar(yar::encode_result(packager, id, &result, carried(output, "$.o")?.as_deref())))
 }
 
-/// Old clients crash on a failure without a readable `e`: only one that has it passes as it is.
-fn carries_error(thrown: &Exception) -> bool {
-    !thrown.message.starts_with("unknown error, status")
+/// Old clients crash on a failure whose `e` is neither text nor, with status 64, a map: no such `e` passes as it is.
+fn is_sound(wire: Wire, status: i64, e: Option<&[u8]>) -> bool {
+    let mut reader = Reader::new(wire, e.unwrap_or_default());
+    match reader.pull() {
+        Ok(Some(Event::Str(_) | Event::Bytes(_))) => true,
+        // PHP makes an object of a msgpack map that is empty or begins with nil
+        Ok(Some(Event::Map)) if status == EXCEPTION => {
+            !matches!(reader.pull(), Ok(Some(Event::Null | Event::End)) | Err(_))
+        }
+        Ok(_) | Err(_) => false,
+    }
 }
 
 fn readdressed(header: &Header, id: u32, payload: &[u8]) -> Vec<u8> {

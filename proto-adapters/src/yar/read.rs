@@ -59,7 +59,7 @@ impl Request {
 /// A response's payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The id the server repeats; `None` if it is no unsigned integer.
+    /// The id the server repeats, also where it is spelled as text or as a float; `None` if it is no unsigned integer.
     pub id: Option<u64>,
     /// 0 for success, else the kind of failure; 64 is an exception of the method.
     pub status: i64,
@@ -77,8 +77,8 @@ impl Response {
     /// Reads a payload and checks it to its end.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or lacks `i` or an
-    /// integer `s`: PHP takes such an answer for success, this reader does not.
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or lacks `i` or an `s` that is an integer
+    /// of 32 bits: PHP takes such an answer for success, this reader does not.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
         let (mut has_id, mut status) = (false, None);
@@ -86,15 +86,9 @@ impl Response {
             match entry.name() {
                 Some("i") => {
                     has_id = true;
-                    answer.id = unsigned(&entry.first);
+                    answer.id = unsigned(&entry.first).or_else(|| spelled(&entry.first));
                 }
-                Some("s") => {
-                    let Event::Int(value) = entry.first else {
-                        let reason = format!("`s` is {}, not an integer", entry.first.kind());
-                        return Err(Fault::malformed(entry.range.start, reason));
-                    };
-                    status = Some(value);
-                }
+                Some("s") => status = Some(status_of(&entry)?),
                 Some("o") => answer.output = Some(entry.range),
                 Some("r") => answer.result = Some(entry.range),
                 Some("e") => answer.error = Some(entry.range),
@@ -108,6 +102,32 @@ impl Response {
         answer.status = status.ok_or_else(|| Fault::malformed(answer.end, "the response has no `s`"))?;
         Ok(answer)
     }
+}
+
+fn status_of(entry: &Entry<'_>) -> Result<i64, Fault> {
+    let wrong = |reason| Fault::malformed(entry.range.start, reason);
+    let Event::Int(status) = entry.first else {
+        return Err(wrong(format!("`s` is {}, not an integer", entry.first.kind())));
+    };
+    // PHP keeps the lower 32 bits, and takes 2^32 for success
+    if i32::try_from(status).is_err() {
+        return Err(wrong(format!("`s` is {status}, beyond the 32 bits that PHP reads")));
+    }
+    Ok(status)
+}
+
+/// An unsigned integer in another form that PHP takes for one.
+fn spelled(event: &Event<'_>) -> Option<u64> {
+    if let Event::Str(text) = event {
+        return text.parse().ok();
+    }
+    if let Event::Float(value) = event
+        && (0.0..=f64::from(u32::MAX)).contains(value)
+        && value.fract() == 0.0
+    {
+        return Some(*value as u64);
+    }
+    None
 }
 
 fn unsigned(event: &Event<'_>) -> Option<u64> {

@@ -171,7 +171,7 @@ fn result(answer: &[u8], id: u32) -> Result<String, String> {
     let header = Header::parse(answer).map_err(bad)?;
     let payload = answer.get(HEAD..).unwrap_or_default();
     let read = Response::read(header.packager, payload).map_err(bad)?;
-    if read.id.is_some_and(|other| other != 0 && other != u64::from(id)) {
+    if read.id.is_none_or(|other| other != 0 && other != u64::from(id)) {
         return Err("the answer belongs to another request".into());
     }
     let part = |range: Option<std::ops::Range<usize>>| range.and_then(|range| payload.get(range));
