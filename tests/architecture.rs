@@ -46,6 +46,12 @@ const CRATES: [(&[&str], &[&str]); 9] = [
     (&["clap"], &["src/cli"]),
 ];
 
+/// What the codecs may use of others: nothing that does I/O, reads a clock or logs.
+const CODEC_CRATES: [&str; 3] = ["encoding_rs", "itoa", "zmij"];
+/// What of `std` touches the world outside of memory.
+const OUTSIDE: [&str; 10] = ["env", "fs", "io", "net", "os", "path", "process", "thread", "time", "sync"];
+const MACROS: [&str; 5] = ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("];
+
 /// Where watches that end with their first event are set.
 const ONE_SHOT: &str = "src/registry/zookeeper/oneshot.rs";
 
@@ -100,6 +106,32 @@ fn a_foreign_crate_is_named_in_its_place_only() {
     assert!(broken.is_empty(), "\n{broken}");
 }
 
+/// Bytes in, value out: the codecs do no I/O, read no clock and do not log.
+#[test]
+fn the_codecs_touch_nothing_but_memory() {
+    let mut broken = String::new();
+    let sources = sources("proto-adapters/src");
+    for source in &sources {
+        let outside = |(_, name): &(usize, String)| OUTSIDE.contains(&name.as_str());
+        for (line, name) in names_below(&source.code, "std::").into_iter().filter(outside) {
+            writeln!(broken, "{}:{line}: std::{name} is outside of memory", source.path).unwrap();
+        }
+    }
+    for name in MACROS {
+        for (path, line) in uses(&sources, name) {
+            writeln!(broken, "{path}:{line}: {name}…) says something").unwrap();
+        }
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto-adapters/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    let (_, rest) = manifest.split_once("[dependencies]\n").unwrap();
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let named = lines.filter_map(|line| line.split_once('=')).map(|(name, _)| name.trim());
+    let foreign: Vec<_> = named.filter(|name| !CODEC_CRATES.contains(name)).collect();
+    assert!(foreign.is_empty(), "proto-adapters depends on {foreign:?}; only on {CODEC_CRATES:?} it may");
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
 /// Watches of two kinds on one path end each other at the server, without a word.
 #[test]
 fn each_kind_of_watch_is_set_in_one_place() {
@@ -146,6 +178,9 @@ fn the_rules_see_what_they_should() {
     let named = |depth| named_modules(&code, depth).into_iter().map(|(_, name)| name).collect::<Vec<_>>();
     assert_eq!(named(2), ["a", "b", "e", "f"]);
     assert_eq!(named(1), ["a", "b", "e", "f", "h"]);
+    let code = blank("use std::{fmt, io::{Read, Write}};\nstd::time::Instant::now();\nmystd::fs::read();");
+    let named: Vec<_> = names_below(&code, "std::").into_iter().map(|(_, name)| name).collect();
+    assert_eq!(named, ["fmt", "io", "time"]);
     let code = blank("fn a() {\n  '}'; '\\''; \"}\\\"}\"; r#\"}\"#;\n}\nfn b();\nfn c<'a>() {\n}\n");
     assert_eq!(functions(&code), [(1, 3), (5, 2)]);
     assert!(names_crate("use hyper::Request;", "hyper") && !names_crate("hyper_util::rt", "hyper"));
@@ -195,16 +230,19 @@ fn names_crate(line: &str, name: &str) -> bool {
 /// Top-level modules that code `depth` modules deep names, with their lines.
 fn named_modules(code: &str, depth: usize) -> Vec<(usize, String)> {
     let ups = "super::".repeat(depth);
+    ["crate::", &ups].into_iter().flat_map(|root| names_below(code, root)).collect()
+}
+
+/// The names that follow `root`, with their lines.
+fn names_below(code: &str, root: &str) -> Vec<(usize, String)> {
     let mut named = Vec::new();
-    for root in ["crate::", &ups] {
-        for (at, _) in code.match_indices(root) {
-            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
-                continue;
-            }
-            let line = code[..at].matches('\n').count() + 1;
-            let rest = &code[at + root.len()..];
-            named.extend(first_names(rest).into_iter().map(|name| (line, name)));
+    for (at, _) in code.match_indices(root) {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
         }
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + root.len()..];
+        named.extend(first_names(rest).into_iter().map(|name| (line, name)));
     }
     named
 }
