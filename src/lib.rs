@@ -8,6 +8,7 @@ pub mod config;
 pub mod directory;
 pub mod error;
 pub mod gateway;
+pub mod health;
 pub mod limits;
 pub mod listen;
 pub mod model;
