@@ -14,10 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::balance::Pool;
-use crate::model::{Api, Policy, Service};
+use crate::balance::{self, Pool, Setting};
+use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
-use crate::peer::Peer;
+use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 /// Most entries, absent ones included; what falls out is loaded again when called.
@@ -68,6 +68,10 @@ pub struct Entry {
     pub max_body: u64,
     /// Calls in flight to the service from this sidecar; survives updates.
     pub in_flight: Arc<AtomicU32>,
+    /// What its peers and pools share; survives updates.
+    pub board: Arc<Board>,
+    /// Who serves the APIs that have no providers of their own.
+    pub pool: Arc<Pool>,
     /// Of every provider, those that take no calls included, by address.
     peers: BTreeMap<String, Arc<Peer>>,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
@@ -102,6 +106,8 @@ pub struct Directory {
     losses: AtomicU64,
     wants: mpsc::Sender<Want>,
     defaults: Policy,
+    /// The data centre of this host.
+    idc: Option<String>,
     telemetry: Telemetry,
 }
 
@@ -113,8 +119,12 @@ pub struct View {
 }
 
 impl Directory {
-    /// An empty view and the stream of what it wants loaded.
-    pub fn new(defaults: Policy, telemetry: Telemetry) -> (Arc<Self>, mpsc::Receiver<Want>) {
+    /// An empty view of a host in data centre `idc`, and the stream of what it wants loaded.
+    pub fn new(
+        defaults: Policy,
+        idc: Option<String>,
+        telemetry: Telemetry,
+    ) -> (Arc<Self>, mpsc::Receiver<Want>) {
         let (wants, wanted) = mpsc::channel(MAX_WANTS);
         let slots = Cache::builder().max_capacity(MAX_ENTRIES).expire_after(AbsentExpires).build();
         let directory = Self {
@@ -124,6 +134,7 @@ impl Directory {
             losses: AtomicU64::new(0),
             wants,
             defaults,
+            idc,
             telemetry,
         };
         (Arc::new(directory), wanted)
@@ -229,18 +240,20 @@ impl Directory {
 
     fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
         let policy = service.policy.over(&self.defaults);
-        let mut known = before.map(|entry| entry.peers.clone()).unwrap_or_default();
-        let peers = all_peers(&service, &mut known);
-        let shared = Arc::new(Pool::new(&service.providers, policy.balance, &mut known));
+        let board = before.map(|entry| entry.board.clone()).unwrap_or_default();
+        let now = Instant::now();
+        let peers = all_peers(&service, before, &board, now);
+        let pool = |providers: &[Provider], policy: &Policy| {
+            let setting = Setting { policy, idc: self.idc.as_deref(), board: &board, now };
+            Arc::new(Pool::new(providers, &setting, &peers))
+        };
+        let shared = pool(&service.providers, &policy);
         let mut routes = ahash::HashMap::default();
         for (api_name, api) in &service.apis {
             let api_policy = api.policy.over(&policy);
             let pool = match &api.providers {
-                None if api_policy.balance == policy.balance => shared.clone(),
-                own => {
-                    let providers = own.as_ref().unwrap_or(&service.providers);
-                    Arc::new(Pool::new(providers, api_policy.balance, &mut known))
-                }
+                None if balance::alike(&api_policy, &policy) => shared.clone(),
+                own => pool(own.as_ref().unwrap_or(&service.providers), &api_policy),
             };
             let former = before.and_then(|entry| entry.all_routes().find(|route| route.name == *api_name));
             let in_flight = former.and_then(|route| route.in_flight.clone());
@@ -256,23 +269,38 @@ impl Directory {
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
         let max_body = max_body.max(policy.max_body);
-        let any = routes.remove("*");
-        let in_flight = before.map(|entry| entry.in_flight.clone()).unwrap_or_default();
-        let since = SystemTime::now();
-        let checked = AtomicU64::new(self.clock());
-        let losses = AtomicU64::new(self.losses.load(Relaxed));
-        let used = AtomicBool::new(false);
-        Entry { name, service, since, checked, losses, policy, max_body, in_flight, peers, routes, any, used }
+        Entry {
+            name,
+            service,
+            since: SystemTime::now(),
+            checked: AtomicU64::new(self.clock()),
+            losses: AtomicU64::new(self.losses.load(Relaxed)),
+            policy,
+            max_body,
+            in_flight: before.map(|entry| entry.in_flight.clone()).unwrap_or_default(),
+            board,
+            pool: shared,
+            peers,
+            any: routes.remove("*"),
+            routes,
+            used: AtomicBool::new(false),
+        }
     }
 }
 
-/// A peer for every provider, those of `known` used again.
-fn all_peers(service: &Service, known: &mut BTreeMap<String, Arc<Peer>>) -> BTreeMap<String, Arc<Peer>> {
+/// A peer for every provider; those of addresses that `before` had are used again, others are new.
+fn all_peers(
+    service: &Service,
+    before: Option<&Entry>,
+    board: &Arc<Board>,
+    now: Instant,
+) -> BTreeMap<String, Arc<Peer>> {
     let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
     let addresses = service.providers.iter().chain(of_apis).map(|provider| &provider.address);
     let peer = |address: &Address| {
-        let peer = known.entry(address.as_str().to_owned()).or_insert_with(|| Peer::new(address.clone()));
-        (address.as_str().to_owned(), peer.clone())
+        let known = before.and_then(|entry| entry.peers.get(address.as_str()).cloned());
+        let new = || Peer::new(address.clone(), board.clone(), now, before.is_some());
+        (address.as_str().to_owned(), known.unwrap_or_else(new))
     };
     addresses.map(peer).collect()
 }

@@ -1,6 +1,7 @@
 //! Why a call was not carried, and the one table that says how each reason is shown.
 
 use std::fmt;
+use std::time::Duration;
 
 use proto_adapters::yar::{Code, Exception};
 use serde_json::{Value, json};
@@ -71,6 +72,15 @@ pub enum CallError {
         /// Its `concurrency`.
         limit: u32,
     },
+    /// The circuit of every provider is open.
+    CircuitOpen {
+        /// The service.
+        service: String,
+        /// Until a call may try again.
+        retry_after: Duration,
+    },
+    /// Every provider of this service has as many calls as it may.
+    Full(String),
     /// Bodies of that many bytes, the `buffers` of this sidecar, are held already.
     NoRoom(u64),
     /// The request body is over its limit, in bytes.
@@ -158,6 +168,10 @@ impl CallError {
             Self::Overloaded { .. } => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")
             }
+            Self::CircuitOpen { .. } => {
+                ("circuit-open", 503, 10505, "destination_unavailable", "Every provider is left alone")
+            }
+            Self::Full(_) => ("overloaded", 503, 10506, "connection_limit_reached", "Every provider is full"),
             Self::NoRoom(_) => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many bodies held at once")
             }
@@ -201,6 +215,16 @@ impl CallError {
             Self::Deadline(_) => ("deadline", 504, 10509, "http_response_timeout", "Out of time"),
         };
         Verdict { kind, title, status, code, proxy_status }
+    }
+
+    /// Whole seconds after which a call may succeed, where that is known; for `Retry-After`.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::CircuitOpen { retry_after, .. } => {
+                Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
+            }
+            _ => None,
+        }
     }
 
     /// What an HTTP caller reads (RFC 9457), of a call to `service` and `api`; empty where it named none.
@@ -301,11 +325,27 @@ impl CallError {
             Self::NoProvider { service, known } => {
                 write!(
                     f,
-                    "none of the {known} providers of service \"{service}\" is `on` with a weight above 0"
+                    "none of the {known} providers of service \"{service}\" is `on` with a weight above 0 and, \
+                     where `zone` is `only`, in the `idc` of this host"
                 )
             }
             Self::Overloaded { target, limit } => {
                 write!(f, "{limit} calls to {target} are in flight from this host, its `concurrency`")
+            }
+            Self::CircuitOpen { service, .. } => {
+                let after = self.retry_after().unwrap_or(1);
+                write!(
+                    f,
+                    "every provider of service \"{service}\" failed again and again and is left alone; \
+                     the next is tried within {after}s"
+                )
+            }
+            Self::Full(service) => {
+                write!(
+                    f,
+                    "every provider of service \"{service}\" has as many calls in flight from this host as it \
+                     takes, its `max_connections`"
+                )
             }
             Self::NoRoom(most) => {
                 let most = crate::units::show_size(*most);

@@ -1,39 +1,103 @@
-//! A provider with its load; it survives updates of the view.
+//! A provider with its load and health; both survive updates of the view.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use crate::health::{Change, Circuit, Claim, Fault, State};
+use crate::model::Circuit as Rules;
 use crate::names::Address;
 
-/// Load of one address, shared by all workers and by every version of the view.
+mod board;
+mod latency;
+
+pub use board::Board;
+use latency::Latency;
+
+/// Longest time that a provider can ask to be left alone for.
+const MOST_LATER: Duration = Duration::from_secs(60);
+
+/// Load and health of one address, shared by all workers and by every version of the view.
 #[derive(Debug)]
 pub struct Peer {
     /// Where it listens.
     pub address: Address,
+    /// When it came, where its service was in the view already: it may have to warm up.
+    pub came: Option<Instant>,
+    board: Arc<Board>,
+    base: Instant,
+    circuit: Circuit,
+    latency: Latency,
     in_flight: AtomicU32,
+    /// Until then it asked to be left alone, in milliseconds since `base`.
+    later: AtomicU64,
+    /// Most calls at once by its own status page.
+    room: AtomicU32,
+    queues: AtomicBool,
     answered: AtomicU64,
     failed: AtomicU64,
 }
 
+/// How an attempt ended, as far as that says something of the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// What was wrong; `None`: it answered, be it 4xx.
+    pub fault: Option<Fault>,
+    /// For how long it asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
 /// One call under way at a peer; counted out when dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<Peer>);
+pub struct InFlight {
+    peer: Arc<Peer>,
+    since: Instant,
+    claim: Option<Claim>,
+    judged: bool,
+    /// Picked while so few were well that rates and checks were not heeded.
+    panic: bool,
+    /// Counted there too.
+    also: Option<Arc<AtomicU32>>,
+}
 
 impl Peer {
-    /// A peer without load.
-    pub fn new(address: Address) -> Arc<Self> {
+    /// A peer without load; `came`: its service was in the view already.
+    pub fn new(address: Address, board: Arc<Board>, now: Instant, came: bool) -> Arc<Self> {
         Arc::new(Self {
             address,
+            came: came.then_some(now),
+            board,
+            base: now,
+            circuit: Circuit::new(now),
+            latency: Latency::new(now),
             in_flight: AtomicU32::new(0),
+            later: AtomicU64::new(0),
+            room: AtomicU32::new(u32::MAX),
+            queues: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
     }
 
-    /// Counts a call in.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
+    /// Counts a call in, whatever the load.
+    pub fn enter(self: &Arc<Self>, now: Instant) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight(self.clone())
+        InFlight::at(self, now)
+    }
+
+    /// Counts a call in, unless that would be more than `most` or than its own status page allows.
+    pub fn try_enter(self: &Arc<Self>, most: u32, now: Instant) -> Option<InFlight> {
+        let most = most.min(self.room.load(Relaxed));
+        let entered =
+            self.in_flight.fetch_update(Relaxed, Relaxed, |calls| (calls < most).then_some(calls + 1));
+        entered.ok().map(|_| InFlight::at(self, now))
+    }
+
+    /// Counts in the one call that probes, where one is due.
+    pub fn probe(self: &Arc<Self>, now: Instant) -> Option<InFlight> {
+        let claim = self.circuit.claim(now)?;
+        self.board.note(Change::HalfOpened);
+        Some(self.enter(now).with(|place| place.claim = Some(claim)))
     }
 
     /// Calls under way.
@@ -41,27 +105,177 @@ impl Peer {
         self.in_flight.load(Relaxed)
     }
 
-    /// Notes how an attempt ended.
-    pub fn record(&self, good: bool) {
-        if good { &self.answered } else { &self.failed }.fetch_add(1, Relaxed);
+    /// Seconds an answer takes by what is known, and those for which it asked to be left alone.
+    pub fn cost(&self, now: Instant) -> f32 {
+        let later = self.later.load(Relaxed);
+        let left = if later == 0 { 0 } else { later.saturating_sub(self.clock(now)) };
+        self.latency.seconds(now) + left as f32 / 1e3
+    }
+
+    /// Whether calls pass.
+    pub fn is_closed(&self) -> bool {
+        self.circuit.is_closed()
+    }
+
+    /// How its circuit stands.
+    pub fn state(&self) -> State {
+        self.circuit.state()
     }
 
     /// Attempts that were answered and attempts that failed, since the peer is known.
     pub fn attempts(&self) -> (u64, u64) {
         (self.answered.load(Relaxed), self.failed.load(Relaxed))
     }
+
+    /// A health check failed often enough.
+    pub fn eject(&self, rules: &Rules, now: Instant) -> Option<Change> {
+        self.noted(self.circuit.eject(rules, now))
+    }
+
+    /// Its health checks succeed again.
+    pub fn restore(&self, now: Instant) -> Option<Change> {
+        self.noted(self.circuit.restore(now))
+    }
+
+    /// Whether taking a connection is all that it lacks.
+    pub fn waits_for_connect(&self) -> bool {
+        self.circuit.waits_for_connect()
+    }
+
+    /// It took a connection.
+    pub fn reached(&self, now: Instant) -> Option<Change> {
+        self.noted(self.circuit.reached(now))
+    }
+
+    /// What its own status page says: calls wait there while it has so many processes; `None`: none waits.
+    pub fn queue(&self, processes: Option<u32>) {
+        self.room.store(processes.map_or(u32::MAX, |processes| processes.max(1)), Relaxed);
+        if self.queues.swap(processes.is_some(), Relaxed) != processes.is_some() {
+            self.board.moved();
+        }
+    }
+
+    /// Whether calls wait there, by its own status page.
+    pub fn queues(&self) -> bool {
+        self.queues.load(Relaxed)
+    }
+
+    /// Most calls at once by its own status page.
+    pub fn room(&self) -> Option<u32> {
+        Some(self.room.load(Relaxed)).filter(|room| *room < u32::MAX)
+    }
+
+    fn noted(&self, change: Option<Change>) -> Option<Change> {
+        if let Some(change) = change {
+            self.board.note(change);
+        }
+        change
+    }
+
+    /// Never 0, which says that it never asked.
+    fn clock(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.base).as_millis() as u64 + 1
+    }
+}
+
+impl Outcome {
+    /// It answered.
+    pub const GOOD: Self = Self { fault: None, retry_after: None };
+
+    /// It failed.
+    pub fn bad(fault: Fault) -> Self {
+        Self { fault: Some(fault), retry_after: None }
+    }
 }
 
 impl InFlight {
     /// The peer the call is at.
     pub fn peer(&self) -> &Arc<Peer> {
-        &self.0
+        &self.peer
+    }
+
+    /// Whether it is the one call that probes.
+    pub fn probes(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Whether it was picked while so few were well that rates and checks were not heeded.
+    pub fn in_panic(&self) -> bool {
+        self.panic
+    }
+
+    /// The same, picked in a panic.
+    pub fn panicked(self, panic: bool) -> Self {
+        self.with(|place| place.panic = panic)
+    }
+
+    /// The same, counted in `also` too.
+    pub fn counted(self, also: Option<&Arc<AtomicU32>>) -> Self {
+        if let Some(count) = also {
+            count.fetch_add(1, Relaxed);
+        }
+        self.with(|place| place.also = also.cloned())
+    }
+
+    /// A place that is counted in already.
+    fn at(peer: &Arc<Peer>, now: Instant) -> Self {
+        Self { peer: peer.clone(), since: now, claim: None, judged: false, panic: false, also: None }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Notes how the attempt ended; a second outcome is that of the answer's body. `room` says whether one
+    /// more of the service may be left for its rate.
+    pub fn record(
+        &mut self,
+        outcome: Outcome,
+        rules: &Rules,
+        now: Instant,
+        room: impl FnOnce() -> bool,
+    ) -> Option<Change> {
+        let peer = &self.peer;
+        if let Some(after) = outcome.retry_after {
+            peer.later.store(peer.clock(now + after.min(MOST_LATER)), Relaxed);
+        }
+        if !self.judged {
+            let took = now.saturating_duration_since(self.since);
+            match outcome.fault {
+                None => peer.latency.note(took, now),
+                // who fails fast is not fast
+                Some(_) => peer.latency.at_least(took, now),
+            }
+            if outcome.fault.is_none() { &peer.answered } else { &peer.failed }.fetch_add(1, Relaxed);
+        }
+        self.judged = true;
+        let change = match (self.claim.take(), outcome.fault) {
+            (Some(claim), fault) => peer.circuit.probed(claim, fault, rules, now),
+            (None, Some(fault)) => peer.circuit.bad(fault, rules, now, room),
+            (None, None) => {
+                peer.circuit.good(rules, now);
+                None
+            }
+        };
+        peer.noted(change)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        let peer = &self.peer;
+        peer.in_flight.fetch_sub(1, Relaxed);
+        if let Some(also) = &self.also {
+            also.fetch_sub(1, Relaxed);
+        }
+        if let Some(claim) = self.claim.take() {
+            peer.noted(peer.circuit.release(claim));
+        }
+        if !self.judged {
+            // nobody waited for the end of it: it would have taken longer still
+            peer.latency.at_least(self.since.elapsed(), Instant::now());
+        }
     }
 }
 
@@ -69,13 +283,98 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn peer(now: Instant) -> Arc<Peer> {
+        Peer::new(Address::new("10.0.0.5:80").unwrap(), Arc::default(), now, false)
+    }
+
+    fn record(place: &mut InFlight, outcome: Outcome, now: Instant) -> Option<Change> {
+        place.record(outcome, &Rules::default(), now, || true)
+    }
+
     #[test]
     fn a_call_that_vanishes_is_counted_out() {
-        let peer = Peer::new(Address::new("10.0.0.5:80").unwrap());
-        let (one, two) = (peer.enter(), peer.enter());
-        assert_eq!(peer.load(), 2);
+        let now = Instant::now();
+        let (peer, also) = (peer(now), Arc::default());
+        let (one, two) = (peer.enter(now), peer.enter(now).counted(Some(&also)));
+        assert_eq!((peer.load(), also.load(Relaxed)), (2, 1));
         drop(one);
         drop(two);
-        assert_eq!(peer.load(), 0);
+        assert_eq!((peer.load(), also.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn a_full_one_takes_no_more() {
+        let now = Instant::now();
+        let peer = peer(now);
+        let _one = peer.try_enter(2, now).unwrap();
+        let two = peer.try_enter(2, now).unwrap();
+        assert!(peer.try_enter(2, now).is_none());
+        assert_eq!(peer.load(), 2);
+        peer.queue(Some(1));
+        drop(two);
+        assert!(peer.try_enter(2, now).is_none(), "its own processes are all busy");
+        peer.queue(None);
+        assert!(peer.try_enter(2, now).is_some());
+    }
+
+    #[test]
+    fn who_fails_fast_does_not_look_fast() {
+        let now = Instant::now();
+        let (good, bad) = (peer(now), peer(now));
+        let later = now + SECOND / 10;
+        for _ in 0..20 {
+            record(&mut good.enter(later), Outcome::GOOD, later);
+            record(&mut bad.enter(later), Outcome::bad(Fault::Status), later);
+        }
+        assert!(good.cost(later) <= bad.cost(later));
+        assert_eq!((good.attempts(), bad.attempts()), ((20, 0), (0, 20)));
+    }
+
+    #[test]
+    fn a_wish_to_be_left_alone_is_heard_for_a_minute_at_most() {
+        let now = Instant::now();
+        let peer = peer(now);
+        for (asked, heard) in [(2 * SECOND, 2.0), (Duration::from_secs(u64::MAX / 2), 60.0)] {
+            let outcome = Outcome { fault: None, retry_after: Some(asked) };
+            let before = peer.latency.seconds(now);
+            record(&mut peer.enter(now), outcome, now);
+            assert!((peer.cost(now) - before - heard).abs() < 0.1, "{asked:?}: {}", peer.cost(now));
+        }
+        assert!(peer.cost(now + 61 * SECOND) < 0.1);
+    }
+
+    #[test]
+    fn a_probe_that_vanishes_lets_another_and_the_board_tells_of_each_step() {
+        let now = Instant::now();
+        let board = Arc::new(Board::default());
+        let peer = Peer::new(Address::new("10.0.0.5:80").unwrap(), board.clone(), now, false);
+        for _ in 0..5 {
+            record(&mut peer.enter(now), Outcome::bad(Fault::Unreached), now);
+        }
+        let (opened, later) = (board.generation(), now + 60 * SECOND);
+        assert!(opened > 0 && peer.probe(now).is_none());
+        let probe = peer.probe(later).unwrap();
+        assert!(probe.probes() && peer.probe(later).is_none() && board.generation() > opened);
+        drop(probe);
+        let mut probe = peer.probe(later).unwrap();
+        assert_eq!(record(&mut probe, Outcome::GOOD, later), Some(Change::Closed));
+        let counts: Vec<_> = board.counts().into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 0, 0, 2, 1]);
+    }
+
+    #[test]
+    fn answers_that_break_off_are_failures_after_all() {
+        let now = Instant::now();
+        let (peer, poor) = (peer(now), Rules { good: 60, ..Rules::default() });
+        let mut changes = Vec::new();
+        for _ in 0..10 {
+            let mut place = peer.enter(now);
+            changes.push(place.record(Outcome::GOOD, &poor, now, || true));
+            changes.push(place.record(Outcome::bad(Fault::Cut), &poor, now, || true));
+        }
+        assert_eq!(changes.pop().unwrap(), Some(Change::Opened(crate::health::Cause::Rate)));
+        assert_eq!(peer.attempts(), (10, 0), "an attempt counts once");
     }
 }

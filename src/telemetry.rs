@@ -137,6 +137,8 @@ pub struct Line<'a> {
     pub detail: Option<&'a str>,
     /// Providers tried.
     pub attempts: usize,
+    /// True where so few providers are well that rates and health checks were not heeded.
+    pub panic: Option<bool>,
     /// From the call's head to the end of the answer.
     pub took: Duration,
     /// Bytes of the answer's body.
@@ -267,16 +269,28 @@ impl Line<'_> {
     /// Writes the line.
     pub fn write(&self, repeats: &Repeats, now: Instant) {
         let took_ms = self.took.as_micros() as f64 / 1000.0;
-        let Self { caller, service, api, wire, provider, status, outcome, detail, attempts, bytes, .. } =
-            *self;
+        let Self {
+            caller,
+            service,
+            api,
+            wire,
+            provider,
+            status,
+            outcome,
+            detail,
+            attempts,
+            panic,
+            bytes,
+            ..
+        } = *self;
         if outcome == "ok" {
             tracing::info!(
-                target: "call", service, api, caller, wire, provider, status, outcome, attempts, took_ms, bytes
+                target: "call", service, api, caller, wire, provider, status, outcome, attempts, panic, took_ms, bytes
             );
         } else if let Some(left_out) = repeats.admit(service, outcome, now) {
             tracing::warn!(
                 target: "call",
-                service, api, caller, wire, provider, status, outcome, detail, attempts, took_ms, bytes, left_out
+                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, left_out
             );
         }
     }

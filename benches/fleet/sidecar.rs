@@ -39,7 +39,8 @@ pub(crate) struct Make<'a> {
 impl Sidecar {
     pub(crate) fn start(make: &Make<'_>, own: OwnProvider, services: Vec<usize>) -> Self {
         let source = registry::open(&make.config.registry).unwrap();
-        let (directory, wants) = Directory::new(make.config.defaults.clone(), Telemetry::new().unwrap());
+        let (directory, wants) =
+            Directory::new(make.config.defaults.clone(), None, Telemetry::new().unwrap());
         let (stop, stopped) = watch::channel(false);
         let (leave, leaves) = watch::channel(false);
         let (_, healthy) = watch::channel(Some(true));

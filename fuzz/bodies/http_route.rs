@@ -141,7 +141,7 @@ impl World {
                 max_body: MAX_BODY,
                 ..Policy::default()
             };
-            let (directory, wants) = Directory::new(policy.clone(), self.telemetry.clone());
+            let (directory, wants) = Directory::new(policy.clone(), None, self.telemetry.clone());
             let address = self.provider.local_addr().expect("a bound socket has an address");
             publish(&directory, address);
             let buffers = Budget::new(BUFFERS);

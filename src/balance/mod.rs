@@ -1,91 +1,186 @@
 //! Chooses a provider: `pick` is one match over the policy.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::model::{Balance, Provider, State};
-use crate::peer::Peer;
+use arc_swap::{ArcSwap, Guard};
 
+use crate::health::{Change, Fault};
+use crate::model::{Balance, Circuit, Policy, Provider, State, Zone};
+use crate::peer::{Board, InFlight, Outcome, Peer};
+
+mod hash;
+mod live;
 mod p2c;
 mod random;
 mod round_robin;
 
+use hash::Ring;
+pub use hash::key;
+use live::Live;
+
 /// Providers of one API that may take calls, ready to pick from.
 #[derive(Debug)]
 pub struct Pool {
-    members: Vec<Arc<Peer>>,
+    members: Vec<Member>,
     /// Gone from the registry with many others: for when no member is left. True: given up.
     held: Vec<(Arc<Peer>, AtomicBool)>,
-    /// Weights up to and with each member, divided by their common divisor.
-    until: Vec<u64>,
     balance: Balance,
+    zone: Zone,
+    warmup: Duration,
+    ring: Ring,
+    board: Arc<Board>,
+    live: ArcSwap<Live>,
+    renewing: Mutex<()>,
     turn: AtomicU64,
+    /// Calls under way that this pool picked a peer for, where the policy asks.
+    calls: Option<Arc<AtomicU32>>,
     known: usize,
 }
 
+/// A provider that takes calls.
+#[derive(Debug)]
+struct Member {
+    peer: Arc<Peer>,
+    weight: u64,
+    /// In the data centre of this host.
+    near: bool,
+    /// Most calls at once.
+    most: u32,
+}
+
+/// What a pool is made by, beside its providers.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Of the API.
+    pub policy: &'a Policy,
+    /// The data centre of this host.
+    pub idc: Option<&'a str>,
+    /// Of the service.
+    pub board: &'a Arc<Board>,
+    /// When.
+    pub now: Instant,
+}
+
+/// What a pick must heed.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Peers that this call was at already.
+    pub tried: &'a [Arc<Peer>],
+    /// When.
+    pub now: Instant,
+    /// The [`key`] of the call, where the policy is [`Balance::Hash`] and the call has one.
+    pub hash: Option<u64>,
+}
+
+/// Why there is nobody to pick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// Nobody is left that was not tried.
+    Nobody,
+    /// Every circuit is open; so long until the next probe.
+    Open(Duration),
+    /// Everybody has as many calls as it may.
+    Full,
+}
+
+/// Whether pools of the same providers pick in the same way under both.
+pub fn alike(one: &Policy, other: &Policy) -> bool {
+    (one.balance, one.zone, one.warmup) == (other.balance, other.zone, other.warmup)
+}
+
 impl Pool {
-    /// A pool of the providers that are on and have a weight; `known` peers are used again, new ones added to it.
-    pub fn new(providers: &[Provider], balance: Balance, known: &mut BTreeMap<String, Arc<Peer>>) -> Self {
-        let usable = |p: &&Provider| p.state == State::On && p.weight > 0 && !p.held;
-        let divisor = providers.iter().filter(usable).fold(0, |d, p| gcd(d, u64::from(p.weight))).max(1);
-        let (mut members, mut until, mut sum) = (Vec::new(), Vec::new(), 0);
-        for provider in providers.iter().filter(usable) {
-            let peer = peer(known, provider);
-            sum += u64::from(provider.weight) / divisor;
-            members.push(peer);
-            until.push(sum);
-        }
+    /// A pool of the providers that are on and have a weight; `known` are the peers of their addresses.
+    pub fn new(providers: &[Provider], setting: &Setting<'_>, known: &BTreeMap<String, Arc<Peer>>) -> Self {
+        let Setting { policy, idc, board, now } = setting;
+        let peer = |provider: &Provider| {
+            let new = || Peer::new(provider.address.clone(), (*board).clone(), *now, false);
+            known.get(provider.address.as_str()).cloned().unwrap_or_else(new)
+        };
+        let zone = if idc.is_some() { policy.zone } else { Zone::Ignore };
+        let is_near = |provider: &Provider| idc.is_some() && provider.idc.as_deref() == *idc;
+        let usable = |p: &&Provider| {
+            let in_zone = zone != Zone::Only || is_near(p);
+            p.state == State::On && p.weight > 0 && !p.held && in_zone
+        };
+        let member = |provider: &Provider| Member {
+            peer: peer(provider),
+            weight: provider.weight.into(),
+            near: is_near(provider),
+            most: provider.max_connections.unwrap_or(u32::MAX),
+        };
+        let members: Vec<_> = providers.iter().filter(usable).map(member).collect();
         let held = providers.iter().filter(|provider| provider.held);
-        let held = held.map(|provider| (peer(known, provider), AtomicBool::new(false))).collect();
-        // a random start: sidecars that load the same list must not march in step
+        let held = held.map(|provider| (peer(provider), AtomicBool::new(false))).collect();
+        let is_hash = policy.balance == Balance::Hash;
         Self {
+            live: ArcSwap::from_pointee(Live::default()),
+            renewing: Mutex::default(),
+            ring: if is_hash { Ring::of(&members) } else { Ring::default() },
+            calls: is_hash.then(Arc::default),
             members,
             held,
-            until,
-            balance,
+            balance: policy.balance,
+            zone,
+            warmup: policy.warmup,
+            board: (*board).clone(),
+            // a random start: sidecars that load the same list must not march in step
             turn: AtomicU64::new(fastrand::u64(..1 << 32)),
             known: providers.len(),
         }
     }
 
-    /// A peer that isn't among `tried`; `None` when there is none left.
-    pub fn pick(&self, tried: &[Arc<Peer>]) -> Option<&Arc<Peer>> {
-        if !tried.is_empty() {
-            return random::pick_other(self, tried).or_else(|| self.pick_held(tried));
+    /// A peer that isn't among those tried, the call counted in there.
+    pub fn pick(&self, wanted: &Wanted<'_>) -> Result<InFlight, Passed> {
+        let live = self.live(wanted.now);
+        let first = if wanted.tried.is_empty() {
+            self.probe(&live, wanted).or_else(|| self.choose(&live, wanted))
+        } else {
+            None
+        };
+        let place = match first {
+            Some(place) => place,
+            None => self.rest(&live, wanted)?,
+        };
+        Ok(place.panicked(live.panic).counted(self.calls.as_ref()))
+    }
+
+    /// Notes how an attempt ended; what that changed of its peer's circuit.
+    pub fn record(
+        &self,
+        place: &mut InFlight,
+        outcome: Outcome,
+        rules: &Circuit,
+        now: Instant,
+    ) -> Option<Change> {
+        if outcome.fault == Some(Fault::Unreached) {
+            self.give_up(place.peer());
         }
-        let member = match self.balance {
-            Balance::RoundRobin => round_robin::pick(self),
-            Balance::Random => random::pick(self),
-            Balance::P2c | Balance::Hash => p2c::pick(self),
+        let mut one_at_a_time = None;
+        let room = || {
+            one_at_a_time = Some(self.board.opening());
+            self.may_eject(rules)
         };
-        member.or_else(|| self.pick_held(tried))
+        place.record(outcome, rules, now, room)
     }
 
-    /// Any of those that are kept as a last resort.
-    fn pick_held(&self, tried: &[Arc<Peer>]) -> Option<&Arc<Peer>> {
-        let is_open = |(peer, given_up): &&(Arc<Peer>, AtomicBool)| {
-            !given_up.load(Relaxed) && !tried.iter().any(|other| Arc::ptr_eq(other, peer))
-        };
-        let start = fastrand::usize(..self.held.len().max(1));
-        let (before, after) = self.held.split_at_checked(start)?;
-        after.iter().chain(before).find(is_open).map(|(peer, _)| peer)
-    }
-
-    /// Notes that `peer` was not reached: one that the registry lost is given up.
-    pub fn unreached(&self, peer: &Arc<Peer>) {
+    /// One that the registry lost and that is not reached is given up.
+    fn give_up(&self, peer: &Arc<Peer>) {
         let held = self.held.iter().find(|(held, _)| Arc::ptr_eq(held, peer));
         held.into_iter().for_each(|(_, given_up)| given_up.store(true, Relaxed));
     }
 
-    /// Whether nobody may be picked.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.held.iter().all(|(_, given_up)| given_up.load(Relaxed))
+    /// Whether one more member may be left for its rate.
+    fn may_eject(&self, rules: &Circuit) -> bool {
+        let ejected = self.members.iter().filter(|member| live::is_ejected(&member.peer)).count();
+        (ejected + 1) * 100 <= self.members.len() * usize::from(rules.max_ejected)
     }
 
-    /// Peers that may be picked.
-    pub fn peers(&self) -> &[Arc<Peer>] {
-        &self.members
+    /// Whether nobody may be picked, however well.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.held.iter().all(|(_, given_up)| given_up.load(Relaxed))
     }
 
     /// Providers it was made of, those that take no calls included.
@@ -93,137 +188,94 @@ impl Pool {
         self.known
     }
 
-    /// Sum of the reduced weights; positions `0..total` are shared out over the members.
-    fn total(&self) -> u64 {
-        self.until.last().copied().unwrap_or(0)
+    /// The share of the calls that `peer` gets now, of 1; whether rates and checks are not heeded.
+    pub fn share(&self, peer: &Arc<Peer>, now: Instant) -> (f64, bool) {
+        let live = self.live(now);
+        let index = self.members.iter().position(|member| Arc::ptr_eq(&member.peer, peer));
+        let weight = index.map_or(0, |index| live.weight_of(index));
+        (weight as f64 / live.total().max(1) as f64, live.panic)
     }
 
-    /// The member that holds `position`.
-    fn at(&self, position: u64) -> Option<&Arc<Peer>> {
-        self.members.get(self.index_at(position))
+    /// Who may be picked now; made again when a circuit or the time moved on.
+    fn live(&self, now: Instant) -> Guard<Arc<Live>> {
+        let live = self.live.load();
+        if live.is_current(self.board.generation(), now) {
+            return live;
+        }
+        let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.board.generation();
+        if !self.live.load().is_current(generation, now) {
+            self.live.store(Arc::new(Live::new(self, generation, now)));
+        }
+        self.live.load()
     }
 
-    fn index_at(&self, position: u64) -> usize {
-        self.until.partition_point(|until| *until <= position)
+    /// The one call that a peer gets whose circuit was open for long enough.
+    fn probe(&self, live: &Live, wanted: &Wanted<'_>) -> Option<InFlight> {
+        // a key stays where it belongs while somebody is well
+        let own = wanted.hash.filter(|_| !live.is_empty()).and_then(|key| self.ring.first(key));
+        let due = live.due.iter().filter(|index| own.is_none_or(|own| own == **index));
+        due.filter_map(|index| self.members.get(*index)).find_map(|member| member.peer.probe(wanted.now))
     }
 
-    /// The share of one member.
+    /// By the policy, where that one has room.
+    fn choose(&self, live: &Live, wanted: &Wanted<'_>) -> Option<InFlight> {
+        let index = match (self.balance, wanted.hash) {
+            (Balance::RoundRobin, _) => round_robin::pick(live, self.turn.fetch_add(1, Relaxed)),
+            (Balance::Random, _) => random::pick(live),
+            (Balance::Hash, Some(key)) => hash::pick(self, live, key),
+            (Balance::P2c, _) | (Balance::Hash, None) => p2c::pick(self, live, wanted.now),
+        };
+        let member = self.members.get(index?)?;
+        member.peer.try_enter(member.most, wanted.now)
+    }
+
+    /// Anybody who is left: the rare path of a second attempt, or of a first where the chosen one is full.
+    fn rest(&self, live: &Live, wanted: &Wanted<'_>) -> Result<InFlight, Passed> {
+        let fresh = |peer: &Arc<Peer>| !wanted.tried.iter().any(|tried| tried.address == peer.address);
+        let enter = |index: usize| {
+            let member = self.members.get(index)?;
+            member.peer.try_enter(member.most, wanted.now)
+        };
+        let is_fresh = |index: &usize| self.members.get(*index).is_some_and(|member| fresh(&member.peer));
+        // those in turn now, then those of another zone, then one that may be well again
+        let mut left: Vec<_> = live.candidates().filter(|(index, _)| is_fresh(index)).collect();
+        let mut full = !left.is_empty();
+        if let Some(place) = random::first_of(&mut left, enter) {
+            return Ok(place);
+        }
+        let usable = |index: &usize| live.usable.get(*index).copied().unwrap_or(false);
+        let others = (0..self.members.len()).filter(|index| usable(index) && is_fresh(index));
+        let mut others: Vec<_> = others.map(|index| (index, self.weight(index))).collect();
+        full |= !others.is_empty();
+        if let Some(place) = random::first_of(&mut others, enter) {
+            return Ok(place);
+        }
+        let mut due = live.due.iter().filter(|index| is_fresh(index));
+        let probe = |index: &usize| self.members.get(*index)?.peer.probe(wanted.now);
+        if let Some(place) = due.find_map(probe).or_else(|| self.pick_held(&fresh, wanted.now)) {
+            return Ok(place);
+        }
+        let open = self.members.iter().any(|member| fresh(&member.peer)) && !full;
+        Err(match (full, open) {
+            (true, _) => Passed::Full,
+            (false, true) => Passed::Open(live.next_probe(wanted.now)),
+            (false, false) => Passed::Nobody,
+        })
+    }
+
+    /// Any of those that are kept as a last resort.
+    fn pick_held(&self, fresh: &impl Fn(&Arc<Peer>) -> bool, now: Instant) -> Option<InFlight> {
+        let is_left = |(peer, given_up): &&(Arc<Peer>, AtomicBool)| !given_up.load(Relaxed) && fresh(peer);
+        let start = fastrand::usize(..self.held.len().max(1));
+        let (before, after) = self.held.split_at_checked(start)?;
+        after.iter().chain(before).find(is_left).map(|(peer, _)| peer.enter(now))
+    }
+
     fn weight(&self, index: usize) -> u64 {
-        let before = index.checked_sub(1).and_then(|i| self.until.get(i)).copied().unwrap_or(0);
-        self.until.get(index).map_or(0, |until| until - before)
+        self.members.get(index).map_or(0, |member| member.weight)
     }
-
-    fn next_turn(&self) -> u64 {
-        self.turn.fetch_add(1, Relaxed)
-    }
-}
-
-fn peer(known: &mut BTreeMap<String, Arc<Peer>>, provider: &Provider) -> Arc<Peer> {
-    let new = || Peer::new(provider.address.clone());
-    known.entry(provider.address.as_str().to_owned()).or_insert_with(new).clone()
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::names::Address;
-
-    fn provider(port: u16, weight: u16, state: State) -> Provider {
-        Provider {
-            address: Address::new(&format!("10.0.0.1:{port}")).unwrap(),
-            weight,
-            idc: None,
-            state,
-            tags: None,
-            max_connections: None,
-            ephemeral: false,
-            listed: false,
-            held: false,
-        }
-    }
-
-    fn count(pool: &Pool, calls: usize) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for _ in 0..calls {
-            *counts.entry(pool.pick(&[]).unwrap().address.to_string()).or_insert(0) += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn every_policy_keeps_to_the_weights_and_skips_who_is_off() {
-        let providers = [
-            provider(1, 100, State::On),
-            provider(2, 300, State::On),
-            provider(3, 100, State::Off),
-            provider(4, 0, State::On),
-            provider(5, 100, State::Drain),
-        ];
-        for balance in [Balance::RoundRobin, Balance::Random, Balance::P2c] {
-            let pool = Pool::new(&providers, balance, &mut BTreeMap::new());
-            let counts = count(&pool, 40_000);
-            assert_eq!(counts.len(), 2, "{balance:?}: {counts:?}");
-            let share = counts["10.0.0.1:2"] as f64 / 40_000.0;
-            assert!((0.72..0.78).contains(&share), "{balance:?}: {counts:?}");
-        }
-    }
-
-    #[test]
-    fn round_robin_is_exact_over_every_window() {
-        let providers = [provider(1, 70, State::On), provider(2, 10, State::On), provider(3, 30, State::On)];
-        let pool = Pool::new(&providers, Balance::RoundRobin, &mut BTreeMap::new());
-        for _ in 0..50 {
-            let counts = count(&pool, 11);
-            assert_eq!(counts.values().copied().collect::<Vec<_>>(), [7, 1, 3]);
-        }
-    }
-
-    #[test]
-    fn p2c_leaves_the_busy_one_alone() {
-        let providers = [provider(1, 100, State::On), provider(2, 100, State::On)];
-        let pool = Pool::new(&providers, Balance::P2c, &mut BTreeMap::new());
-        let busy = pool.peers()[0].enter();
-        assert_eq!(count(&pool, 100).get(busy.peer().address.as_str()), None);
-    }
-
-    #[test]
-    fn another_attempt_goes_to_another_peer_or_nowhere() {
-        let providers = [provider(1, 100, State::On), provider(2, 1, State::On)];
-        let pool = Pool::new(&providers, Balance::P2c, &mut BTreeMap::new());
-        let first = pool.peers()[0].clone();
-        assert_eq!(pool.pick(std::slice::from_ref(&first)).unwrap().address.as_str(), "10.0.0.1:2");
-        assert!(pool.pick(&[first, pool.peers()[1].clone()]).is_none());
-        assert!(Pool::new(&[], Balance::P2c, &mut BTreeMap::new()).pick(&[]).is_none());
-    }
-
-    #[test]
-    fn a_known_peer_keeps_its_load() {
-        let mut known = BTreeMap::new();
-        let providers = [provider(1, 100, State::On)];
-        let before = Pool::new(&providers, Balance::P2c, &mut known);
-        let _call = before.peers()[0].enter();
-        let after = Pool::new(&providers, Balance::P2c, &mut known);
-        assert_eq!(after.peers()[0].load(), 1);
-    }
-
-    #[test]
-    fn what_the_registry_lost_is_a_last_resort_until_it_is_not_reached() {
-        let lost = |port| Provider { held: true, ..provider(port, 100, State::On) };
-        let pool = Pool::new(&[provider(1, 1, State::On), lost(2)], Balance::P2c, &mut BTreeMap::new());
-        assert_eq!(count(&pool, 50).len(), 1);
-        let only = pool.pick(&[]).unwrap().clone();
-        let resort = pool.pick(std::slice::from_ref(&only)).unwrap();
-        assert_eq!(resort.address.as_str(), "10.0.0.1:2");
-        let pool = Pool::new(&[lost(2), lost(3)], Balance::RoundRobin, &mut BTreeMap::new());
-        assert_eq!(count(&pool, 200).len(), 2);
-        for left in [2, 1] {
-            assert!(!pool.is_empty(), "{left} left");
-            pool.unreached(&pool.pick(&[]).unwrap().clone());
-        }
-        assert!(pool.is_empty() && pool.pick(&[]).is_none());
-    }
-}
+mod tests;

@@ -1,32 +1,33 @@
 //! By chance, by weight.
 
-use std::sync::Arc;
-
-use super::Pool;
-use crate::peer::Peer;
+use super::live::Live;
 
 /// Any member, by weight.
-pub(super) fn pick(pool: &Pool) -> Option<&Arc<Peer>> {
-    match pool.total() {
+pub(super) fn pick(live: &Live) -> Option<usize> {
+    match live.total() {
         0 => None,
-        total => pool.at(fastrand::u64(..total)),
+        total => live.member(live.at(fastrand::u64(..total))),
     }
 }
 
-/// Any member that isn't among `tried`, by weight: the rare path of a second attempt.
-pub(super) fn pick_other<'a>(pool: &'a Pool, tried: &[Arc<Peer>]) -> Option<&'a Arc<Peer>> {
-    let fresh = |peer: &Arc<Peer>| !tried.iter().any(|t| t.address == peer.address);
-    let left = || pool.members.iter().enumerate().filter(|(_, peer)| fresh(peer));
-    let total: u64 = left().map(|(index, _)| pool.weight(index)).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut position = fastrand::u64(..total);
-    for (index, peer) in left() {
-        match position.checked_sub(pool.weight(index)) {
-            Some(rest) => position = rest,
-            None => return Some(peer),
+/// The first that `enter` lets in, tried in a random order by weight.
+pub(super) fn first_of<T>(left: &mut Vec<(usize, u64)>, enter: impl Fn(usize) -> Option<T>) -> Option<T> {
+    loop {
+        let total: u64 = left.iter().map(|(_, weight)| weight).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut position = fastrand::u64(..total);
+        let at = left.iter().position(|(_, weight)| match position.checked_sub(*weight) {
+            Some(rest) => {
+                position = rest;
+                false
+            }
+            None => true,
+        });
+        let (index, _) = left.swap_remove(at?);
+        if let Some(entered) = enter(index) {
+            return Some(entered);
         }
     }
-    None
 }

@@ -493,7 +493,7 @@ workers: many
 
     #[test]
     fn what_is_not_in_force_is_noted() {
-        let config = loaded("registry: { snapshot: /tmp/x }\ndefaults: { zone: only }", &[]).unwrap();
+        let config = loaded("registry: { snapshot: /tmp/x }\ndefaults: { queue: 1s }", &[]).unwrap();
         assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
         assert!(config.notes.iter().all(|note| note.contains("not in force")));
     }

@@ -1,14 +1,15 @@
 //! Attempts: a peer, one try, perhaps another peer, all under the deadline.
 
-use std::sync::Arc;
+use std::time::Instant;
 
 use super::adapt::{self, Answer};
-use super::answer;
 use super::call::Read;
 use super::route::Plan;
-use super::{Record, Worker};
+use super::{Record, Worker, answer, judge};
+use crate::balance::Wanted;
 use crate::error::CallError;
-use crate::peer::Peer;
+use crate::health::Fault;
+use crate::peer::Outcome;
 use crate::upstream::body::Broken;
 use crate::upstream::{Answered, Failure, Outgoing, Patience};
 
@@ -31,12 +32,15 @@ pub(super) async fn attempt_all(
     };
     match tokio::time::timeout_at(until, in_time).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            if let Some(peer) = record.tried.last().filter(|_| !record.judged) {
-                peer.record(false);
-                record.fails_at(peer, "deadline");
+        Ok(Err(error)) => {
+            // of an attempt that failed at its head this was said
+            if let Some(outcome) = judge::of_answer(&error).filter(|_| record.answered) {
+                record.learns(outcome);
             }
+            Err(error)
+        }
+        Err(_) => {
+            record.learns(Outcome::bad(Fault::Late));
             Err(CallError::Deadline(plan.patience_ms))
         }
     }
@@ -54,24 +58,26 @@ async fn attempt(
     let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, again };
     let mut last = None;
     while record.tried.len() <= usize::from(policy.retries) {
-        let Some(peer) = plan.route.pool.pick(&record.tried) else { break };
-        record.tried.push(peer.clone());
-        record.in_flight = Some(peer.enter());
-        adapt::address(&mut request, plan, peer);
+        let wanted = Wanted { tried: &record.tried, now: Instant::now(), hash: plan.hash };
+        let place = match plan.route.pool.pick(&wanted) {
+            Ok(place) => place,
+            Err(passed) if record.tried.is_empty() => return Err(judge::passed(plan, passed)),
+            Err(_) => break,
+        };
+        let peer = record.goes_to(place);
+        adapt::address(&mut request, plan, &peer);
         let sent = worker.upstream.send(&peer.address, request, patience).await;
-        if let Some(reason) = fault(&sent) {
-            record.fails_at(peer, reason);
+        if let Some(outcome) = judge::outcome(&sent) {
+            record.learns(outcome);
         }
         match sent {
             Err(Failure::Unreached { reason, request: unsent }) => {
-                peer.record(false);
-                plan.route.pool.unreached(peer);
                 last = Some(reason);
                 request = *unsent;
             }
             decided => {
-                record.judged = true;
-                return judge(plan, peer, decided);
+                (record.judged, record.answered) = (true, decided.is_ok());
+                return judge(plan, decided);
             }
         }
     }
@@ -79,19 +85,7 @@ async fn attempt(
     Err(CallError::ConnectFailed { tried, reason })
 }
 
-/// Why an attempt is a failure of the provider's, if it is one.
-fn fault(sent: &Result<Answered, Failure>) -> Option<&'static str> {
-    match sent {
-        Ok(answer) => answer.status().is_server_error().then_some("5xx"),
-        Err(Failure::Unreached { .. }) => Some("unreached"),
-        Err(Failure::Cut | Failure::Body(Broken::Provider | Broken::Idle)) => Some("cut"),
-        Err(Failure::NotHttp | Failure::NotYar(_)) => Some("bad-answer"),
-        Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => None,
-    }
-}
-
-fn judge(plan: &Plan, peer: &Arc<Peer>, decided: Result<Answered, Failure>) -> Result<Answered, CallError> {
-    peer.record(decided.as_ref().is_ok_and(|answer| !answer.status().is_server_error()));
+fn judge(plan: &Plan, decided: Result<Answered, Failure>) -> Result<Answered, CallError> {
     decided.map_err(|failure| match failure {
         Failure::Body(broken) => broken_body(broken, plan.route.policy.max_body),
         Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),

@@ -16,6 +16,8 @@ mod admit;
 mod answer;
 mod attempt;
 mod call;
+mod judge;
+mod key;
 mod params;
 mod record;
 mod route;
@@ -95,6 +97,7 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
         outcome: verdict.kind,
         detail: Some(&error.to_string()),
         attempts: 0,
+        panic: None,
         took,
         bytes: 0,
     };

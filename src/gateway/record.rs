@@ -10,8 +10,9 @@ use super::route::Plan;
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
+use crate::health::Fault;
 use crate::model::{Concurrency, Policy};
-use crate::peer::{InFlight, Peer};
+use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
@@ -32,13 +33,17 @@ pub enum Ending {
 pub struct Record {
     worker: Arc<Worker>,
     started: Instant,
-    service: String,
+    pub(super) service: String,
     /// The API as called.
     pub(super) api: String,
     /// Who called, if known.
     pub(super) caller: Option<String>,
-    /// Whether the last attempt was counted at its peer.
+    /// Whether the last attempt was counted at its peer,
     pub(super) judged: bool,
+    /// and whether the peer answered it.
+    pub(super) answered: bool,
+    /// Whether it was picked while rates and checks were not heeded.
+    panic: bool,
     /// Peers tried, the last one answered or failed last.
     pub(super) tried: Vec<Arc<Peer>>,
     /// The place at the peer.
@@ -48,7 +53,8 @@ pub struct Record {
     wire: &'static str,
     /// In the service's limit, and in that of the API where it has one.
     places: [Option<Place>; 2],
-    route: Option<Arc<Route>>,
+    /// The API, once it is known.
+    pub(super) route: Option<Arc<Route>>,
     known_service: bool,
     status: u16,
     outcome: &'static str,
@@ -84,6 +90,8 @@ impl Record {
             api: call.target.api.chars().take(128).collect(),
             caller: None,
             judged: false,
+            answered: false,
+            panic: false,
             tried: Vec::new(),
             in_flight: None,
             wire: match call.body {
@@ -165,6 +173,24 @@ impl Record {
         self.detail = Some(why.to_string());
     }
 
+    /// The next attempt begins.
+    pub(super) fn goes_to(&mut self, place: InFlight) -> Arc<Peer> {
+        let peer = place.peer().clone();
+        self.tried.push(peer.clone());
+        self.panic = place.in_panic();
+        self.judged = false;
+        self.in_flight = Some(place);
+        peer
+    }
+
+    /// Notes how the last attempt ended.
+    pub(super) fn learns(&mut self, outcome: Outcome) {
+        if let Some(mut place) = self.in_flight.take() {
+            self.notes(&mut place, outcome);
+            self.in_flight = Some(place);
+        }
+    }
+
     /// Counts an attempt that failed at `peer`.
     pub(super) fn fails_at(&self, peer: &Peer, reason: &'static str) {
         self.worker.telemetry.failed(&self.service, peer.address.as_str(), reason);
@@ -178,7 +204,7 @@ impl Record {
             Ending::Whole => return,
             Ending::CallerGone => "caller-gone",
             Ending::Broken => {
-                self.tried.last().into_iter().for_each(|peer| self.fails_at(peer, "cut"));
+                self.learns(Outcome::bad(Fault::Cut));
                 "cut"
             }
         };
@@ -220,6 +246,7 @@ impl Drop for Record {
             outcome: self.outcome,
             detail: self.detail.as_deref(),
             attempts: self.tried.len(),
+            panic: self.panic.then_some(true),
             took,
             bytes: self.bytes,
         };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::admit::{Caller, permit};
 use super::call::{Body, Read};
-use super::{Record, Target, millis};
+use super::{Record, Target, key, millis};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::model::State;
@@ -14,6 +14,8 @@ use crate::names::ApiName;
 /// A call, decided.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// The service.
+    pub service: String,
     /// The API and who serves it.
     pub route: Arc<Route>,
     /// The API as called: the route's name unless that is `*`.
@@ -24,6 +26,8 @@ pub(super) struct Plan {
     pub patience_ms: u64,
     /// The caller's name, where it has one.
     pub caller: Option<String>,
+    /// What [`Balance::Hash`] looks at, where it does and the call has it.
+    pub hash: Option<u64>,
 }
 
 /// The API, whether it is on, whether the caller may call it, until when, and whether anybody serves it.
@@ -56,7 +60,8 @@ pub(super) fn plan(
     let asked = call.asked.unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);
     let patience_ms = millis(call.started, deadline);
-    Ok(Plan { route, api, deadline, patience_ms, caller: record.caller.clone() })
+    let hash = key::of(&route.policy, call);
+    Ok(Plan { service, route, api, deadline, patience_ms, caller: record.caller.clone(), hash })
 }
 
 /// Why what a call names can't be an API, where it names something.

@@ -204,6 +204,9 @@ fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
     if verdict.status == 405 {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
     }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if matches!(error, CallError::UnknownKey { .. }) {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Api-Key realm=\"remora\""));
     }

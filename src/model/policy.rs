@@ -300,7 +300,7 @@ impl PolicyPatch {
 }
 
 /// Fields that this version checks and reads over.
-const LATER: [&str; 8] = ["hash_on", "zone", "warmup", "retry_budget", "hedge", "circuit", "health", "queue"];
+const LATER: [&str; 4] = ["retry_budget", "hedge", "health", "queue"];
 
 #[cfg(test)]
 mod tests {

@@ -323,7 +323,7 @@ mod tests {
             snapshot: None,
         };
         let source = open(&config).unwrap();
-        let (directory, _wants) = Directory::new(Policy::default(), Telemetry::new().unwrap());
+        let (directory, _wants) = Directory::new(Policy::default(), None, Telemetry::new().unwrap());
         let mut follower = Follower::new(&source, &directory);
         follower.linked(Link { epoch: 1, up: true, storm: false, doubted: false });
         let paths = ["/service/user".to_owned()];

@@ -1,0 +1,98 @@
+//! What an attempt's end says of its provider.
+
+use std::time::{Duration, Instant};
+
+use hyper::HeaderMap;
+use hyper::header::RETRY_AFTER;
+
+use super::Record;
+use super::route::Plan;
+use crate::balance::Passed;
+use crate::error::CallError;
+use crate::health::{Change, Fault};
+use crate::peer::{InFlight, Outcome};
+use crate::upstream::body::Broken;
+use crate::upstream::{Answered, Failure};
+
+/// What it says; `None`: nothing, the caller's own body failed.
+pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
+    let fault = match sent {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            let fault = (status >= 500).then_some(Fault::Status);
+            let retry_after = matches!(status, 429 | 503).then(|| retry_after(answer.headers())).flatten();
+            return Some(Outcome { fault, retry_after });
+        }
+        Err(Failure::Unreached { .. }) => Fault::Unreached,
+        Err(Failure::Cut | Failure::Body(Broken::Provider | Broken::Idle)) => Fault::Cut,
+        Err(Failure::NotHttp | Failure::NotYar(_)) => Fault::BadAnswer,
+        Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => return None,
+    };
+    Some(Outcome::bad(fault))
+}
+
+/// The same of an answer whose body was read to be converted.
+pub(super) fn of_answer(error: &CallError) -> Option<Outcome> {
+    match error {
+        CallError::Cut | CallError::Stalled => Some(Outcome::bad(Fault::Cut)),
+        CallError::BadAnswer(_) => Some(Outcome::bad(Fault::BadAnswer)),
+        _ => None,
+    }
+}
+
+/// Why a call has no provider to go to.
+pub(super) fn passed(plan: &Plan, passed: Passed) -> CallError {
+    let service = plan.service.clone();
+    match passed {
+        Passed::Nobody => CallError::NoProvider { service, known: plan.route.pool.known() },
+        Passed::Open(retry_after) => CallError::CircuitOpen { service, retry_after },
+        Passed::Full => CallError::Full(service),
+    }
+}
+
+/// Seconds; a date is read over, as clocks differ.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // what is no u64 is longer than anybody listens to
+    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
+}
+
+impl Record {
+    /// Notes at `place` how its attempt ended: for the next pick, in metrics and, where that opened or closed
+    /// its circuit, in the log.
+    pub(super) fn notes(&self, place: &mut InFlight, outcome: Outcome) {
+        let Some(route) = &self.route else { return };
+        if let Some(fault) = outcome.fault {
+            self.fails_at(place.peer(), fault.word());
+        }
+        let change = route.pool.record(place, outcome, &route.policy.circuit, Instant::now());
+        let (service, provider) = (&self.service, &place.peer().address);
+        match change {
+            Some(Change::Opened(cause)) => {
+                tracing::warn!(service, %provider, cause = cause.word(), "provider is left alone");
+            }
+            Some(Change::Closed) => tracing::info!(service, %provider, "provider is well again"),
+            Some(Change::HalfOpened | Change::Released | Change::Due) | None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn only_seconds_are_read_from_retry_after() {
+        let read = |text: &'static str| {
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]))
+        };
+        assert_eq!(read("2"), Some(Duration::from_secs(2)));
+        assert_eq!(read("99999999"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(read("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for bad in ["", "-1", "1.5", "soon", "Thu, 26 Nov 2026 02:00:00 GMT"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The part of a call that stands for it where the same caller should meet the same provider.
+
+use std::borrow::Cow;
+
+use proto_adapters::codec::Reader;
+use proto_adapters::event::Event;
+
+use super::call::{Body, Message, Read};
+use crate::balance;
+use crate::model::{Balance, HashOn, Policy};
+
+/// Its place on the ring of providers; `None` where the policy asks for none or the call has no such part.
+pub(super) fn of(policy: &Policy, call: &Read) -> Option<u64> {
+    if policy.balance != Balance::Hash {
+        return None;
+    }
+    match policy.hash_on.as_ref()? {
+        HashOn::Header(name) => call.head.headers.get(name).map(|value| balance::key(value.as_bytes())),
+        HashOn::Query(name) => {
+            in_query(call.head.uri.query()?, name).map(|value| balance::key(value.as_bytes()))
+        }
+        HashOn::Param(index) => match &call.body {
+            Body::Yar(message) => param(message, *index),
+            // its body is still on the wire
+            Body::Http(_) => None,
+        },
+    }
+}
+
+/// The value as it is written.
+fn in_query<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query
+        .split('&')
+        .find_map(|field| field.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
+}
+
+/// A parameter by position: text and whole numbers by what they say, so that `7` and `"7"` are one and so are
+/// packagers; all else by its bytes.
+fn param(message: &Message, index: usize) -> Option<u64> {
+    let params = message.params();
+    let mut reader = Reader::new(message.header.packager.wire(), params);
+    let is_map = match reader.pull().ok()?? {
+        Event::Array => false,
+        Event::Map => true,
+        _ => return None,
+    };
+    for _ in 0..index {
+        if is_map {
+            skip(&mut reader)?;
+        }
+        skip(&mut reader)?;
+    }
+    if is_map {
+        skip(&mut reader)?;
+    }
+    let value: Cow<'_, [u8]> = match reader.pull().ok()?? {
+        Event::Str(text) => text.into_owned().into_bytes().into(),
+        Event::Int(number) => number.to_string().into_bytes().into(),
+        Event::UInt(number) => number.to_string().into_bytes().into(),
+        Event::End => return None,
+        opened @ (Event::Array | Event::Map) => {
+            let start = reader.start();
+            close(&mut reader, &opened)?;
+            params.get(start..reader.end())?.into()
+        }
+        _ => params.get(reader.start()..reader.end())?.into(),
+    };
+    Some(balance::key(&value))
+}
+
+/// Reads over one value; `None` at the end of what holds it, or where it can't be read.
+fn skip(reader: &mut Reader<'_>) -> Option<()> {
+    match reader.pull().ok()?? {
+        Event::End => None,
+        event => close(reader, &event),
+    }
+}
+
+/// Reads to the end of the value that `event` began.
+fn close(reader: &mut Reader<'_>, event: &Event<'_>) -> Option<()> {
+    let mut depth = u32::from(event.opens());
+    while depth > 0 {
+        match reader.pull().ok()?? {
+            Event::End => depth -= 1,
+            event => depth += u32::from(event.opens()),
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_adapters::yar::{self, HEAD, Header, Packager};
+    use proto_adapters::{Options, Wire, transcode};
+
+    fn message(packager: Packager, params: &str) -> Message {
+        let params =
+            transcode(Wire::Json, packager.wire(), params.as_bytes(), "$", Options::default()).unwrap();
+        let whole = yar::encode_request(packager, 1, b"", b"", "get", &params).unwrap();
+        let header = Header::parse(&whole).unwrap();
+        let payload = bytes::Bytes::copy_from_slice(&whole[HEAD..]);
+        let request = yar::Request::read(packager, &payload).unwrap();
+        Message { header, payload, request }
+    }
+
+    #[test]
+    fn a_parameter_is_found_by_its_place_in_every_packager() {
+        let wanted = [Some(balance::key(b"7")), Some(balance::key("b\u{e9}".as_bytes())), None];
+        for packager in [Packager::Json, Packager::Msgpack, Packager::Php] {
+            for (list, at) in
+                [(r#"[7,[1,{"x":[2]}],"bé"]"#, [0, 2, 3]), (r#"["7",{"a":[]},"bé"]"#, [0, 2, 9])]
+            {
+                let message = message(packager, list);
+                assert_eq!(at.map(|index| param(&message, index)), wanted, "{packager:?} {list}");
+                assert!(param(&message, 1).is_some());
+            }
+        }
+        assert_eq!(param(&message(Packager::Json, "[]"), 0), None);
+    }
+
+    #[test]
+    fn a_query_is_read_field_by_field() {
+        assert_eq!(in_query("a=1&uid=7&uid=8", "uid"), Some("7"));
+        assert_eq!(in_query("xuid=7&uid", "uid"), None);
+    }
+}
