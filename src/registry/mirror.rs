@@ -335,9 +335,12 @@ impl Mirror {
         if !self.audit.is_due(now, &mut self.rng) {
             return;
         }
-        // what was not read since a reconnect differs for a reason that no event tells
-        let true_so_far = |sub: &Sub| sub.stage == Stage::Live && sub.verified;
-        let services = self.subs.iter().filter(|(_, sub)| true_so_far(sub)).map(|(service, _)| service);
+        // what was not read since a reconnect, or since an event, differs for a reason that is known
+        let true_so_far = |(service, sub): &(&ServiceName, &Sub)| {
+            let awaited = sub.ticket.is_some() || self.agenda.due(service).is_some();
+            sub.stage == Stage::Live && sub.verified && !awaited
+        };
+        let services = self.subs.iter().filter(true_so_far).map(|(service, _)| service);
         let services: Vec<_> = services.inspect(|service| self.audit.open(service)).collect();
         self.agenda.spread(services, now, audit::SPREAD, &mut self.rng);
     }

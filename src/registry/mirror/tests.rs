@@ -331,6 +331,22 @@ fn a_comparison_soon_after_a_reconnect_takes_no_news_for_drift() {
 }
 
 #[test]
+fn a_change_that_was_heard_of_and_is_not_read_yet_is_no_drift() {
+    for seed in 0..50 {
+        let mut world = World { calm: 100, ..World::new(seed) };
+        (0..200).for_each(|_| world.step());
+        world.settle();
+        // its event comes just before the comparison, its read just after it
+        world.now = world.mirror.audit.wake() - Duration::from_millis(2);
+        (0..5).for_each(|_| world.write());
+        world.arrive(true);
+        world.settle();
+        world.assert_true(seed);
+        assert_eq!(world.drift, 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn callers_of_a_new_service_share_one_load() {
     let mut world = World::new(1);
     world.tree.insert("/service/user".into(), b"{}".to_vec());
