@@ -1,8 +1,8 @@
 //! Values from one codec to the other: MB/s of input by direction and size, beside other libraries.
 //!
-//! `cargo bench --bench codec`; `-- 0.2` sets the seconds for each figure (0.1). Ours and the other one
-//! take turns within one run, and each figure is the best of its turns, so that ratios hold on a busy
-//! machine. JSON and msgpack stand beside `serde_json::Value` with `rmpv`; PHP beside `deser-php` into
+//! `cargo bench --bench codec`; `-- 0.2` sets the seconds for each line (0.1), a further word chooses
+//! directions by their names. Ours and the other one take short turns within one run, and each figure is
+//! the best of its turns, so that ratios hold on a busy machine. JSON and msgpack stand beside `serde_json::Value` with `rmpv`; PHP beside `deser-php` into
 //! structs, which knows the shape beforehand. Allocations are those of one conversion.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use proto_adapters::{Options, Wire, transcode};
 
-/// Turns that ours and the other one take.
+/// Fewest turns that ours and the other one take.
 const TURNS: u32 = 10;
+/// Length of a turn, so short that some are not disturbed.
+const TURN: Duration = Duration::from_micros(400);
 /// Bytes of JSON, about.
 const SIZES: [usize; 5] = [100, 300, 1 << 10, 10 << 10, 1 << 20];
 
@@ -67,19 +69,24 @@ const DIRECTIONS: [Direction; 6] = [
 
 fn main() {
     let seconds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(0.1);
-    let turn = Duration::from_secs_f64(seconds) / TURNS;
+    let words =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-') && word.parse::<f64>().is_err());
+    let words: Vec<_> = words.collect();
     println!(
         "{:16} {:>8} {:>9} {:>6} {:>9} {:>6}  beside",
         "direction", "bytes", "MB/s", "allocs", "other", "ratio"
     );
     for direction in DIRECTIONS {
+        if !words.iter().all(|word| direction.name.contains(word)) {
+            continue;
+        }
         for size in SIZES {
-            measure(&direction, &value(size), turn);
+            measure(&direction, &value(size), Duration::from_secs_f64(seconds));
         }
     }
 }
 
-fn measure(direction: &Direction, json: &[u8], turn: Duration) {
+fn measure(direction: &Direction, json: &[u8], most: Duration) {
     let Direction { from, to, .. } = *direction;
     let input = convert(Wire::Json, from, json);
     let expected = convert(from, to, &input);
@@ -91,11 +98,13 @@ fn measure(direction: &Direction, json: &[u8], turn: Duration) {
         (name, other)
     });
     let (mut best, mut best_other) = (f64::MAX, f64::MAX);
-    for _ in 0..TURNS {
-        best = best.min(time(turn, ours));
+    let (begun, mut turns) = (Instant::now(), 0);
+    while turns < TURNS || begun.elapsed() < most {
+        best = best.min(time(ours));
         if let Some((_, other)) = other {
-            best_other = best_other.min(time(turn, || other(&input)));
+            best_other = best_other.min(time(|| other(&input)));
         }
+        turns += 1;
     }
     let speed = |seconds: f64| input.len() as f64 / seconds / 1e6;
     let beside = other.map_or_else(String::new, |(name, _)| {
@@ -104,14 +113,14 @@ fn measure(direction: &Direction, json: &[u8], turn: Duration) {
     println!("{:16} {:>8} {:>9.0} {allocations:>6} {beside}", direction.name, input.len(), speed(best));
 }
 
-/// Seconds of one call, over a while.
-fn time(turn: Duration, work: impl Fn() -> Vec<u8>) -> f64 {
+/// Seconds of one call, over a turn.
+fn time(work: impl Fn() -> Vec<u8>) -> f64 {
     let (begun, mut calls) = (Instant::now(), 0_u32);
     loop {
         black_box(work());
         calls += 1;
         let spent = begun.elapsed();
-        if spent >= turn {
+        if spent >= TURN {
             return spent.as_secs_f64() / f64::from(calls);
         }
     }
