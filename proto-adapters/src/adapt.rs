@@ -22,8 +22,8 @@ pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options, Refusal};
-use crate::path;
-use crate::{Charset, Fault};
+use crate::pump::{Stop, pump};
+use crate::{Charset, Fault, path};
 
 /// Carries exactly one value from one codec to another; within one codec and charset it is checked
 /// and copied. `root` is what paths in faults begin with, as `$` or `$.r`.
@@ -33,8 +33,20 @@ use crate::{Charset, Fault};
 /// it), [`Fault::Unadaptable`] if something in it has no form in `to`.
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
     let mut writer = Writer::new(to, o);
+    writer.reserve(room(from, to, value.len()));
     carry(from, value, &mut writer, root, o.from)?;
     Ok(writer.finish())
+}
+
+/// Bytes that a value of `len` bytes mostly needs in the other codec, so that what is written
+/// need not move as it grows.
+fn room(from: Wire, to: Wire, len: usize) -> usize {
+    match to {
+        Wire::Php if from != to => len.saturating_mul(2),
+        // small ones are mostly keys, each with two quotes, a colon and a comma
+        Wire::Json if from == Wire::Msgpack => len.saturating_add(len / 2 + 64),
+        Wire::Json | Wire::Msgpack | Wire::Php => len,
+    }
 }
 
 /// Carries exactly one value over; within one codec and charset it is checked and copied as it is.
@@ -47,9 +59,10 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
         writer.raw(value.get(range).unwrap_or_default());
         return Ok(());
     }
-    while let Some(event) = reader.pull()? {
-        writer.push(&event).map_err(|refusal| path::explain(&reader, root, refusal))?;
-    }
+    pump(&mut reader, writer).map_err(|stop| match stop {
+        Stop::Broken(fault) => fault,
+        Stop::Refused(refusal) => path::explain(&reader, root, refusal),
+    })?;
     reader.finish()
 }
 
@@ -64,7 +77,7 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
 /// value that has no form in `to`.
 pub fn body_to_params(body: &[u8], to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
     if body.is_empty() {
-        return positional(to, o, |_| Ok(()));
+        return positional(to, o, 0, |_| Ok(()));
     }
     let mut reader = Reader::new(Wire::Json, body);
     let first = reader.first()?;
@@ -88,7 +101,7 @@ pub(crate) fn not_params(path: &str, value: &Event<'_>, advice: &str) -> Fault {
 
 fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<Vec<u8>, Fault> {
     let empty = reader.entry()?.is_none();
-    positional(to, o, |writer| {
+    positional(to, o, body.len(), |writer| {
         if empty {
             reader.finish()?;
             push(writer, &Event::Array)?;
@@ -111,7 +124,7 @@ fn by_name(
     }
     reader.finish()?;
     let values = given.in_order()?;
-    positional(to, o, |writer| {
+    positional(to, o, body.len(), |writer| {
         for (name, range) in values {
             let mut root = "$".to_owned();
             path::push_key(&mut root, name);
@@ -121,13 +134,15 @@ fn by_name(
     })
 }
 
-/// A list whose items `fill` writes.
+/// A list whose items `fill` writes, out of `len` bytes of text.
 fn positional(
     to: Wire,
     o: Options,
+    len: usize,
     fill: impl FnOnce(&mut Writer) -> Result<(), Fault>,
 ) -> Result<Vec<u8>, Fault> {
     let mut writer = Writer::new(to, o);
+    writer.reserve(room(Wire::Json, to, len));
     push(&mut writer, &Event::Array)?;
     fill(&mut writer)?;
     push(&mut writer, &Event::End)?;

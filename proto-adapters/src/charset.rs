@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::{EncoderResult, GBK};
+use encoding_rs::{DecoderResult, EncoderResult, GBK};
 
 use crate::event::Event;
 
@@ -47,17 +47,27 @@ impl Charset {
         if self == Self::Utf8 || text.is_ascii() {
             return Ok(Cow::Borrowed(text.as_bytes()));
         }
+        let mut bytes = Vec::new();
+        self.encode_to(text, &mut bytes).map(|()| Cow::Owned(bytes))
+    }
+
+    /// Appends the bytes of a text; fails with the first character that has none.
+    pub(crate) fn encode_to(self, text: &str, bytes: &mut Vec<u8>) -> Result<(), char> {
+        if self == Self::Utf8 || text.is_ascii() {
+            bytes.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         if let Some(shadowed) = text.chars().find(|c| is_shadowed(*c)) {
             return Err(shadowed);
         }
         let mut encoder = GBK.new_encoder();
         let room = encoder.max_buffer_length_from_utf8_without_replacement(text.len());
-        let mut bytes = Vec::with_capacity(room.unwrap_or_default());
-        let (result, read) = encoder.encode_from_utf8_to_vec_without_replacement(text, &mut bytes, true);
+        bytes.reserve(room.unwrap_or_default());
+        let (result, read) = encoder.encode_from_utf8_to_vec_without_replacement(text, bytes, true);
         match (result, text.get(read..).and_then(|rest| rest.chars().next())) {
             (EncoderResult::Unmappable(c), _) => Err(c),
             (EncoderResult::InputEmpty | EncoderResult::OutputFull, Some(c)) => Err(c),
-            (EncoderResult::InputEmpty | EncoderResult::OutputFull, None) => Ok(Cow::Owned(bytes)),
+            (EncoderResult::InputEmpty | EncoderResult::OutputFull, None) => Ok(()),
         }
     }
 
@@ -77,9 +87,43 @@ impl Charset {
         }
     }
 
-    /// A string as the readers give it.
-    pub(crate) fn event(self, bytes: &[u8]) -> Event<'_> {
-        self.decode(bytes).map_or(Event::Bytes(bytes), Event::Str)
+    /// A string as the readers give it; text that is not there as it stands is put into `spare`.
+    // else each event is copied once more
+    #[inline(always)]
+    pub(crate) fn event<'a>(self, bytes: &'a [u8], spare: &mut String) -> Event<'a> {
+        match self {
+            Self::Utf8 => str::from_utf8(bytes).map_or(Event::Bytes(bytes), plain),
+            Self::Gbk if bytes.is_ascii() => str::from_utf8(bytes).map_or(Event::Bytes(bytes), plain),
+            Self::Gbk => gbk(bytes, spare),
+        }
+    }
+}
+
+fn plain(text: &str) -> Event<'_> {
+    Event::Str(Cow::Borrowed(text))
+}
+
+#[inline(never)]
+fn gbk<'a>(bytes: &'a [u8], spare: &mut String) -> Event<'a> {
+    let mut decoder = GBK.new_decoder_without_bom_handling();
+    let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len());
+    if !is_reversible(bytes) {
+        return Event::Bytes(bytes);
+    }
+    let mut text = std::mem::take(spare);
+    text.reserve(room.unwrap_or_default());
+    match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
+        (DecoderResult::InputEmpty, _) => Event::Str(Cow::Owned(text)),
+        (DecoderResult::Malformed(..) | DecoderResult::OutputFull, _) => Event::Bytes(bytes),
+    }
+}
+
+/// Keeps the memory of an event that is no longer needed, for the next text.
+#[inline]
+pub(crate) fn reuse(event: Event<'_>, spare: &mut String) {
+    if let Event::Str(Cow::Owned(mut text)) = event {
+        text.clear();
+        *spare = text;
     }
 }
 

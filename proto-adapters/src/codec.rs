@@ -66,6 +66,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes an event back that is no longer needed, so that its memory serves again.
+    pub fn reuse(&mut self, event: Event<'a>) {
+        match self {
+            Self::Json(reader) => reader.reuse(event),
+            Self::Msgpack(reader) => reader.reuse(event),
+            Self::Php(reader) => reader.reuse(event),
+        }
+    }
+
     /// Offset of the first byte of the last event.
     pub fn start(&self) -> usize {
         match self {
@@ -177,13 +186,15 @@ impl<'a> Entry<'a> {
 /// Takes the events of one value in any codec.
 #[derive(Debug)]
 pub struct Writer {
-    out: Out,
+    pub(crate) out: Out,
     /// What strings are read from and written in, where they have to be converted.
     charsets: Option<(Charset, Charset)>,
+    /// The last string in the other charset; kept for its memory.
+    coded: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Out {
+pub(crate) enum Out {
     Json(json::Writer),
     Msgpack(msgpack::Writer),
     Php(php::Writer),
@@ -198,7 +209,26 @@ impl Writer {
             Wire::Php => Out::Php(php::Writer::new()),
         };
         let differ = wire != Wire::Json && options.from != options.to;
-        Self { out, charsets: differ.then_some((options.from, options.to)) }
+        Self { out, charsets: differ.then_some((options.from, options.to)), coded: Vec::new() }
+    }
+
+    /// Makes room for so many bytes more, so that what is written does not move until they are used up.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.out().reserve(bytes);
+    }
+
+    /// Leaves so many bytes zero.
+    pub(crate) fn leave(&mut self, bytes: usize) {
+        let out = self.out();
+        out.resize(out.len() + bytes, 0);
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        match &mut self.out {
+            Out::Json(writer) => writer.out(),
+            Out::Msgpack(writer) => writer.out(),
+            Out::Php(writer) => writer.out(),
+        }
     }
 
     /// Takes the next event.
@@ -208,8 +238,12 @@ impl Writer {
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         match (self.charsets, event) {
             (Some((_, to)), Event::Str(text)) => {
-                let bytes = to.encode(text).map_err(|c| Refusal::uncoded(c, to))?;
-                self.take(&Event::Bytes(&bytes))
+                let mut coded = std::mem::take(&mut self.coded);
+                coded.clear();
+                to.encode_to(text, &mut coded).map_err(|c| Refusal::uncoded(c, to))?;
+                let taken = self.take(&Event::Bytes(&coded));
+                self.coded = coded;
+                taken
             }
             (Some((from, to)), Event::Bytes(bytes)) => Err(Refusal::undecoded(bytes, from, to.name())),
             _ => self.take(event),

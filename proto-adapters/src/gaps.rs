@@ -30,6 +30,9 @@ impl Gap {
 /// `out` with every gap replaced by its head, in one pass from the end; so no nesting makes copying
 /// quadratic.
 pub(crate) fn widen(mut out: Vec<u8>, gaps: &mut [Gap]) -> Vec<u8> {
+    if gaps.is_empty() {
+        return out;
+    }
     gaps.sort_unstable_by_key(|gap| gap.at);
     let mut read = out.len();
     let mut write = read + gaps.iter().map(|gap| gap.len - 1).sum::<usize>();

@@ -22,6 +22,8 @@ pub mod msgpack;
 mod number;
 mod path;
 pub mod php;
+mod pump;
+mod stack;
 mod text;
 pub mod yar;
 

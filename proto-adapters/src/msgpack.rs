@@ -22,7 +22,8 @@ mod writer;
 pub use writer::Writer;
 
 use crate::event::Event;
-use crate::{Charset, Fault, MAX_DEPTH};
+use crate::stack::Stack;
+use crate::{Charset, Fault, MAX_DEPTH, charset};
 
 /// Pulls the events of one msgpack value.
 #[derive(Debug)]
@@ -31,9 +32,11 @@ pub struct Reader<'a> {
     at: usize,
     start: usize,
     /// One entry per open container: how many items are still to come.
-    stack: Vec<u64>,
+    stack: Stack<u64>,
     begun: bool,
     charset: Charset,
+    /// Where text in another charset is put, once it was given back.
+    spare: String,
 }
 
 impl<'a> Reader<'a> {
@@ -44,7 +47,7 @@ impl<'a> Reader<'a> {
 
     /// A reader whose strings are in this charset.
     pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
-        Self { input, at: 0, start: 0, stack: Vec::new(), begun: false, charset }
+        Self { input, at: 0, start: 0, stack: Stack::default(), begun: false, charset, spare: String::new() }
     }
 
     /// Offset of the first byte of the last event, in bytes; an `End` has none of its own.
@@ -67,6 +70,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, uses the
     /// reserved marker, or nests too deep.
+    #[inline]
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         self.start = self.at;
         match self.stack.last_mut() {
@@ -78,7 +82,8 @@ impl<'a> Reader<'a> {
             None if self.begun => return Ok(None),
             None => self.begun = true,
         }
-        self.token().map(Some)
+        let event = self.token()?;
+        Ok(Some(event))
     }
 
     /// Reads to the end of the list or map that began last, and makes nothing of what is in it.
@@ -126,12 +131,18 @@ impl<'a> Reader<'a> {
         self.take(len).map(drop)
     }
 
+    /// Takes an event back that is no longer needed, so that its memory serves again.
+    #[inline]
+    pub fn reuse(&mut self, event: Event<'a>) {
+        charset::reuse(event, &mut self.spare);
+    }
+
     /// Checks that the value is complete and nothing follows it.
     ///
     /// # Errors
     /// [`Fault::Malformed`] at the first byte behind the value.
     pub fn finish(self) -> Result<(), Fault> {
-        if !self.begun || !self.stack.is_empty() {
+        if !self.begun || self.stack.len() > 0 {
             return Err(Fault::malformed(self.at, "the input ends inside the value"));
         }
         match self.input.get(self.at) {
@@ -140,42 +151,48 @@ impl<'a> Reader<'a> {
         }
     }
 
+    // else each event is copied once more
+    #[inline(always)]
     fn token(&mut self) -> Result<Event<'a>, Fault> {
         let [marker] = self.be()?;
-        match marker {
-            0x00..=0x7f => Ok(Event::Int(i64::from(marker))),
-            0x80..=0x8f => self.open(u64::from(marker & 15), true),
-            0x90..=0x9f => self.open(u64::from(marker & 15), false),
-            0xa0..=0xbf => self.string(u64::from(marker & 31)),
-            0xe0..=0xff => Ok(Event::Int(i64::from(marker.cast_signed()))),
-            0xc0 => Ok(Event::Null),
-            0xc1 => Err(Fault::malformed(self.start, "the reserved marker c1")),
-            0xc2 => Ok(Event::Bool(false)),
-            0xc3 => Ok(Event::Bool(true)),
-            0xca => Ok(Event::Float(f64::from(f32::from_be_bytes(self.be()?)))),
-            0xcb => Ok(Event::Float(f64::from_be_bytes(self.be()?))),
-            0xcc..=0xcf => self.uint(marker - 0xcc).map(unsigned),
-            0xd0 => Ok(Event::Int(i64::from(i8::from_be_bytes(self.be()?)))),
-            0xd1 => Ok(Event::Int(i64::from(i16::from_be_bytes(self.be()?)))),
-            0xd2 => Ok(Event::Int(i64::from(i32::from_be_bytes(self.be()?)))),
-            0xd3 => Ok(Event::Int(i64::from_be_bytes(self.be()?))),
-            0xd4..=0xd8 => self.ext(1 << (marker - 0xd4)),
-            0xc4..=0xc6 => self.sized(marker - 0xc4, Self::string),
-            0xc7..=0xc9 => self.sized(marker - 0xc7, Self::ext),
-            0xd9..=0xdb => self.sized(marker - 0xd9, Self::string),
-            0xdc..=0xdd => self.sized(marker - 0xdc + 1, |reader, len| reader.open(len, false)),
-            0xde..=0xdf => self.sized(marker - 0xde + 1, |reader, len| reader.open(len, true)),
-        }
+        Ok(match marker {
+            0x00..=0x7f => Event::Int(i64::from(marker)),
+            0x80..=0x8f => self.open(u64::from(marker & 15), true)?,
+            0x90..=0x9f => self.open(u64::from(marker & 15), false)?,
+            0xa0..=0xbf => self.string(u64::from(marker & 31))?,
+            0xe0..=0xff => Event::Int(i64::from(marker.cast_signed())),
+            0xc0 => Event::Null,
+            0xc1 => return Err(Fault::malformed(self.start, "the reserved marker c1")),
+            0xc2 => Event::Bool(false),
+            0xc3 => Event::Bool(true),
+            0xca => Event::Float(f64::from(f32::from_be_bytes(self.be()?))),
+            0xcb => Event::Float(f64::from_be_bytes(self.be()?)),
+            0xcc..=0xcf => unsigned(self.uint(marker - 0xcc)?),
+            0xd0 => Event::Int(i64::from(i8::from_be_bytes(self.be()?))),
+            0xd1 => Event::Int(i64::from(i16::from_be_bytes(self.be()?))),
+            0xd2 => Event::Int(i64::from(i32::from_be_bytes(self.be()?))),
+            0xd3 => Event::Int(i64::from_be_bytes(self.be()?)),
+            0xd4..=0xd8 => self.ext(1 << (marker - 0xd4))?,
+            0xc4..=0xc6 | 0xc7..=0xc9 | 0xd9..=0xdf => self.sized(marker)?,
+        })
     }
 
-    /// Reads a length of `1 << width` bytes, then what it measures.
-    fn sized(
-        &mut self,
-        width: u8,
-        read: impl FnOnce(&mut Self, u64) -> Result<Event<'a>, Fault>,
-    ) -> Result<Event<'a>, Fault> {
+    /// What begins with a length, of one byte or more.
+    fn sized(&mut self, marker: u8) -> Result<Event<'a>, Fault> {
+        let width = match marker {
+            0xc4..=0xc6 => marker - 0xc4,
+            0xc7..=0xc9 => marker - 0xc7,
+            0xdc..=0xdd => marker - 0xdc + 1,
+            0xde..=0xdf => marker - 0xde + 1,
+            _ => marker - 0xd9,
+        };
         let len = self.uint(width)?;
-        read(self, len)
+        match marker {
+            0xc7..=0xc9 => self.ext(len),
+            0xdc..=0xdd => self.open(len, false),
+            0xde..=0xdf => self.open(len, true),
+            _ => self.string(len),
+        }
     }
 
     /// An unsigned integer of `1 << width` bytes.
@@ -203,13 +220,15 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    #[cold]
     fn short(&self, wanted: u64) -> Fault {
         let left = self.input.len().saturating_sub(self.at);
         Fault::malformed(self.at, format!("{wanted} bytes wanted, {left} left"))
     }
 
     fn string(&mut self, len: u64) -> Result<Event<'a>, Fault> {
-        Ok(self.charset.event(self.take(len)?))
+        let bytes = self.take(len)?;
+        Ok(self.charset.event(bytes, &mut self.spare))
     }
 
     fn ext(&mut self, len: u64) -> Result<Event<'a>, Fault> {

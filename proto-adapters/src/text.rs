@@ -15,18 +15,40 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `text` as a JSON string; only what JSON forbids is escaped.
 pub(crate) fn push_json_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(run) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
-        let (plain, tail) = rest.split_at(run);
-        out.extend_from_slice(plain);
-        if let Some((&byte, tail)) = tail.split_first() {
-            push_escape(out, byte);
-            rest = tail;
+    out.reserve(rest.len() + 2);
+    out.push(b'"');
+    loop {
+        let (run, tail) = rest.split_at(plain(rest));
+        out.extend_from_slice(run);
+        let Some((&byte, tail)) = tail.split_first() else { break };
+        push_escape(out, byte);
+        rest = tail;
+    }
+    out.push(b'"');
+}
+
+/// How many bytes from the beginning stand in a JSON string as they are.
+#[inline]
+pub(crate) fn plain(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let marks = marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return at * 8 + marks.trailing_zeros() as usize / 8;
         }
     }
-    out.extend_from_slice(rest);
-    out.push(b'"');
+    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    bytes.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// Eight bytes at once: the lowest bit that is set is the highest of the first byte that a JSON
+/// string can't hold as it is. Bits above it may be wrong, since a subtraction borrows upward.
+fn marks(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & (ONES * 0x80);
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, 0x20) | is(b'"') | is(b'\\')
 }
 
 fn push_escape(out: &mut Vec<u8>, byte: u8) {
@@ -46,10 +68,10 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
     out.extend([b'\\', short]);
 }
 
-/// Standard base64 with padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+/// Appends standard base64 with padding.
+pub(crate) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    out.reserve(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let mut group = 0u32;
         for at in 0..3 {
@@ -58,10 +80,9 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
         for at in 0..4 {
             let index = (group >> (18 - 6 * at)) & 63;
             let symbol = ALPHABET.get(index as usize).copied().unwrap_or(b'=');
-            out.push(if at > chunk.len() { '=' } else { char::from(symbol) });
+            out.push(if at > chunk.len() { b'=' } else { symbol });
         }
     }
-    out
 }
 
 /// `text` shortened to `limit` characters, for messages.
@@ -80,7 +101,9 @@ mod tests {
     fn base64_pads_as_the_standard_says() {
         let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (plain, coded) in cases {
-            assert_eq!(base64(plain.as_bytes()), coded);
+            let mut out = Vec::new();
+            push_base64(&mut out, plain.as_bytes());
+            assert_eq!(out, coded.as_bytes());
         }
     }
 
@@ -89,5 +112,23 @@ mod tests {
         let mut out = Vec::new();
         push_json_string(&mut out, "a\"\\\n\0\u{1f}/é\u{7f}");
         assert_eq!(out, "\"a\\\"\\\\\\n\\u0000\\u001f/é\u{7f}\"".as_bytes());
+    }
+
+    #[test]
+    fn the_first_byte_to_escape_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+            for len in 1..=20 {
+                for at in 0..len {
+                    // another one behind it, and bytes around it that differ in one bit
+                    for around in [b'a', b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+                        let mut bytes = [vec![around; at], vec![byte], vec![around; len - at - 1]].concat();
+                        assert_eq!(plain(&bytes), if special { at } else { len }, "{bytes:x?}");
+                        bytes.push(b'"');
+                        assert_eq!(plain(&bytes), if special { at } else { len }, "{bytes:x?}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -33,14 +33,14 @@ pub fn form_to_params(form: &[u8], to: Wire, names: &[String], o: Options) -> Re
     let fields = group(pairs.iter().map(Row::of).collect())?;
     if names.is_empty() {
         let none = fields.is_empty();
-        return positional(to, o, |writer| if none { Ok(()) } else { one_map(writer, fields) });
+        return positional(to, o, form.len(), |writer| if none { Ok(()) } else { one_map(writer, fields) });
     }
     let mut given = Named::new(names);
     for (key, field) in fields {
         given.set(&key.text(), (key, field))?;
     }
     let values = given.in_order()?;
-    positional(to, o, |writer| {
+    positional(to, o, form.len(), |writer| {
         values.into_iter().try_for_each(|(_, (key, field))| write(writer, field, &mut vec![key]))
     })
 }
@@ -191,7 +191,7 @@ fn one_map(writer: &mut Writer, fields: Vec<(Key<'_>, Field<'_>)>) -> Result<(),
 /// Writes a field, which stands at `path`.
 fn write<'f>(writer: &mut Writer, field: Field<'f>, path: &mut Vec<Key<'f>>) -> Result<(), Fault> {
     let fields = match field {
-        Field::Text(value) => return put(writer, &Charset::Utf8.event(value), path),
+        Field::Text(value) => return put(writer, &Charset::Utf8.event(value, &mut String::new()), path),
         Field::Rows(rows) => group(rows)?,
     };
     let list = (0..).zip(&fields).all(|(index, (key, _))| *key == Key::Int(index));

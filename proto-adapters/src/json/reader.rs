@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use crate::event::Event;
-use crate::{Fault, MAX_DEPTH};
+use crate::{Fault, MAX_DEPTH, charset, text};
+
+/// Room for what follows the first escape of a string, in bytes.
+const FIRST: usize = 64;
 
 /// What may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +25,43 @@ pub struct Reader<'a> {
     input: &'a [u8],
     at: usize,
     start: usize,
-    /// One entry per open container: whether it is a map.
-    stack: Vec<bool>,
+    open: Open,
     state: State,
+    /// Where text with escapes is put together, once it was given back.
+    spare: String,
+}
+
+/// Of each open container whether it is a map: a bit.
+#[derive(Debug, Default)]
+struct Open {
+    maps: [u64; MAX_DEPTH.div_ceil(64)],
+    depth: usize,
+}
+
+impl Open {
+    fn push(&mut self, map: bool) {
+        let bit = 1 << (self.depth % 64);
+        if let Some(word) = self.maps.get_mut(self.depth / 64) {
+            *word = if map { *word | bit } else { *word & !bit };
+        }
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// Whether the innermost one is a map.
+    fn in_map(&self) -> bool {
+        let top = self.depth.wrapping_sub(1);
+        self.maps.get(top / 64).is_some_and(|word| word >> (top % 64) & 1 == 1)
+    }
 }
 
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(input: &'a [u8]) -> Self {
-        Self { input, at: 0, start: 0, stack: Vec::new(), state: State::Value }
+        Self { input, at: 0, start: 0, open: Open::default(), state: State::Value, spare: String::new() }
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -52,6 +83,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Fault::Malformed`] at the first byte that is not JSON, or nests too deep.
+    #[inline]
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         if self.state == State::Done {
             return Ok(None);
@@ -67,6 +99,12 @@ impl<'a> Reader<'a> {
             (State::Value | State::FirstItem | State::Next | State::Done, _) => self.value()?,
         };
         Ok(Some(event))
+    }
+
+    /// Takes an event back that is no longer needed, so that its memory serves again.
+    #[inline]
+    pub fn reuse(&mut self, event: Event<'a>) {
+        charset::reuse(event, &mut self.spare);
     }
 
     /// Checks that the value is complete and nothing but white space follows it.
@@ -105,7 +143,7 @@ impl<'a> Reader<'a> {
 
     /// Steps over a comma; true if the container ends instead.
     fn separator(&mut self) -> Result<bool, Fault> {
-        let map = self.stack.last().copied().unwrap_or_default();
+        let map = self.open.in_map();
         match (self.peek(), map) {
             (Some(b','), _) => {
                 self.at += 1;
@@ -122,13 +160,13 @@ impl<'a> Reader<'a> {
 
     fn close(&mut self) -> Event<'a> {
         self.at += 1;
-        self.stack.pop();
+        self.open.pop();
         self.value_done();
         Event::End
     }
 
     fn value_done(&mut self) {
-        self.state = if self.stack.is_empty() { State::Done } else { State::Next };
+        self.state = if self.open.depth == 0 { State::Done } else { State::Next };
     }
 
     fn key(&mut self) -> Result<Event<'a>, Fault> {
@@ -161,11 +199,11 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, map: bool) -> Result<Event<'a>, Fault> {
-        if self.stack.len() >= MAX_DEPTH {
+        if self.open.depth >= MAX_DEPTH {
             return Err(self.fault(format!("nested deeper than {MAX_DEPTH}")));
         }
         self.at += 1;
-        self.stack.push(map);
+        self.open.push(map);
         self.state = if map { State::FirstKey } else { State::FirstItem };
         Ok(if map { Event::Map } else { Event::Array })
     }
@@ -201,8 +239,8 @@ impl<'a> Reader<'a> {
             self.digits()?;
             whole = false;
         }
-        let text = str::from_utf8(self.input.get(from..self.at).unwrap_or_default()).unwrap_or_default();
-        Ok(if whole { integer(text) } else { float(text) })
+        let digits = self.input.get(from..self.at).unwrap_or_default();
+        Ok(if whole { integer(digits) } else { float(digits) })
     }
 
     fn digits(&mut self) -> Result<(), Fault> {
@@ -216,28 +254,38 @@ impl<'a> Reader<'a> {
     /// Reads the string whose opening quote is at hand; borrows it unless it has escapes.
     fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.at += 1;
-        let mut owned: Option<String> = None;
+        let plain = self.plain()?;
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        self.escaped(plain).map(Cow::Owned)
+    }
+
+    /// Text up to a quote, a backslash or what may not stand there.
+    fn plain(&mut self) -> Result<&'a str, Fault> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let run = rest.get(..text::plain(rest)).unwrap_or_default();
+        let plain = str::from_utf8(run)
+            .map_err(|error| Fault::malformed(self.at + error.valid_up_to(), "not UTF-8"))?;
+        self.at += run.len();
+        Ok(plain)
+    }
+
+    /// Reads on in a string that has escapes; `begun` is what stands before the first one.
+    fn escaped(&mut self, begun: &str) -> Result<String, Fault> {
+        let mut text = std::mem::take(&mut self.spare);
+        text.reserve(begun.len() + FIRST);
+        text.push_str(begun);
         loop {
-            let rest = self.input.get(self.at..).unwrap_or_default();
-            let stop = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
-            let run = rest.get(..stop.unwrap_or(rest.len())).unwrap_or_default();
-            let piece = str::from_utf8(run)
-                .map_err(|error| Fault::malformed(self.at + error.valid_up_to(), "not UTF-8"))?;
-            self.at += run.len();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(match owned {
-                        None => Cow::Borrowed(piece),
-                        Some(text) => Cow::Owned(text + piece),
-                    });
+                    return Ok(text);
                 }
-                Some(b'\\') => {
-                    let text = owned.get_or_insert_default();
-                    text.push_str(piece);
-                    text.push(self.escape()?);
-                }
-                Some(_) => return Err(self.fault("a raw control character in a string")),
+                Some(b'\\') => text.push(self.escape()?),
+                Some(..0x20) => return Err(self.fault("a raw control character in a string")),
+                Some(_) => text.push_str(self.plain()?),
                 None => return Err(self.fault("the text ends inside a string")),
             }
         }
@@ -290,7 +338,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn integer(text: &str) -> Event<'_> {
+fn integer(digits: &[u8]) -> Event<'_> {
+    let (negative, short) = digits.strip_prefix(b"-").map_or((false, digits), |rest| (true, rest));
+    if short.len() < 19 {
+        let value = short.iter().fold(0, |value, digit| value * 10 + i64::from(digit & 15));
+        return Event::Int(if negative { -value } else { value });
+    }
+    let text = str::from_utf8(digits).unwrap_or_default();
     if let Ok(value) = text.parse() {
         return Event::Int(value);
     }
@@ -300,7 +354,8 @@ fn integer(text: &str) -> Event<'_> {
     }
 }
 
-fn float(text: &str) -> Event<'_> {
+fn float(digits: &[u8]) -> Event<'_> {
+    let text = str::from_utf8(digits).unwrap_or_default();
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() => Event::Float(value),
         _ => Event::Beyond(text),

@@ -1,11 +1,10 @@
 //! JSON text out of events.
 
-use std::borrow::Cow;
-
 use crate::event::{BytesAs, Event, Refusal};
+use crate::stack::Stack;
 use crate::{Charset, number, text};
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     map: bool,
     /// Keys and values alike.
@@ -16,7 +15,7 @@ struct Frame {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
-    stack: Vec<Frame>,
+    stack: Stack<Frame>,
     bytes: BytesAs,
     from: Charset,
 }
@@ -24,7 +23,12 @@ pub struct Writer {
 impl Writer {
     /// An empty writer that does with strings that are no text in `from` what `bytes` says.
     pub fn new(bytes: BytesAs, from: Charset) -> Self {
-        Self { out: Vec::new(), stack: Vec::new(), bytes, from }
+        Self { out: Vec::new(), stack: Stack::default(), bytes, from }
+    }
+
+    /// What was written so far; lengths in it may not be final.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
     }
 
     /// Takes the next event.
@@ -32,8 +36,9 @@ impl Writer {
     /// # Errors
     /// A [`Refusal`] for what JSON cannot say: PHP objects, keys that are neither strings nor
     /// integers, NaN, infinities, extensions, and bytes that are no text.
+    #[inline]
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
-        if *event == Event::End {
+        if matches!(event, Event::End) {
             let map = self.stack.pop().is_some_and(|frame| frame.map);
             self.out.push(if map { b'}' } else { b']' });
             return Ok(());
@@ -71,10 +76,13 @@ impl Writer {
     }
 
     fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
-        let key = match event {
-            Event::Str(key) => Cow::Borrowed(key.as_ref()),
-            Event::Int(key) => Cow::Owned(key.to_string()),
-            Event::UInt(key) => Cow::Owned(key.to_string()),
+        match event {
+            Event::Str(key) => {
+                self.separate();
+                text::push_json_string(&mut self.out, key);
+            }
+            Event::Int(key) => self.number_key(*key),
+            Event::UInt(key) => self.number_key(*key),
             Event::Null if first => return Err(Refusal::Object("JSON")),
             Event::Bytes(_) => {
                 let from = self.from.name();
@@ -92,10 +100,15 @@ impl Writer {
             | Event::End => {
                 return Err(Refusal::because(format!("{} as a key cannot become JSON", event.kind())));
             }
-        };
-        self.separate();
-        text::push_json_string(&mut self.out, &key);
+        }
         Ok(())
+    }
+
+    fn number_key(&mut self, key: impl itoa::Integer) {
+        self.separate();
+        self.out.push(b'"');
+        number::push_int(&mut self.out, key);
+        self.out.push(b'"');
     }
 
     fn value(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
@@ -113,7 +126,9 @@ impl Writer {
             Event::Beyond(text) => out.extend_from_slice(text.as_bytes()),
             Event::Str(value) => text::push_json_string(out, value),
             Event::Bytes(value) if self.bytes == BytesAs::Base64 => {
-                text::push_json_string(out, &text::base64(value));
+                out.push(b'"');
+                text::push_base64(out, value);
+                out.push(b'"');
             }
             Event::Bytes(value) => {
                 return Err(Refusal::undecoded(value, self.from, "JSON"));

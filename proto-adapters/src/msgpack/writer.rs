@@ -2,8 +2,9 @@
 
 use crate::event::{Empty, Event, Refusal};
 use crate::gaps::{self, Gap};
+use crate::stack::Stack;
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     at: usize,
     map: bool,
@@ -18,7 +19,7 @@ struct Frame {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
-    stack: Vec<Frame>,
+    stack: Stack<Frame>,
     /// Heads that need more than their one byte, with their places.
     long: Vec<Gap>,
     empty: Empty,
@@ -27,7 +28,12 @@ pub struct Writer {
 impl Writer {
     /// An empty writer that does with empty maps what `empty` says.
     pub fn new(empty: Empty) -> Self {
-        Self { out: Vec::new(), stack: Vec::new(), long: Vec::new(), empty }
+        Self { out: Vec::new(), stack: Stack::default(), long: Vec::new(), empty }
+    }
+
+    /// What was written so far; lengths in it may not be final.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
     }
 
     /// Takes the next event.
@@ -35,12 +41,13 @@ impl Writer {
     /// # Errors
     /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for PHP objects and what else
     /// only PHP makes, for extensions, and for strings of 4 GiB.
+    #[inline]
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
-        if *event == Event::End {
+        if matches!(event, Event::End) {
             self.close();
             return Ok(());
         }
-        if *event == Event::Null && self.stack.last().is_some_and(|map| map.map && map.items == 0) {
+        if matches!(event, Event::Null) && self.stack.last().is_some_and(|map| map.map && map.items == 0) {
             return Err(Refusal::Object("msgpack"));
         }
         self.count();

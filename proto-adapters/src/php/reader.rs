@@ -3,7 +3,7 @@
 use super::shape::Shapes;
 use super::token::{Key, Token, Tokens};
 use crate::event::{Event, Php};
-use crate::{Charset, Fault, MAX_DEPTH};
+use crate::{Charset, Fault, MAX_DEPTH, charset};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -42,6 +42,8 @@ pub struct Reader<'a> {
     head: Option<Head<'a>>,
     begun: bool,
     charset: Charset,
+    /// Where text in another charset is put, once it was given back.
+    spare: String,
 }
 
 impl<'a> Reader<'a> {
@@ -52,8 +54,16 @@ impl<'a> Reader<'a> {
 
     /// A reader whose strings are in this charset.
     pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
-        let (tokens, shapes) = (Tokens::new(input), Shapes::default());
-        Self { tokens, start: 0, stack: Vec::new(), shapes, head: None, begun: false, charset }
+        Self {
+            tokens: Tokens::new(input),
+            start: 0,
+            stack: Vec::new(),
+            shapes: Shapes::default(),
+            head: None,
+            begun: false,
+            charset,
+            spare: String::new(),
+        }
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -110,8 +120,14 @@ impl<'a> Reader<'a> {
         };
         Ok(Some(match key {
             Key::Int(key) => Event::Int(key),
-            Key::Str(key) => self.charset.event(key),
+            Key::Str(key) => self.text(key),
         }))
+    }
+
+    /// Takes an event back that is no longer needed, so that its memory serves again.
+    #[inline]
+    pub fn reuse(&mut self, event: Event<'a>) {
+        charset::reuse(event, &mut self.spare);
     }
 
     /// Checks that the value is complete and nothing follows it.
@@ -135,7 +151,7 @@ impl<'a> Reader<'a> {
             Token::Bool(value) => Event::Bool(value),
             Token::Int(value) => Event::Int(value),
             Token::Float(value) => Event::Float(value),
-            Token::Str(value) => self.charset.event(value),
+            Token::Str(value) => self.text(value),
             Token::Enum(case) => Event::Php(Php::Enum(case)),
             Token::Reference(number) => Event::Php(Php::Reference(number)),
             Token::Custom { class, data } => Event::Php(Php::Custom(class, data)),
@@ -155,6 +171,10 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn text(&mut self, bytes: &'a [u8]) -> Event<'a> {
+        self.charset.event(bytes, &mut self.spare)
+    }
+
     fn check_depth(&self) -> Result<(), Fault> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}")));
@@ -172,7 +192,7 @@ impl<'a> Reader<'a> {
             }
             Head::Class(class, at) => {
                 self.start = at;
-                self.charset.event(class)
+                self.text(class)
             }
         }
     }

@@ -10,8 +10,13 @@ use crate::MAX_DEPTH;
 
 /// Whether the arrays that have to be read for it are lists, in the order they begin.
 #[derive(Debug, Default)]
-pub(super) struct Shapes(VecDeque<bool>);
+pub(super) struct Shapes {
+    known: VecDeque<bool>,
+    /// Empty between two looks; kept for its memory.
+    open: Vec<Open>,
+}
 
+#[derive(Debug)]
 struct Open {
     /// Its place in the queue, if it is in doubt.
     place: Option<usize>,
@@ -25,16 +30,18 @@ impl Shapes {
         if let Some(known) = at_once(tokens, entries) {
             return known;
         }
-        if self.0.is_empty() {
-            self.look(tokens.clone(), entries, depth);
+        if self.known.is_empty() {
+            let mut open = std::mem::take(&mut self.open);
+            self.look(tokens.clone(), entries, depth, &mut open);
+            open.clear();
+            self.open = open;
         }
-        self.0.pop_front().unwrap_or_default()
+        self.known.pop_front().unwrap_or_default()
     }
 
     /// Goes through one array. At a fault it stops: the reader will come no further either.
-    fn look(&mut self, mut tokens: Tokens<'_>, entries: u64, depth: usize) {
-        let mut open = Vec::new();
-        self.enter(&tokens, entries, &mut open);
+    fn look(&mut self, mut tokens: Tokens<'_>, entries: u64, depth: usize, open: &mut Vec<Open>) {
+        self.enter(&tokens, entries, open);
         while let Some(top) = open.last_mut() {
             let index = top.entries - top.left;
             if top.left == 0 {
@@ -47,7 +54,7 @@ impl Shapes {
             top.left -= 1;
             let Ok(key) = tokens.key() else { return };
             let in_order = matches!(key, Key::Int(key) if u64::try_from(key) == Ok(index));
-            if let Some(list) = top.place.filter(|_| !in_order).and_then(|place| self.0.get_mut(place)) {
+            if let Some(list) = top.place.filter(|_| !in_order).and_then(|place| self.known.get_mut(place)) {
                 *list = false;
             }
             let Ok(value) = tokens.value() else { return };
@@ -56,7 +63,7 @@ impl Shapes {
                     return;
                 }
                 if let Token::Array(_) = value {
-                    self.enter(&tokens, entries, &mut open);
+                    self.enter(&tokens, entries, open);
                 } else {
                     open.push(Open { place: None, entries, left: entries });
                 }
@@ -65,9 +72,9 @@ impl Shapes {
     }
 
     fn enter(&mut self, tokens: &Tokens<'_>, entries: u64, open: &mut Vec<Open>) {
-        let place = at_once(tokens, entries).is_none().then_some(self.0.len());
+        let place = at_once(tokens, entries).is_none().then_some(self.known.len());
         if place.is_some() {
-            self.0.push_back(true);
+            self.known.push_back(true);
         }
         open.push(Open { place, entries, left: entries });
     }
@@ -91,7 +98,7 @@ mod tests {
         let (mut tokens, mut shapes) = (Tokens::new(value), Shapes::default());
         let Ok(Token::Array(entries)) = tokens.value() else { return 0 };
         shapes.is_list(&tokens, entries, 0);
-        shapes.0.len()
+        shapes.known.len()
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::event::{Event, Refusal};
 use crate::gaps::{self, Gap};
 use crate::number;
+use crate::stack::Stack;
 
 /// What is said of everything that only PHP could make again.
 const PLAIN: &str = "serialized PHP, where only plain values are made";
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     /// Where its count stands: one digit until the end.
     at: usize,
@@ -23,7 +24,7 @@ struct Frame {
 #[derive(Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
-    stack: Vec<Frame>,
+    stack: Stack<Frame>,
     /// Counts of more than one digit.
     long: Vec<Gap>,
 }
@@ -34,6 +35,11 @@ impl Writer {
         Self::default()
     }
 
+    /// What was written so far; lengths in it may not be final.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
     /// Takes the next event.
     ///
     /// # Errors
@@ -41,7 +47,7 @@ impl Writer {
     /// beyond signed 64 bits, for numbers beyond floats, for extensions, and for keys that are
     /// neither strings nor integers.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
-        if *event == Event::End {
+        if matches!(event, Event::End) {
             self.close();
             return Ok(());
         }

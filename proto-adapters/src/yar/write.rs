@@ -1,6 +1,6 @@
 //! Whole messages: requests, results, exceptions.
 
-use super::{Code, Exception, HEAD, HEADER, Header, Packager, Request};
+use super::{Code, Exception, HEAD, Header, Packager, Request};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options};
@@ -9,6 +9,8 @@ use crate::event::{Event, Options};
 const SERVER: &[u8] = b"remora";
 /// Longest provider and token, in bytes.
 const NAME_MAX: usize = 32;
+/// Bytes that a payload mostly needs besides its parameters or result.
+const AROUND: usize = 80;
 /// Status of an answer that carries an exception.
 const EXCEPTION: i64 = 64;
 
@@ -33,7 +35,7 @@ pub fn encode_request(
             return Err(Fault::unadaptable(field, reason));
         }
     }
-    let mut map = MapWriter::new(wire);
+    let mut map = MapWriter::new(wire, method.len() + params.len());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("m", &Event::Str(method.into()));
     map.raw("p", callable(wire, params)?);
@@ -46,7 +48,7 @@ pub fn encode_request(
         body_len: 0,
         packager,
     };
-    Ok(message(&header, &map.finish()))
+    Ok(map.finish(&header))
 }
 
 /// `payload` with another method; all its other bytes stay as they are.
@@ -88,19 +90,19 @@ fn callable(wire: Wire, params: &[u8]) -> Result<&[u8], Fault> {
 /// The answer to request `id`: a result, and what the method printed; both are in the packager
 /// already.
 pub fn encode_result(packager: Packager, id: u32, result: &[u8], output: Option<&[u8]>) -> Vec<u8> {
-    let mut map = MapWriter::new(packager.wire());
+    let mut map = MapWriter::new(packager.wire(), result.len() + output.map_or(0, <[u8]>::len));
     map.put("i", &Event::Int(i64::from(id)));
     map.put("s", &Event::Int(0));
     if let Some(output) = output {
         map.raw("o", output);
     }
     map.raw("r", result);
-    message(&server(packager, id), &map.finish())
+    map.finish(&server(packager, id))
 }
 
 /// The answer to request `id` that throws `e` at the caller.
 pub fn encode_exception(packager: Packager, id: u32, e: &Exception) -> Vec<u8> {
-    let mut map = MapWriter::new(packager.wire());
+    let mut map = MapWriter::new(packager.wire(), e.message.len() + e.file.len() + e.class.len());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("s", &Event::Int(EXCEPTION));
     map.open("e");
@@ -113,7 +115,7 @@ pub fn encode_exception(packager: Packager, id: u32, e: &Exception) -> Vec<u8> {
     map.put("line", &Event::Int(e.line));
     map.put("_type", &Event::Str(e.class.as_str().into()));
     map.push(&Event::End);
-    message(&server(packager, id), &map.finish())
+    map.finish(&server(packager, id))
 }
 
 fn server(packager: Packager, id: u32) -> Header {
@@ -121,17 +123,16 @@ fn server(packager: Packager, id: u32) -> Header {
     Header { id, version: 0, reserved: 0, provider, token: Vec::new(), body_len: 0, packager }
 }
 
-fn message(header: &Header, payload: &[u8]) -> Vec<u8> {
-    debug_assert_eq!(HEAD - HEADER, 8);
-    [header.encode(payload.len()).as_slice(), payload].concat()
-}
-
-/// Writes a payload's map, whose keys are known and whose values no codec refuses.
+/// Writes a message whose payload is a map with keys that are known and values that no codec
+/// refuses, behind the place of its head.
 struct MapWriter(Writer);
 
 impl MapWriter {
-    fn new(wire: Wire) -> Self {
+    /// For a map with values of `len` bytes.
+    fn new(wire: Wire, len: usize) -> Self {
         let mut map = Self(Writer::new(wire, Options::default()));
+        map.0.reserve(HEAD + AROUND + len);
+        map.0.leave(HEAD);
         map.push(&Event::Map);
         map
     }
@@ -155,8 +156,13 @@ impl MapWriter {
         debug_assert!(taken.is_ok(), "integers and text have a form everywhere");
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self, header: &Header) -> Vec<u8> {
         self.push(&Event::End);
-        self.0.finish()
+        let mut message = self.0.finish();
+        let payload = message.len().saturating_sub(HEAD);
+        if let Some(head) = message.first_chunk_mut() {
+            *head = header.encode(payload);
+        }
+        message
     }
 }
