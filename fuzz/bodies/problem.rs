@@ -1,6 +1,8 @@
 //! Takes any bytes for what a refusal tells of, renders it toward callers of every kind, and asserts that each
 //! of them can read it. Shared by the fuzz target and by the test that runs the corpus.
 
+use std::time::Duration;
+
 use proto_adapters::yar::{self, Code, Exception, HEAD, Header, Packager, Response};
 use remora::error::CallError;
 use serde_json::Value;
@@ -62,13 +64,16 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'w' => CallError::WrongMethod(reason),
         b'x' => CallError::BadApi(reason),
         b'y' => CallError::Stalled,
+        b'z' => CallError::CircuitOpen { service, retry_after: Duration::from_millis(number) },
+        b'A' => CallError::Full(service),
         // as a provider packed it
         other => {
             let packager = PACKAGERS.get(usize::from(other % 3)).copied().unwrap_or(Packager::Php);
             CallError::ProviderException(Exception::read(packager, i64::from(other), Some(more)))
         }
     };
-    assert!(!(b'a'..=b'y').contains(&kind) || letters(&error).as_bytes().contains(&kind));
+    let is_named = kind.is_ascii_lowercase() || kind == b'A';
+    assert!(!is_named || letters(&error).as_bytes().contains(&kind));
     error
 }
 
@@ -99,6 +104,8 @@ fn letters(error: &CallError) -> &'static str {
         CallError::WrongMethod(_) => "w",
         CallError::BadApi(_) => "x",
         CallError::Stalled => "y",
+        CallError::CircuitOpen { .. } => "z",
+        CallError::Full(_) => "A",
     }
 }
 
