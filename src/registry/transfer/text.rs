@@ -102,8 +102,15 @@ impl Document {
         }
         text.push_str("services:\n");
         for (name, service) in &self.services {
-            line(&mut text, 1, &key(name.as_str()), "");
+            let (name, begun) = (key(name.as_str()), text.len());
+            line(&mut text, 1, &name, "");
+            let above = text.len();
             show(service, &mut text);
+            if text.len() == above {
+                // nothing at all is no entry to who reads it
+                text.truncate(begun);
+                line(&mut text, 1, &name, "{}");
+            }
         }
         text
     }
