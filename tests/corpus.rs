@@ -16,21 +16,30 @@ mod http_route;
 mod message;
 #[path = "../fuzz/bodies/problem.rs"]
 mod problem;
+#[path = "../fuzz/bodies/provider.rs"]
+mod provider;
+#[path = "../fuzz/bodies/registry_file.rs"]
+mod registry_file;
 #[path = "../fuzz/bodies/snapshot.rs"]
 mod snapshot;
 #[path = "../fuzz/bodies/strict.rs"]
 mod strict;
+#[path = "../fuzz/bodies/transfer.rs"]
+mod transfer;
 #[path = "../fuzz/bodies/znode.rs"]
 mod znode;
 
 /// A target's name, its body, and how many inputs near each seed are tried.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 8] = [
     ("config", config::run, 300),
     ("http_route", http_route::run, 60),
     ("problem", problem::run, 300),
+    ("provider", provider::run, 60),
+    ("registry_file", registry_file::run, 100),
     ("snapshot", snapshot::run, 300),
+    ("transfer", transfer::run, 300),
     ("znode", znode::run, 300),
 ];
 

@@ -73,39 +73,38 @@ const NEVER_PASSED: [&str; 10] = [
 ];
 
 /// What one connection came to.
-struct Exchange {
+pub(crate) struct Exchange {
     /// All that the caller got.
-    answers: Vec<u8>,
+    pub(crate) answers: Vec<u8>,
     /// What the provider got, request by request.
     requests: Vec<Got>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Got {
+pub(crate) enum Got {
     Http(Message),
     Yar(Vec<u8>),
 }
 
 /// Sockets that live as long as the process, so that runs leave nothing behind.
-struct World {
+pub(crate) struct World {
     door: net::UnixListener,
     at: SocketName,
     provider: std::net::TcpListener,
     telemetry: Telemetry,
 }
 
-type Seen = Arc<Mutex<Vec<Result<Got, String>>>>;
+pub(crate) type Seen = Arc<Mutex<Vec<Result<Got, String>>>>;
 
 /// The first byte is how the rest is cut.
 pub(crate) fn run(data: &[u8]) {
     let Some((cut, bytes)) = data.split_first() else { return };
-    thread_local!(static WORLD: World = World::new());
-    WORLD.with(|world| {
-        let whole = world.exchange(bytes, bytes.len());
+    World::with(|world| {
+        let whole = world.exchange(bytes, bytes.len(), provide);
         let statuses = check(bytes, &whole);
         if *cut > 0 {
             let part = usize::from(*cut).max(bytes.len().div_ceil(MAX_PARTS));
-            let parted = world.exchange(bytes, part);
+            let parted = world.exchange(bytes, part, provide);
             // an answer that comes early ends the connection, or not, by what has arrived
             let same = check(bytes, &parted).iter().zip(&statuses).all(|(one, other)| one == other);
             assert!(same, "the cuts change nothing: {:?} {:?}", show(&whole.answers), show(&parted.answers));
@@ -116,6 +115,12 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 impl World {
+    /// Runs `work` in the world of this thread.
+    pub(crate) fn with(work: impl FnOnce(&Self)) {
+        thread_local!(static WORLD: World = World::new());
+        WORLD.with(work);
+    }
+
     fn new() -> Self {
         let provider = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = provider.local_addr().expect("a bound socket has an address").port();
@@ -128,8 +133,13 @@ impl World {
         Self { door, at, provider, telemetry }
     }
 
-    /// One connection, its bytes sent in parts of this length.
-    fn exchange(&self, bytes: &[u8], part: usize) -> Exchange {
+    /// One connection, its bytes sent in parts of this length, with calls that `provide` answers.
+    pub(crate) fn exchange<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        bytes: &[u8],
+        part: usize,
+        provide: impl FnOnce(TcpListener, SocketAddr, Seen) -> F,
+    ) -> Exchange {
         // ids of requests, and whom they go to
         fastrand::seed(7);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
@@ -371,7 +381,7 @@ fn check_requests(bytes: &[u8], requests: &[Got]) {
     }
 }
 
-fn check_answer(answer: &Message) {
+pub(crate) fn check_answer(answer: &Message) {
     let status = answer.status().unwrap_or_default();
     match answer.header("content-type") {
         Some("application/problem+json") if !answer.body.is_empty() => {
@@ -418,6 +428,6 @@ fn check_yar(bytes: &[u8]) {
     }
 }
 
-fn show(bytes: &[u8]) -> String {
+pub(crate) fn show(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

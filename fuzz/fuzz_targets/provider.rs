@@ -1,0 +1,16 @@
+#![no_main]
+
+#[path = "../bounded.rs"]
+mod bounded;
+#[allow(dead_code, reason = "its own body is another target's")]
+#[path = "../bodies/http_route.rs"]
+mod http_route;
+#[path = "../bodies/message.rs"]
+mod message;
+#[path = "../bodies/provider.rs"]
+mod provider;
+#[allow(dead_code, reason = "it reads requests too")]
+#[path = "../bodies/strict.rs"]
+mod strict;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(provider::run, data));
