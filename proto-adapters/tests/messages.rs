@@ -134,6 +134,17 @@ fn bytes_behind_a_msgpack_or_php_payload_are_left_alone() {
 }
 
 #[test]
+fn a_payload_that_is_a_php_object_is_no_message() {
+    let fault = "byte 0: the payload is a PHP object, not a map";
+    let msgpack = b"\x84\xc0\xa1X\xa1i\x01\xa1s\x00\xa1m\xa1a";
+    let php = br#"O:1:"X":3:{s:1:"i";i:1;s:1:"s";i:0;s:1:"m";s:1:"a";}"#;
+    for (packager, payload) in [(Packager::Msgpack, &msgpack[..]), (Packager::Php, php)] {
+        assert_eq!(response(packager, payload).unwrap_err(), fault);
+        assert_eq!(request(packager, payload).unwrap_err(), fault);
+    }
+}
+
+#[test]
 fn keys_in_msgpack_may_be_bin() {
     let read = request(Packager::Msgpack, b"\x81\xc4\x01m\xc4\x01a").unwrap();
     assert_eq!(read.method, "a");

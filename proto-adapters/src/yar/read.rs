@@ -25,11 +25,12 @@ impl Request {
     /// twice the later one counts, as in PHP.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or has no text as `m`.
+    /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or has no text as `m`;
+    /// a PHP object is no map.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
         let mut named = false;
-        fields(Reader::new(packager.wire(), payload), |entry| {
+        plain_fields(Reader::new(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
                 Some("m") => {
@@ -78,11 +79,11 @@ impl Response {
     ///
     /// # Errors
     /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or lacks `i` or an `s` that is an integer
-    /// of 32 bits: PHP takes such an answer for success, this reader does not.
+    /// of 32 bits: PHP takes such an answer for success, this reader does not. A PHP object is no map.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
         let (mut has_id, mut status) = (false, None);
-        answer.end = fields(Reader::new(packager.wire(), payload), |entry| {
+        answer.end = plain_fields(Reader::new(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => {
                     has_id = true;
@@ -146,6 +147,20 @@ fn unsigned(event: &Event<'_>) -> Option<u64> {
         | Event::Map
         | Event::End => None,
     }
+}
+
+/// As [`fields`], of a map that is no PHP object: PHP looks for no fields in one.
+fn plain_fields<'a>(
+    reader: Reader<'a>,
+    mut take: impl FnMut(Entry<'a>) -> Result<(), Fault>,
+) -> Result<usize, Fault> {
+    let start = reader.end();
+    fields(reader, |entry| {
+        if entry.key == Event::Null {
+            return Err(Fault::malformed(start, "the payload is a PHP object, not a map"));
+        }
+        take(entry)
+    })
 }
 
 /// Hands the entries of the payload's map to `take`; gives the offset behind the payload.

@@ -1,0 +1,109 @@
+//! Answers of providers that real clients misread, or end by: what callers get of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::json;
+use support::peer::answer;
+use support::{Answer, Peer, Remora, assert_problem, service, yar};
+
+/// A Yar provider that says this, whatever it is asked.
+fn saying(packager: &'static str, payload: &[u8]) -> Peer {
+    let message = yar::message(packager, payload);
+    Peer::http(move |_| answer(200, &[], &message))
+}
+
+fn remora(packager: &str, peer: &Peer) -> Remora {
+    let api = format!("{{ encoding: yar-{} }}", packager.to_lowercase());
+    Remora::embedded(&service("calc", &[("any", &api)], &[&peer.address])).start()
+}
+
+/// The answer of a Yar call without parameters in this packager.
+fn call(remora: &Remora, packager: &str) -> Answer {
+    let message = match packager {
+        "PHP" => yar::php_request("any", "a:0:{}"),
+        "JSON" => yar::json_request("any", "[]"),
+        _ => yar::msgpack_request("any", &[0x90]),
+    };
+    let answer = yar::send(remora, "/calc", &message);
+    assert_eq!(answer.body[..4], yar::ID.to_be_bytes(), "{packager}");
+    assert!(answer.body[82..].starts_with(packager.as_bytes()), "{packager}: {}", answer.text());
+    answer
+}
+
+/// Every caller is told that this answer is bad, and why.
+fn assert_bad(packager: &'static str, payload: &[u8], why: &str) {
+    let peer = saying(packager, payload);
+    let remora = remora(packager, &peer);
+    let problem = remora.get("/calc/any");
+    assert_problem(&problem, "bad-answer", 502);
+    assert!(problem.text().contains(why), "{packager}: {}", problem.text());
+    for caller in ["PHP", "JSON", "MSGPACK"] {
+        let told = call(&remora, caller).text();
+        assert!(told.contains("BadAnswer") && told.contains(why), "{caller} of {packager}: {told}");
+    }
+}
+
+#[test]
+fn a_status_that_php_cuts_to_success_is_no_success() {
+    let why = "`s` is 4294967296, beyond the 32 bits that PHP reads";
+    assert_bad("JSON", br#"{"i":0,"s":4294967296,"r":1}"#, why);
+    assert_bad("MSGPACK", b"\x83\xa1i\0\xa1s\xcf\0\0\0\x01\0\0\0\0\xa1r\x01", why);
+    assert_bad("PHP", br#"a:3:{s:1:"i";i:0;s:1:"s";i:4294967296;s:1:"r";i:1;}"#, why);
+}
+
+#[test]
+fn an_answer_that_is_a_php_object_is_none() {
+    let why = "the payload is a PHP object, not a map";
+    assert_bad("MSGPACK", b"\x84\xc0\xa8stdClass\xa1i\0\xa1s\0\xa1r\x01", why);
+    assert_bad("PHP", br#"O:8:"stdClass":3:{s:1:"i";i:0;s:1:"s";i:0;s:1:"r";i:1;}"#, why);
+}
+
+/// What a caller in JSON sees of a failure with this `s` and `e`.
+fn failed(s: i64, e: &str) -> serde_json::Value {
+    let peer = saying("JSON", format!(r#"{{"i":0,"s":{s},"e":{e}}}"#).as_bytes());
+    yar::json_payload(&call(&remora("JSON", &peer), "JSON"))
+}
+
+#[test]
+fn a_failure_that_every_client_reads_passes_as_it_is() {
+    let whole = r#"{"message":"no","code":"HY000","file":"a","line":1,"_type":"T","more":[1]}"#;
+    for (s, e) in [(64, whole), (64, r#"{"message":"no"}"#), (64, r#""no""#), (16, r#""no""#)] {
+        let e_value: serde_json::Value = serde_json::from_str(e).unwrap();
+        assert_eq!(failed(s, e), json!({"i": 0, "s": s, "e": e_value}), "{s} {e}");
+    }
+    for s in [1, 2, 4, 8, 32, 128, 429, -1] {
+        assert_eq!(failed(s, r#""no""#)["s"], s);
+    }
+}
+
+#[test]
+fn a_failure_that_ends_old_clients_becomes_an_exception() {
+    for (s, e, message, code) in [
+        (16, r#"{"message":"no","code":7}"#, "no", json!(7)),
+        (4, r#"{"message":"no","code":7}"#, "no", json!(7)),
+        (64, "{}", "", json!(0)),
+        (64, "[]", "unknown error, status 64", json!(64)),
+        (64, "null", "unknown error, status 64", json!(64)),
+        (4, "7", "unknown error, status 4", json!(4)),
+    ] {
+        let seen = failed(s, e);
+        assert_eq!((&seen["s"], &seen["i"]), (&json!(64), &json!(yar::ID)), "{seen}");
+        assert_eq!((&seen["e"]["message"], &seen["e"]["code"]), (&json!(message), &code), "{s} {e}: {seen}");
+        for key in ["file", "line", "_type"] {
+            assert!(!seen["e"][key].is_null(), "no {key}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn an_exception_that_is_an_object_keeps_its_message() {
+    let msgpack = saying("MSGPACK", b"\x83\xa1i\0\xa1s\x40\xa1e\x83\xc0\xa1E\xa7message\xa2no\xa4code\x07");
+    let answer = call(&remora("MSGPACK", &msgpack), "MSGPACK");
+    assert!(!answer.body.contains(&0xc0) && answer.text().contains("_type"), "{}", answer.text());
+    assert!(answer.text().contains("message\u{fffd}no"), "{}", answer.text());
+    let php = br#"a:3:{s:1:"i";i:0;s:1:"s";i:64;s:1:"e";O:1:"E":2:{s:7:"message";s:2:"no";s:4:"code";i:7;}}"#;
+    let told = yar::php_payload(&call(&remora("PHP", &saying("PHP", php)), "PHP"));
+    assert!(told.contains(r#"s:1:"e";a:5:{s:7:"message";s:2:"no";s:4:"code";i:7;"#), "{told}");
+}
