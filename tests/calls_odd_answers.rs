@@ -107,3 +107,22 @@ fn an_exception_that_is_an_object_keeps_its_message() {
     let told = yar::php_payload(&call(&remora("PHP", &saying("PHP", php)), "PHP"));
     assert!(told.contains(r#"s:1:"e";a:5:{s:7:"message";s:2:"no";s:4:"code";i:7;"#), "{told}");
 }
+
+#[test]
+fn an_answer_may_repeat_the_id_of_the_payload() {
+    const I: u64 = (1 << 40) + 5;
+    for (given, passes) in [(I, true), (5, true), (0, true), (6, false), (I + 1, false)] {
+        let message = yar::message("JSON", format!(r#"{{"i":{given},"s":0,"r":7}}"#).as_bytes());
+        let peer = Peer::http(move |_| answer(200, &[], &message));
+        let remora = remora("JSON", &peer);
+        let request = yar::message("JSON", format!(r#"{{"i":{I},"m":"any","p":[]}}"#).as_bytes());
+        let answer = yar::send(&remora, "/calc", &yar::with_id(request, 5));
+        assert_eq!(answer.body[..4], [0, 0, 0, 5]);
+        let seen = yar::json_payload(&answer);
+        if passes {
+            assert_eq!(seen, json!({"i": given, "s": 0, "r": 7}));
+        } else {
+            yar::assert_refused(&seen, "BadAnswer", 10508);
+        }
+    }
+}

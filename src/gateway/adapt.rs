@@ -42,8 +42,8 @@ pub(super) enum Sent {
     AsItCame,
     /// A Yar caller's, as JSON; `packager` and `id` are the caller's own.
     Json { packager: Packager, id: u32 },
-    /// To a Yar provider, with this id; `caller`: the caller's own packager and id, where it speaks Yar.
-    Yar { id: u32, caller: Option<(Packager, u32)> },
+    /// To a Yar provider; `ids`: in the head and in the payload; `caller`: its own packager and id, where it speaks Yar.
+    Yar { ids: [u64; 2], caller: Option<(Packager, u32)> },
 }
 
 /// The request in the form of the API's encoding; only its peer is open yet.
@@ -142,11 +142,12 @@ async fn yar_request(
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
     let Read { head, body, .. } = call;
-    let (mut message, id, caller) = match body {
+    let (mut message, ids, caller) = match body {
         Body::Yar(message) => {
             let (own, id) = (message.header.packager, message.header.id);
             check_size(plan, message.payload.len())?;
-            (yar_to_yar(plan, &message, packager)?, id, Some((own, id)))
+            let ids = [u64::from(id), message.request.id];
+            (yar_to_yar(plan, &message, packager)?, ids, Some((own, id)))
         }
         Body::Http(body) => {
             params::check_head(&head)?;
@@ -157,10 +158,10 @@ async fn yar_request(
             let params = params::of_request(plan, &head, &body, packager)?;
             let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
-            (encoded.map_err(callers)?, id, None)
+            (encoded.map_err(callers)?, [u64::from(id); 2], None)
         }
     };
-    let sent = Sent::Yar { id, caller };
+    let sent = Sent::Yar { ids, caller };
     if plan.route.api.transport == Transport::Tcp {
         yar::mark_persistent(&mut message);
         return Ok((Outgoing::Raw(message.into()), sent));

@@ -49,9 +49,9 @@ pub(super) async fn answer(
             });
             json_answer(plan, status, &body.await?, *packager, *id)
         }
-        Sent::Yar { id, caller } => {
+        Sent::Yar { ids, caller } => {
             let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
-            yar_answer(plan, status, &body, *id, *caller)
+            yar_answer(plan, status, &body, *ids, *caller)
         }
     }
 }
@@ -123,14 +123,15 @@ fn json_answer(
     Ok(Answer::Yar(yar::encode_result(packager, id, &result, None)))
 }
 
+/// `ids`: what the provider was sent as id, in the head and in the payload.
 fn yar_answer(
     plan: &Plan,
     status: u16,
     body: &Bytes,
-    id: u32,
+    ids: [u64; 2],
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
-    let (header, read) = yar_message(status, body, id)?;
+    let (header, read) = yar_message(status, body, ids)?;
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let whole = payload.get(..read.end).unwrap_or(payload);
@@ -153,8 +154,8 @@ fn yar_answer(
     }
 }
 
-/// Reads the provider's message, which must answer request `id` with a result or an error.
-fn yar_message(status: u16, body: &[u8], id: u32) -> Result<(Header, yar::Response), CallError> {
+/// Reads the provider's message, which must answer a request of one of these ids with a result or an error.
+fn yar_message(status: u16, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::Response), CallError> {
     if body.is_empty() {
         return Err(CallError::BadAnswer(format!(
             "the provider answered HTTP {status} with an empty body; see its PHP error log"
@@ -173,7 +174,7 @@ fn yar_message(status: u16, body: &[u8], id: u32) -> Result<(Header, yar::Respon
         return Err(CallError::BadAnswer(reason.into()));
     }
     let read = yar::Response::read(header.packager, payload).map_err(providers)?;
-    if read.id.is_none_or(|other| other != 0 && other != u64::from(id)) {
+    if read.id.is_none_or(|other| other != 0 && !ids.contains(&other)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
     }
     if read.status == 0 && status != 200 {
