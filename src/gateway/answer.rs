@@ -135,26 +135,29 @@ fn yar_answer(
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let whole = payload.get(..read.end).unwrap_or(payload);
-    let charset = plan.route.policy.charset;
-    let thrown = (read.status != 0)
-        .then(|| Exception::read_in(charset, header.packager, read.status, part(&read.error)));
     let from = header.packager.wire();
     let converted = Options { from: converted_from(plan, caller), ..options(plan) };
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
-    match (caller, thrown) {
-        (Some((own, id)), thrown)
-            if own == header.packager
-                && as_it_is
-                && (thrown.is_none() || is_sound(from, read.status, part(&read.error))) =>
-        {
-            Ok(Answer::Yar(readdressed(&header, id, whole)))
-        }
-        (_, Some(thrown)) => Err(CallError::ProviderException(thrown)),
-        (caller, None) => returned(from, converted, part(&read.output), part(&read.result), caller),
+    let own = caller.filter(|(own, _)| as_it_is && *own == header.packager);
+    if read.status != 0 {
+        let (charset, error) = (plan.route.policy.charset, part(&read.error));
+        return match own.filter(|_| is_sound(from, read.status, error)) {
+            Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, whole))),
+            None => {
+                let thrown = Exception::read_in(charset, header.packager, read.status, error);
+                Err(CallError::ProviderException(thrown))
+            }
+        };
+    }
+    let output = part(&read.output);
+    let result = part(&read.result).ok_or_else(|| ended(output))?;
+    match own {
+        Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, whole))),
+        None => returned(from, converted, output, result, caller),
     }
 }
 
-/// Reads the provider's message, which must answer a request of one of these ids with a result or an error.
+/// Reads the provider's message, which must answer a request of one of these ids.
 fn yar_message(status: u16, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::Response), CallError> {
     if body.is_empty() {
         return Err(CallError::BadAnswer(format!(
@@ -182,13 +185,13 @@ fn yar_message(status: u16, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::
             format!("the provider answered HTTP {status} with a Yar message; a result comes with 200");
         return Err(CallError::BadAnswer(reason));
     }
-    if read.status == 0 && read.result.is_none() {
-        let output = read.output.clone().and_then(|range| payload.get(range));
-        let printed = output.map_or_else(String::new, |output| format!("; it printed {}", shown(output)));
-        let reason = format!("the provider's function ended without a result, as by exit(){printed}");
-        return Err(CallError::BadAnswer(reason));
-    }
     Ok((header, read))
+}
+
+/// Of a success without a result.
+fn ended(output: Option<&[u8]>) -> CallError {
+    let printed = output.map_or_else(String::new, |output| format!("; it printed {}", shown(output)));
+    CallError::BadAnswer(format!("the provider's function ended without a result, as by exit(){printed}"))
 }
 
 /// The charset of an answer's strings; UTF-8 too where they are for a caller who packs as the API's
@@ -205,18 +208,17 @@ fn returned(
     from: Wire,
     o: Options,
     output: Option<&[u8]>,
-    result: Option<&[u8]>,
+    result: &[u8],
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
     let to = caller.map_or(Wire::Json, |(packager, _)| packager.wire());
-    let carried = |value: Option<&[u8]>, root| {
-        value.map(|value| adapt::transcode(from, to, value, root, o)).transpose().map_err(providers)
-    };
+    let carried = |value, root| adapt::transcode(from, to, value, root, o).map_err(providers);
     let Some((packager, id)) = caller else {
-        return Ok(Answer::Json(carried(result, "$")?.unwrap_or_else(|| null(to)).into()));
+        return Ok(Answer::Json(carried(result, "$")?.into()));
     };
-    let result = carried(result, "$.r")?.unwrap_or_else(|| null(to));
-    Ok(Answer::Yar(yar::encode_result(packager, id, &result, carried(output, "$.o")?.as_deref())))
+    let result = carried(result, "$.r")?;
+    let output = output.map(|output| carried(output, "$.o")).transpose()?;
+    Ok(Answer::Yar(yar::encode_result(packager, id, &result, output.as_deref())))
 }
 
 /// Old clients crash on a failure whose `e` is neither text nor, with status 64, a map: no such `e` passes as it is.
@@ -235,14 +237,6 @@ fn is_sound(wire: Wire, status: i64, e: Option<&[u8]>) -> bool {
 fn readdressed(header: &Header, id: u32, payload: &[u8]) -> Vec<u8> {
     let header = Header { id, token: Vec::new(), ..header.clone() };
     [&header.encode(payload.len())[..], payload].concat()
-}
-
-fn null(wire: Wire) -> Vec<u8> {
-    match wire {
-        Wire::Json => b"null".to_vec(),
-        Wire::Msgpack => vec![0xc0],
-        Wire::Php => b"N;".to_vec(),
-    }
 }
 
 fn providers(fault: Fault) -> CallError {
