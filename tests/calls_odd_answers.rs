@@ -126,3 +126,24 @@ fn an_answer_may_repeat_the_id_of_the_payload() {
         }
     }
 }
+
+#[test]
+fn printed_output_that_is_no_text_is_left_out() {
+    for o in ["7", "null", "true", "1.5"] {
+        let peer = saying("JSON", format!(r#"{{"i":0,"s":0,"o":{o},"r":{{"a": 1}}}}"#).as_bytes());
+        let remora = remora("JSON", &peer);
+        assert_eq!(remora.get("/calc/any").json(), json!({"a": 1}), "{o}");
+        // nothing is printed, and nothing else is touched
+        let own = call(&remora, "JSON").text();
+        assert!(own.ends_with(r#"{"i":0,"s":0,"o":"","r":{"a": 1}}"#), "{o}: {own}");
+        let other = yar::php_payload(&call(&remora, "PHP"));
+        assert!(other.ends_with(r#"s:1:"s";i:0;s:1:"r";a:1:{s:1:"a";i:1;}}"#), "{o}: {other}");
+    }
+    let php = saying("PHP", br#"a:4:{s:1:"i";i:0;s:1:"s";i:0;s:1:"o";N;s:1:"r";a:2:{i:0;i:5;i:1;R:6;}}"#);
+    let own = yar::php_payload(&call(&remora("PHP", &php), "PHP"));
+    assert!(own.contains(r#"s:1:"o";s:0:"";s:1:"r";a:2:{i:0;i:5;i:1;R:6;}"#), "{own}");
+    let msgpack = saying("MSGPACK", b"\x84\xa1i\0\xa1s\0\xa1o\x07\xa1r\xa2hi");
+    let own = call(&remora("MSGPACK", &msgpack), "MSGPACK");
+    assert!(own.body.ends_with(b"\xa1o\xa0\xa1r\xa2hi"), "{}", own.text());
+    assert_bad("JSON", br#"{"i":0,"s":0,"o":[1],"r":1}"#, "`o` is a list, not a string");
+}

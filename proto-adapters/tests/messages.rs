@@ -195,6 +195,18 @@ fn a_response_gives_the_places_of_its_parts() {
 }
 
 #[test]
+fn printed_output_is_text_or_told_apart() {
+    let read = |o: &str| response(Packager::Json, format!(r#"{{"i":1,"s":0,"o":{o}}}"#).as_bytes());
+    for (o, text) in [(r#""hi""#, true), (r#""""#, true), ("null", false), ("7", false), ("1.5", false)] {
+        let (at, read) = (Some(17..17 + o.len()), read(o).unwrap());
+        assert_eq!((read.output, read.odd_output), if text { (at, None) } else { (None, at) }, "{o}");
+    }
+    let later = read(r#"7,"o":"hi""#).unwrap();
+    assert_eq!((later.output.is_some(), later.odd_output), (true, None));
+    assert_eq!(read("[1]").unwrap_err(), "byte 17: `o` is a list, not a string");
+}
+
+#[test]
 fn an_error_that_is_text_gets_the_class_php_would_throw() {
     for (status, class) in [
         (1, "Yar_Client_Packager_Exception"),

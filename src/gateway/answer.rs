@@ -134,7 +134,6 @@ fn yar_answer(
     let (header, read) = yar_message(status, body, ids)?;
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
-    let whole = payload.get(..read.end).unwrap_or(payload);
     let from = header.packager.wire();
     let converted = Options { from: converted_from(plan, caller), ..options(plan) };
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
@@ -142,7 +141,7 @@ fn yar_answer(
     if read.status != 0 {
         let (charset, error) = (plan.route.policy.charset, part(&read.error));
         return match own.filter(|_| is_sound(from, read.status, error)) {
-            Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, whole))),
+            Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, payload, &read))),
             None => {
                 let thrown = Exception::read_in(charset, header.packager, read.status, error);
                 Err(CallError::ProviderException(thrown))
@@ -152,7 +151,7 @@ fn yar_answer(
     let output = part(&read.output);
     let result = part(&read.result).ok_or_else(|| ended(output))?;
     match own {
-        Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, whole))),
+        Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, payload, &read))),
         None => returned(from, converted, output, result, caller),
     }
 }
@@ -234,9 +233,26 @@ fn is_sound(wire: Wire, status: i64, e: Option<&[u8]>) -> bool {
     }
 }
 
-fn readdressed(header: &Header, id: u32, payload: &[u8]) -> Vec<u8> {
+/// The provider's message for the caller's request `id`; printed output that is no text is emptied where it stands,
+/// for PHP's references count it.
+fn readdressed(header: &Header, id: u32, payload: &[u8], read: &yar::Response) -> Vec<u8> {
     let header = Header { id, token: Vec::new(), ..header.clone() };
-    [&header.encode(payload.len())[..], payload].concat()
+    let (odd, empty) = match read.odd_output.clone() {
+        Some(odd) => (odd, empty_text(header.packager)),
+        None => (read.end..read.end, &b""[..]),
+    };
+    let before = payload.get(..odd.start).unwrap_or_default();
+    let behind = payload.get(odd.end..read.end).unwrap_or_default();
+    let head = header.encode(before.len() + empty.len() + behind.len());
+    [&head[..], before, empty, behind].concat()
+}
+
+fn empty_text(packager: Packager) -> &'static [u8] {
+    match packager {
+        Packager::Json => b"\"\"",
+        Packager::Msgpack => b"\xa0",
+        Packager::Php => b"s:0:\"\";",
+    }
 }
 
 fn providers(fault: Fault) -> CallError {

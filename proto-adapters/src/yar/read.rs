@@ -58,7 +58,7 @@ impl Request {
 }
 
 /// A response's payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// The id the server repeats, also where it is spelled as text or as a float; `None` if it is no unsigned integer.
     pub id: Option<u64>,
@@ -66,6 +66,8 @@ pub struct Response {
     pub status: i64,
     /// Where the method's printed output stands.
     pub output: Option<Range<usize>>,
+    /// Where a scalar stands in place of that text, which no client prints and old ones crash on.
+    pub odd_output: Option<Range<usize>>,
     /// Where the result stands; a PHP function that ended by `exit` has success and none.
     pub result: Option<Range<usize>>,
     /// Where the error stands.
@@ -79,9 +81,10 @@ impl Response {
     ///
     /// # Errors
     /// [`Fault::Malformed`] if the payload is not well-formed, not a map, or lacks `i` or an `s` that is an integer
-    /// of 32 bits: PHP takes such an answer for success, this reader does not. A PHP object is no map.
+    /// of 32 bits: PHP takes such an answer for success, this reader does not. A PHP object is no map. Also if `o` is
+    /// neither text nor another scalar.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
-        let mut answer = Self { id: None, status: 0, output: None, result: None, error: None, end: 0 };
+        let mut answer = Self::default();
         let (mut has_id, mut status) = (false, None);
         answer.end = plain_fields(Reader::new(packager.wire(), payload), |entry| {
             match entry.name() {
@@ -90,7 +93,7 @@ impl Response {
                     answer.id = unsigned(&entry.first).or_else(|| spelled(&entry.first));
                 }
                 Some("s") => status = Some(status_of(&entry)?),
-                Some("o") => answer.output = Some(entry.range),
+                Some("o") => answer.take_output(entry)?,
                 Some("r") => answer.result = Some(entry.range),
                 Some("e") => answer.error = Some(entry.range),
                 _ => {}
@@ -102,6 +105,24 @@ impl Response {
         }
         answer.status = status.ok_or_else(|| Fault::malformed(answer.end, "the response has no `s`"))?;
         Ok(answer)
+    }
+
+    fn take_output(&mut self, entry: Entry<'_>) -> Result<(), Fault> {
+        (self.output, self.odd_output) = (None, None);
+        match entry.first {
+            Event::Str(_) | Event::Bytes(_) => self.output = Some(entry.range),
+            Event::Null
+            | Event::Bool(_)
+            | Event::Int(_)
+            | Event::UInt(_)
+            | Event::Float(_)
+            | Event::Beyond(_) => self.odd_output = Some(entry.range),
+            Event::Ext(..) | Event::Php(_) | Event::Array | Event::Map | Event::End => {
+                let reason = format!("`o` is {}, not a string", entry.first.kind());
+                return Err(Fault::malformed(entry.range.start, reason));
+            }
+        }
+        Ok(())
     }
 }
 
