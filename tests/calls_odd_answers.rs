@@ -147,3 +147,36 @@ fn printed_output_that_is_no_text_is_left_out() {
     assert!(own.body.ends_with(b"\xa1o\xa0\xa1r\xa2hi"), "{}", own.text());
     assert_bad("JSON", br#"{"i":0,"s":0,"o":[1],"r":1}"#, "`o` is a list, not a string");
 }
+
+#[test]
+fn an_empty_answer_in_json_is_null_only_where_its_status_says_so() {
+    for (status, body, is_null) in [
+        (200, "", false),
+        (200, " \n", false),
+        (201, "", false),
+        (204, "", true),
+        (205, "", true),
+        (200, "null", true),
+    ] {
+        let peer = Peer::http(move |_| answer(status, &[], body.as_bytes()));
+        let apis = [("any", "{ path: /any, encoding: json }")];
+        let remora = Remora::embedded(&service("calc", &apis, &[&peer.address])).start();
+        let seen = yar::json_payload(&call(&remora, "JSON"));
+        if is_null {
+            assert_eq!((&seen["s"], seen.get("r")), (&json!(0), Some(&json!(null))), "{status}: {seen}");
+        } else {
+            yar::assert_refused(&seen, "BadAnswer", 10508);
+            let told = seen["e"]["message"].as_str().unwrap();
+            assert!(told.contains("ended without a result, as by exit()"), "{status}: {told}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body_and_is_null() {
+    let peer = Peer::http(|_| answer(200, &[], b""));
+    let apis = [("any", "{ path: /any, encoding: json, method: HEAD }")];
+    let remora = Remora::embedded(&service("calc", &apis, &[&peer.address])).start();
+    let seen = yar::json_payload(&call(&remora, "JSON"));
+    assert_eq!((&seen["s"], seen.get("r")), (&json!(0), Some(&json!(null))), "{seen}");
+}

@@ -112,7 +112,7 @@ fn json_answer(
             return Err(CallError::BadAnswer(reason));
         }
     }
-    let value: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { body };
+    let value = json_value(plan, status, body)?;
     let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", options(plan));
     let result = result.map_err(|fault| match fault {
         Fault::Malformed { .. } => {
@@ -121,6 +121,20 @@ fn json_answer(
         Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
     })?;
     Ok(Answer::Yar(yar::encode_result(packager, id, &result, None)))
+}
+
+/// The body; null where there is none, and the status or the API's method says that there is none.
+fn json_value<'a>(plan: &Plan, status: u16, body: &'a [u8]) -> Result<&'a [u8], CallError> {
+    if !body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(body);
+    }
+    if matches!(status, 204 | 205) || plan.route.api.method.as_deref() == Some("HEAD") {
+        return Ok(b"null");
+    }
+    Err(CallError::BadAnswer(format!(
+        "the provider's function ended without a result, as by exit(): HTTP {status} with an empty body; \
+         for no result answer null, or HTTP 204"
+    )))
 }
 
 /// `ids`: what the provider was sent as id, in the head and in the payload.
