@@ -61,6 +61,7 @@ fn result(message: &[u8]) -> Vec<u8> {
         "fail" => json!({"i": id, "s": 64, "e": {"message": "no more", "code": "HY000", "_type": "Oops"}}),
         "print" => json!({"i": id, "s": 0, "o": "printed", "r": null}),
         "quiet" => json!({"i": id, "s": 0, "o": "", "r": 7}),
+        "exit" => json!({"i": id, "s": 0, "o": "bye"}),
         "other" => json!({"i": id / 2 + 1, "s": 0, "r": 1}),
         method => json!({"i": id, "s": 0, "r": [method, asked["p"]]}),
     };
@@ -112,6 +113,10 @@ fn a_call_that_fails_says_why() {
     let printed = remora(&["yar", "call", "--packager", "json", &http, "print"]);
     assert_eq!(stdout(&printed), "null");
     assert!(String::from_utf8_lossy(&printed.stderr).contains("the function printed \"printed\""));
+
+    let told = call("exit");
+    assert!(told.contains("the function printed \"bye\""), "{told}");
+    assert!(told.contains("the function ended without a result, as by exit()"), "{told}");
 
     let page = Peer::http(|_| support::peer::answer(404, &[], b"<html>nothing here</html>"));
     let told = refused(&["yar", "call", &format!("http://{}/", page.address), "add"], b"");

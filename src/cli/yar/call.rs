@@ -188,7 +188,8 @@ fn result(answer: &[u8], id: u32) -> Result<String, String> {
     if let Some(output) = output.filter(|output| output != "\"\"") {
         tell(&format!("the function printed {output}"));
     }
-    part(read.result).map_or(Ok("null".into()), |value| json(value, "$.r"))
+    let result = part(read.result).ok_or("the function ended without a result, as by exit()")?;
+    json(result, "$.r")
 }
 
 fn thrown(exception: &Exception) -> String {
