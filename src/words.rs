@@ -78,6 +78,23 @@ pub fn line(message: &str) -> String {
     begin.chain(['…']).chain(end).map(visible).collect()
 }
 
+/// The beginning of foreign bytes, `most` of them, fit for a message: breaks and tabs are blanks, and what is no text
+/// is escaped.
+pub fn beginning(bytes: &[u8], most: usize) -> String {
+    let mut told = String::new();
+    for part in bytes.get(..most).unwrap_or(bytes).utf8_chunks() {
+        for c in part.valid().chars() {
+            match u8::try_from(c).ok().filter(|_| c.is_control()) {
+                _ if c.is_whitespace() => told.push(' '),
+                Some(control) => told.extend(control.escape_ascii().map(char::from)),
+                None => told.push(c),
+            }
+        }
+        told.extend(part.invalid().escape_ascii().map(char::from));
+    }
+    told.trim().to_owned()
+}
+
 /// A control character as the picture of it.
 fn visible(c: char) -> char {
     match c {
@@ -116,6 +133,14 @@ mod tests {
         assert_eq!(nearest("quota", &known), None);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(edits("", "abc"), 3);
+    }
+
+    #[test]
+    fn foreign_bytes_are_shown_as_text_as_far_as_they_are() {
+        assert_eq!(beginning("\r\n<b>\t\"没有\"</b>\n".as_bytes(), 60), "<b> \"没有\"</b>");
+        assert_eq!(beginning(b"\x16\x03\x01a\xff\xfe", 60), r"\x16\x03\x01a\xff\xfe");
+        assert_eq!(beginning("\u{9b}没".as_bytes(), 3), r"\x9b\xe6");
+        assert_eq!(beginning(b"", 3), "");
     }
 
     #[test]

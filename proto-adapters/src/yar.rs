@@ -25,7 +25,9 @@ mod write;
 pub use compose::compose;
 pub use describe::describe;
 pub use exception::{Code, Exception};
-pub use header::{HEAD, HEADER, Header, Packager, is_persistent, is_yar, mark_persistent, may_become_yar};
+pub use header::{
+    HEAD, HEADER, Header, NAME, Packager, is_persistent, is_yar, mark_persistent, may_become_yar,
+};
 pub use read::{Request, Response};
 pub use stream::{Stream, early_method};
 pub use write::{encode_exception, encode_request, encode_result, rename};

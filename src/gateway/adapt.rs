@@ -156,7 +156,7 @@ async fn yar_request(
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
             let params = params::of_request(plan, &head, &body, packager)?;
-            let provider = plan.caller.as_deref().filter(|name| name.len() <= 32).unwrap_or("");
+            let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
             (encoded.map_err(callers)?, [u64::from(id); 2], None)
         }

@@ -16,6 +16,7 @@ use crate::units::show_size;
 use crate::upstream::Answered;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
+use crate::words::beginning;
 
 /// Largest answer that is gathered to be adapted, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -278,7 +279,5 @@ fn providers(fault: Fault) -> CallError {
 
 /// The beginning of a provider's bytes, fit for a message.
 fn shown(body: &[u8]) -> String {
-    let start = body.get(..SHOWN).unwrap_or(body);
-    let text = String::from_utf8_lossy(start);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+    beginning(body, SHOWN)
 }

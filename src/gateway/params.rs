@@ -8,6 +8,7 @@ use proto_adapters::{Fault, Packager, adapt};
 use super::adapt::{callers, toward_yar};
 use super::route::Plan;
 use crate::error::CallError;
+use crate::words::beginning;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Bytes of a body that are shown.
@@ -26,7 +27,7 @@ pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
         None => Ok(()),
         Some(how) => Err(CallError::MalformedRequest(format!(
             "the body has Content-Encoding \"{}\", which is not decoded; send it without",
-            shown(how.as_bytes())
+            beginning(how.as_bytes(), SHOWN)
         ))),
     }
 }
@@ -95,8 +96,4 @@ fn as_json(fault: Fault) -> CallError {
         Fault::Malformed { .. } => CallError::MalformedRequest(format!("the body, read as JSON: {fault}")),
         Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),
     }
-}
-
-fn shown(bytes: &[u8]) -> std::slice::EscapeAscii<'_> {
-    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
 }

@@ -17,6 +17,7 @@ use super::body::{Broken, Payload, Silence};
 use super::http::{IDLE, MAX_IDLE, Patience, Upstream, lock, reach};
 use super::{Answered, Failure, Outgoing};
 use crate::names::Address;
+use crate::words::beginning;
 
 /// Most bytes of an answer that are read at once.
 const AT_ONCE: usize = 64 << 10;
@@ -189,18 +190,16 @@ async fn head(stream: &mut TcpStream) -> Result<(Vec<u8>, usize), Lost> {
             Ok(Some(length)) => return Ok((answers.into_ahead(), length)),
             Ok(None) => {}
             Err(fault) => {
-                return Err(Lost::NotYar(format!("{fault}; it begins \"{}\"", shown(answers.ahead()))));
+                return Err(Lost::NotYar(format!(
+                    "{fault}; it begins \"{}\"",
+                    beginning(answers.ahead(), SHOWN)
+                )));
             }
         }
         if stream.read_buf(answers.room()).await.unwrap_or(0) == 0 {
             return Err(if answers.ahead().is_empty() { Lost::Silent } else { Lost::Cut });
         }
     }
-}
-
-/// The beginning of a peer's bytes, fit for a message.
-fn shown(bytes: &[u8]) -> String {
-    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii().to_string()
 }
 
 impl RawAnswer {

@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Header, Packager};
+use super::{Header, NAME, Packager};
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{BytesAs, Empty, Event, Options};
 use crate::{Charset, Fault, path};
 
-/// Longest provider and token, in bytes.
-const NAME_MAX: usize = 32;
 /// An empty map stays one, bytes are never changed.
 const EXACT: Options =
     Options { empty: Empty::Map, bytes: BytesAs::Fail, from: Charset::Utf8, to: Charset::Utf8 };
@@ -92,8 +90,8 @@ fn name(text: &[u8], range: &Range<usize>) -> Result<Vec<u8>, Fault> {
     } else {
         return Err(wrong("neither text nor {\"$bin\":\"hex\"}"));
     };
-    if name.len() > NAME_MAX {
-        return Err(wrong(&format!("{} bytes, where Yar has room for {NAME_MAX}", name.len())));
+    if name.len() > NAME {
+        return Err(wrong(&format!("{} bytes, where Yar has room for {NAME}", name.len())));
     }
     Ok(name)
 }

@@ -7,6 +7,8 @@ use crate::codec::Wire;
 pub const HEADER: usize = 82;
 /// Length of everything before the payload: the header and the packager's name, in bytes.
 pub const HEAD: usize = 90;
+/// Longest provider and token, in bytes.
+pub const NAME: usize = 32;
 
 const MAGIC: [u8; 4] = [0x80, 0xdf, 0xec, 0x60];
 const MAGIC_AT: usize = 6;
@@ -15,7 +17,6 @@ const PROVIDER_AT: usize = 14;
 const TOKEN_AT: usize = 46;
 /// Where `body_len` stands.
 pub(super) const BODY_LEN_AT: usize = 78;
-const NAME_LEN: usize = 32;
 
 /// Whether a message that begins with `prefix` is Yar: its bytes 6 to 9 are the magic.
 pub fn is_yar(prefix: &[u8]) -> bool {
@@ -124,8 +125,8 @@ impl Header {
             id: u32::from_be_bytes(field(bytes, 0)?),
             version: u16::from_be_bytes(field(bytes, 4)?),
             reserved: u32::from_be_bytes(field(bytes, RESERVED_AT)?),
-            provider: until_nul(&field::<NAME_LEN>(bytes, PROVIDER_AT)?).to_vec(),
-            token: until_nul(&field::<NAME_LEN>(bytes, TOKEN_AT)?).to_vec(),
+            provider: until_nul(&field::<NAME>(bytes, PROVIDER_AT)?).to_vec(),
+            token: until_nul(&field::<NAME>(bytes, TOKEN_AT)?).to_vec(),
             body_len: u32::from_be_bytes(field(bytes, BODY_LEN_AT)?),
             packager: Packager::parse(field(bytes, HEADER)?)?,
         })
@@ -140,8 +141,8 @@ impl Header {
         put(&mut head, 4, &self.version.to_be_bytes());
         put(&mut head, MAGIC_AT, &MAGIC);
         put(&mut head, RESERVED_AT, &self.reserved.to_be_bytes());
-        put(&mut head, PROVIDER_AT, self.provider.get(..NAME_LEN).unwrap_or(&self.provider));
-        put(&mut head, TOKEN_AT, self.token.get(..NAME_LEN).unwrap_or(&self.token));
+        put(&mut head, PROVIDER_AT, self.provider.get(..NAME).unwrap_or(&self.provider));
+        put(&mut head, TOKEN_AT, self.token.get(..NAME).unwrap_or(&self.token));
         put(&mut head, BODY_LEN_AT, &body_len.to_be_bytes());
         put(&mut head, HEADER, self.packager.name().as_bytes());
         head

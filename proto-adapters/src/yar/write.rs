@@ -1,14 +1,12 @@
 //! Whole messages: requests, results, exceptions.
 
-use super::{Code, Exception, HEAD, Header, Packager, Request};
+use super::{Code, Exception, HEAD, Header, NAME, Packager, Request};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options};
 
 /// Name in the provider field of the answers written here.
 const SERVER: &[u8] = b"remora";
-/// Longest provider and token, in bytes.
-const NAME_MAX: usize = 32;
 /// Bytes that a payload mostly needs besides its parameters or result.
 const AROUND: usize = 80;
 /// Status of an answer that carries an exception.
@@ -30,8 +28,8 @@ pub fn encode_request(
 ) -> Result<Vec<u8>, Fault> {
     let wire = packager.wire();
     for (field, value) in [("provider", provider), ("token", token)] {
-        if value.len() > NAME_MAX {
-            let reason = format!("{} bytes, where Yar has room for {NAME_MAX}", value.len());
+        if value.len() > NAME {
+            let reason = format!("{} bytes, where Yar has room for {NAME}", value.len());
             return Err(Fault::unadaptable(field, reason));
         }
     }

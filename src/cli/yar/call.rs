@@ -15,9 +15,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::cli::{print, runtime, tell};
 use crate::units;
+use crate::words::beginning;
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of what is no answer that are shown.
+const SHOWN: usize = 60;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -130,7 +133,7 @@ async fn over_http(stream: TcpStream, host: &str, path: &str, request: Vec<u8>) 
         if head.status.is_success() || yar::is_yar(&body) {
             return Ok(body);
         }
-        Err(format!("the server answered HTTP {}: {}", head.status.as_u16(), beginning(&body)))
+        Err(format!("the server answered HTTP {}: \"{}\"", head.status.as_u16(), begun(&body)))
     };
     tokio::pin!(answer, connection);
     tokio::select! {
@@ -148,7 +151,7 @@ async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut request: Vec<u
     let mut answers = yar::Stream::default();
     loop {
         let no_yar =
-            |fault| format!("the answer is not Yar: {fault}; it begins {}", beginning(answers.ahead()));
+            |fault| format!("the answer is not Yar: {fault}; it begins \"{}\"", begun(answers.ahead()));
         if let Some(length) = answers.length().map_err(no_yar)?
             && length > MAX_ANSWER
         {
@@ -167,7 +170,7 @@ async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut request: Vec<u
 
 /// What a call returned, as JSON; fails with the exception it threw.
 fn result(answer: &[u8], id: u32) -> Result<String, String> {
-    let bad = |fault| format!("the answer can't be read: {fault}; it begins {}", beginning(answer));
+    let bad = |fault| format!("the answer can't be read: {fault}; it begins \"{}\"", begun(answer));
     let header = Header::parse(answer).map_err(bad)?;
     let payload = answer.get(HEAD..).unwrap_or_default();
     let read = Response::read(header.packager, payload).map_err(bad)?;
@@ -200,9 +203,8 @@ fn thrown(exception: &Exception) -> String {
     }
 }
 
-/// The first bytes of what should have been Yar, for messages.
-fn beginning(bytes: &[u8]) -> String {
-    format!("\"{}\"", bytes.get(..60).unwrap_or(bytes).escape_ascii())
+fn begun(bytes: &[u8]) -> String {
+    beginning(bytes, SHOWN)
 }
 
 #[cfg(test)]
