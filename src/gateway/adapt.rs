@@ -6,8 +6,6 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
-use proto_adapters::codec::Reader;
-use proto_adapters::event::Event;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
@@ -217,23 +215,7 @@ fn called<'m>(message: &'m Message, api: &str) -> Result<Cow<'m, [u8]>, CallErro
 
 /// Whether `p` can go to a PHP worker; `false`: there are none.
 fn are_params(wire: Wire, p: &[u8]) -> Result<bool, CallError> {
-    if p.is_empty() {
-        return Ok(false);
-    }
-    let mut reader = Reader::new(wire, p);
-    match reader.pull().map_err(callers)? {
-        Some(Event::Array) => Ok(true),
-        Some(Event::Map) => match reader.pull().map_err(callers)? {
-            Some(Event::Null) => Err(no_params("a PHP object")),
-            second => Ok(second != Some(Event::End)),
-        },
-        Some(other) => Err(no_params(other.kind())),
-        None => Ok(false),
-    }
-}
-
-fn no_params(what: &str) -> CallError {
-    CallError::MalformedRequest(format!("`p` is {what}, not the list of the call's parameters"))
+    yar::has_params(wire, p).map_err(callers)
 }
 
 pub(super) fn options(plan: &Plan) -> Options {

@@ -16,8 +16,7 @@ const EXCEPTION: i64 = 64;
 /// bytes at all, or an empty msgpack map (it crashes PHP workers), become an empty list.
 ///
 /// # Errors
-/// [`Fault::Unadaptable`] if the parameters are neither list nor map (an object crashes PHP
-/// workers too), or provider or token are longer than 32 bytes.
+/// [`Fault::Malformed`] as [`has_params`]; [`Fault::Unadaptable`] if provider or token are longer than 32 bytes.
 pub fn encode_request(
     packager: Packager,
     id: u32,
@@ -36,7 +35,7 @@ pub fn encode_request(
     let mut map = MapWriter::new(wire, method.len() + params.len());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("m", &Event::Str(method.into()));
-    map.raw("p", callable(wire, params)?);
+    map.raw("p", if has_params(wire, params)? { params } else { no_params(wire) });
     let header = Header {
         id,
         version: 0,
@@ -63,26 +62,34 @@ pub fn rename(packager: Packager, payload: &[u8], request: &Request, method: &st
     Ok([before, &name.finish(), behind].concat())
 }
 
-/// `params`, if PHP can be called with them.
-fn callable(wire: Wire, params: &[u8]) -> Result<&[u8], Fault> {
-    let none: &[u8] = match wire {
+fn no_params(wire: Wire) -> &'static [u8] {
+    match wire {
         Wire::Json => b"[]",
         Wire::Msgpack => b"\x90",
         Wire::Php => b"a:0:{}",
-    };
-    if params.is_empty() {
-        return Ok(none);
     }
-    let mut reader = Reader::new(wire, params);
+}
+
+/// Whether there are parameters in `p`: not where it is empty, or a map without entries, by which PHP workers crash as by
+/// anything that is neither list nor map.
+///
+/// # Errors
+/// [`Fault::Malformed`] if `p` can't be read, or is neither.
+pub fn has_params(wire: Wire, p: &[u8]) -> Result<bool, Fault> {
+    let unfit = |what| Fault::malformed(0, format!("`p` is {what}, not the list of the call's parameters"));
+    if p.is_empty() {
+        return Ok(false);
+    }
+    let mut reader = Reader::new(wire, p);
     let first = reader.first()?;
     if !first.opens() {
-        return Err(crate::adapt::not_params("$.p", &first, ""));
+        return Err(unfit(first.kind()));
     }
     let second = reader.first()?;
     if first == Event::Map && second == Event::Null {
-        return Err(Fault::unadaptable("$.p", "a PHP object cannot be the parameters of a call"));
+        return Err(unfit("a PHP object"));
     }
-    Ok(if second == Event::End { none } else { params })
+    Ok(first == Event::Array || second != Event::End)
 }
 
 /// The answer to request `id`: a result, and what the method printed; both are in the packager
