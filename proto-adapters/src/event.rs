@@ -149,6 +149,11 @@ impl Refusal {
         Self::Because(format!("{len} bytes that are not {charset} cannot become {target}"))
     }
 
+    /// For an integer that PHP has no type for.
+    pub(crate) fn unsigned(value: u64) -> Self {
+        Self::Because(format!("the integer {value} does not fit into PHP's signed 64 bits"))
+    }
+
     /// For a number that no type of 64 bits holds.
     pub(crate) fn beyond(number: &str) -> Self {
         let shown = text::shorten(number, 40);

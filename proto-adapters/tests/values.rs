@@ -54,7 +54,6 @@ fn every_value_is_packed_as_php_msgpack_packs_it() {
         ("4294967295", "ceffffffff"),
         ("4294967296", "cf0000000100000000"),
         ("9223372036854775807", "cf7fffffffffffffff"),
-        ("18446744073709551615", "cfffffffffffffffff"),
         ("-1", "ff"),
         ("-32", "e0"),
         ("-33", "d0df"),
@@ -127,6 +126,22 @@ fn numbers_beyond_both_types_are_refused_and_never_rounded() {
         "$: the integer -9223372036854775809 does not fit into 64 bits"
     );
     assert_eq!(refused("[1,1e400]"), "$[1]: the number 1e400 is beyond the largest float");
+}
+
+#[test]
+fn an_integer_that_php_would_read_as_text_leaves_msgpack_and_never_enters_it() {
+    for (packed, digits) in [
+        ("cf8000000000000000", "9223372036854775808"),
+        ("cfffffffffffffffff", "18446744073709551615"),
+    ] {
+        assert_eq!(unpack(&unhex(packed)).unwrap(), digits);
+        assert_eq!(
+            refused(&format!(r#"{{"a":[{digits}]}}"#)),
+            format!("$.a[0]: the integer {digits} does not fit into PHP's signed 64 bits")
+        );
+        let copied = transcode(Wire::Msgpack, Wire::Msgpack, &unhex(packed), "$", Options::default());
+        assert_eq!(copied.unwrap(), unhex(packed));
+    }
 }
 
 #[test]

@@ -39,8 +39,9 @@ impl Writer {
     /// Takes the next event.
     ///
     /// # Errors
-    /// A [`Refusal`] for numbers beyond 64 bits or beyond floats, for PHP objects and what else
-    /// only PHP makes, for extensions, and for strings of 4 GiB.
+    /// A [`Refusal`] for integers beyond PHP's signed 64 bits (it would read a string of digits),
+    /// for numbers beyond floats, for PHP objects and what else only PHP makes, for extensions,
+    /// and for strings of 4 GiB.
     #[inline]
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         if matches!(event, Event::End) {
@@ -55,7 +56,7 @@ impl Writer {
             Event::Null => self.out.push(0xc0),
             Event::Bool(value) => self.out.push(if *value { 0xc3 } else { 0xc2 }),
             Event::Int(value) => push_int(&mut self.out, *value),
-            Event::UInt(value) => push_uint(&mut self.out, *value),
+            Event::UInt(value) => return Err(Refusal::unsigned(*value)),
             Event::Float(value) => {
                 self.out.push(0xcb);
                 self.out.extend(value.to_be_bytes());

@@ -121,10 +121,7 @@ impl Writer {
             Event::Float(value) => push_float(out, *value),
             Event::Str(value) => push_str(out, value.as_bytes()),
             Event::Bytes(value) => push_str(out, value),
-            Event::UInt(value) => {
-                let reason = format!("the integer {value} does not fit into PHP's signed 64 bits");
-                return Err(Refusal::Because(reason));
-            }
+            Event::UInt(value) => return Err(Refusal::unsigned(*value)),
             Event::Beyond(number) => return Err(Refusal::beyond(number)),
             Event::Php(_) => return Err(Refusal::because(format!("{} cannot become {PLAIN}", event.kind()))),
             Event::Ext(..) | Event::End => {

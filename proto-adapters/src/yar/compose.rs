@@ -261,6 +261,11 @@ impl<'a> Composer<'a> {
     }
 
     fn push(&mut self, event: &Event<'_>) -> Result<(), Fault> {
+        if let (Event::UInt(value), Wire::Msgpack) = (event, self.writer.wire()) {
+            // the writer makes none, since PHP would read a string
+            self.writer.raw(&[&[0xcf], &value.to_be_bytes()[..]].concat());
+            return Ok(());
+        }
         self.writer.push(event).map_err(|refusal| path::explain(&self.reader, "$.body", refusal))
     }
 
