@@ -21,7 +21,7 @@ pub use form::form_to_params;
 pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
-use crate::event::{Event, Options, Refusal};
+use crate::event::{Empty, Event, Options, Refusal};
 use crate::pump::{Stop, pump};
 use crate::{Charset, Fault, path};
 
@@ -69,7 +69,7 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
 /// The parameters of a call out of an HTTP caller's JSON body.
 ///
 /// A list is positional as it is; an object goes by `names`, or is the one parameter if there are
-/// no names (an empty one then is an empty list); no body is no parameters.
+/// no names (an empty one then is what [`Options::empty`] says); no body is no parameters.
 ///
 /// # Errors
 /// [`Fault::Malformed`] if the body is not JSON; [`Fault::Unadaptable`] if it is neither list nor
@@ -104,7 +104,8 @@ fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<
     positional(to, o, body.len(), |writer| {
         if empty {
             reader.finish()?;
-            push(writer, &Event::Array)?;
+            let event = if o.empty == Empty::Map { Event::Map } else { Event::Array };
+            push(writer, &event)?;
             return push(writer, &Event::End);
         }
         carry(Wire::Json, body, writer, "$", o.from)
