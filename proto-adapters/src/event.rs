@@ -36,7 +36,8 @@ pub enum Event<'a> {
     UInt(u64),
     /// A float; msgpack and PHP may carry NaN and infinities, JSON cannot.
     Float(f64),
-    /// A JSON number outside 64-bit integers, or beyond the largest float, as written.
+    /// A JSON number outside 64-bit integers, beyond the largest float, or nearer to 0 than any float, as
+    /// written.
     Beyond(&'a str),
     /// Text, in whichever charset and family of msgpack it came.
     Str(Cow<'a, str>),
@@ -154,11 +155,13 @@ impl Refusal {
         Self::Because(format!("the integer {value} does not fit into PHP's signed 64 bits"))
     }
 
-    /// For a number that no type of 64 bits holds.
+    /// For a number that no type of 64 bits comes near.
     pub(crate) fn beyond(number: &str) -> Self {
         let shown = text::shorten(number, 40);
         if number.contains(['.', 'e', 'E']) {
-            return Self::Because(format!("the number {shown} is beyond the largest float"));
+            let zero = number.parse() == Ok(0.0);
+            let what = if zero { "nearer to 0 than any float" } else { "beyond the largest float" };
+            return Self::Because(format!("the number {shown} is {what}"));
         }
         Self::Because(format!("the integer {shown} does not fit into 64 bits"))
     }

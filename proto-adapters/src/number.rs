@@ -7,6 +7,13 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// The float that a number is; `None` for one beyond all floats, and for one that would become 0.
+pub(crate) fn read_float(text: &str) -> Option<f64> {
+    let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    let digits = text.split(['e', 'E']).next().unwrap_or_default();
+    (value != 0.0 || !digits.contains(|c: char| matches!(c, '1'..='9'))).then_some(value)
+}
+
 /// Appends the shortest text that reads back as the same float and stays one: `3.0`, `1e25`. JSON
 /// has none for NaN and infinities.
 pub(crate) fn push_json_float(out: &mut Vec<u8>, value: f64) {

@@ -126,6 +126,13 @@ fn numbers_beyond_both_types_are_refused_and_never_rounded() {
         "$: the integer -9223372036854775809 does not fit into 64 bits"
     );
     assert_eq!(refused("[1,1e400]"), "$[1]: the number 1e400 is beyond the largest float");
+    for tiny in ["1e-400", "-0.001E-322", "2e-324"] {
+        assert_eq!(refused(tiny), format!("$: the number {tiny} is nearer to 0 than any float"));
+    }
+    for zero in ["0e-400", "0.000", "0E9"] {
+        assert_eq!(hex(&pack(zero).unwrap()), "cb0000000000000000", "{zero}");
+    }
+    assert_eq!(hex(&pack("3e-324").unwrap()), "cb0000000000000001");
 }
 
 #[test]
@@ -146,7 +153,7 @@ fn an_integer_that_php_would_read_as_text_leaves_msgpack_and_never_enters_it() {
 
 #[test]
 fn within_json_a_number_of_any_size_is_copied() {
-    let text = b"[1e400,123456789012345678901234567890]";
+    let text = b"[1e400,1e-400,123456789012345678901234567890]";
     assert_eq!(transcode(Wire::Json, Wire::Json, text, "$", Options::default()).unwrap(), text);
 }
 

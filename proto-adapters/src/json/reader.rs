@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::event::Event;
-use crate::{Fault, MAX_DEPTH, charset, text};
+use crate::{Fault, MAX_DEPTH, charset, number, text};
 
 /// Room for what follows the first escape of a string, in bytes.
 const FIRST: usize = 64;
@@ -356,8 +356,5 @@ fn integer(digits: &[u8]) -> Event<'_> {
 
 fn float(digits: &[u8]) -> Event<'_> {
     let text = str::from_utf8(digits).unwrap_or_default();
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() => Event::Float(value),
-        _ => Event::Beyond(text),
-    }
+    number::read_float(text).map_or(Event::Beyond(text), Event::Float)
 }
