@@ -13,7 +13,9 @@ pub(crate) fn run(from: Wire, to: Wire, value: &[u8]) {
     let Ok(there) = transcode(from, to, value, "$", GENEROUS) else { return };
     assert!(copied.is_ok(), "what crosses is well-formed");
     let back = transcode(to, from, &there, "$", GENEROUS);
-    if to == Wire::Json && back.as_ref().is_err_and(|fault| fault.to_string().contains("PHP's signed 64 bits")) {
+    if to == Wire::Json
+        && back.as_ref().is_err_and(|fault| fault.to_string().contains("PHP's signed 64 bits"))
+    {
         // JSON has integers that PHP has not: they leave msgpack, and never enter it
         return;
     }

@@ -1,6 +1,6 @@
 //! Yar messages beyond the captured ones: odd heads, odd payloads, what is written.
 use proto_adapters::yar::{self, HEAD};
-use proto_adapters::{Code, Exception, Fault, Header, Packager, Request, Response};
+use proto_adapters::{Code, Exception, Fault, Header, Options, Packager, Request, Response, Wire, transcode};
 
 fn header(packager: Packager) -> Header {
     Header {
@@ -365,6 +365,71 @@ fn a_described_message_is_made_again_byte_by_byte() {
     let message = yar::encode_result(Packager::Msgpack, 7, value, Some(b"\xa2hi"));
     let shown = yar::describe(&message, true).unwrap();
     assert_eq!(yar::compose(shown.as_bytes()), Ok(message));
+}
+
+#[test]
+fn what_only_php_makes_is_refused_and_does_not_become_an_array() {
+    for (value, kind) in [
+        ("E:6:\"Suit:H\";", "a PHP enum"),
+        ("R:1;", "a PHP reference to an earlier value"),
+        ("r:1;", "a PHP reference to an earlier value"),
+        ("C:1:\"X\":1:{a}", "a PHP object that packed itself"),
+    ] {
+        let message = yar::encode_result(Packager::Php, 7, value.as_bytes(), None);
+        for (typed, place) in [(false, "$.body.r"), (true, "$.body.$map[2][1]")] {
+            let shown = yar::describe(&message, typed).unwrap();
+            let told = yar::compose(shown.as_bytes()).unwrap_err().to_string();
+            let place = place.replace(".$map", "[\"$map\"]");
+            let wanted =
+                format!("{place}: {kind} cannot become serialized PHP, where only plain values are made");
+            assert_eq!(told, wanted);
+        }
+    }
+}
+
+#[test]
+fn a_map_whose_keys_look_like_tags_stays_that_map() {
+    for (value, shown) in [
+        (r#"{"$bin":"ff"}"#, r#"{"$bin:2462696e":"ff"}"#),
+        (r#"{"$float":"3.0"}"#, r#"{"$bin:24666c6f6174":"3.0"}"#),
+        (r#"{"$map":[[1,2]]}"#, r#"{"$bin:246d6170":[[1,2]]}"#),
+        (r#"{"$enum":1}"#, r#"{"$bin:24656e756d":1}"#),
+        (r#"{"a":1,"$bin:00":2}"#, r#"{"a":1,"$bin:2462696e3a3030":2}"#),
+        (r#"{"a":1,"$bin":"ff","$x":{"$y":1}}"#, r#"{"a":1,"$bin":"ff","$x":{"$y":1}}"#),
+    ] {
+        for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
+            let o = Options::default();
+            let value = transcode(Wire::Json, packager.wire(), value.as_bytes(), "$", o).unwrap();
+            let message = yar::encode_result(packager, 7, &value, None);
+            let told = yar::describe(&message, false).unwrap();
+            assert!(told.ends_with(&format!("\"r\":{shown}}}}}")), "{told}");
+            assert_eq!(yar::compose(told.as_bytes()).as_ref(), Ok(&message), "{told}");
+            let typed = yar::describe(&message, true).unwrap();
+            assert_eq!(yar::compose(typed.as_bytes()).as_ref(), Ok(&message), "{typed}");
+        }
+    }
+}
+
+#[test]
+fn a_number_is_made_as_it_is_written() {
+    let body = |packager: &str, value: &str| {
+        let text = format!(r#"{{"packager":"{packager}","body":{value}}}"#);
+        yar::compose(text.as_bytes()).map(|made| made[HEAD..].to_vec()).map_err(|fault| fault.to_string())
+    };
+    for digits in ["1e999", "1e-400", "123456789012345678901", "-0.50"] {
+        let number = format!(r#"{{"$number":"{digits}"}}"#);
+        assert_eq!(body("JSON", &number).unwrap(), digits.as_bytes());
+    }
+    assert_eq!(body("MSGPACK", r#"{"$number":"7"}"#).unwrap(), b"\x07");
+    assert_eq!(body("MSGPACK", "18446744073709551615").unwrap(), b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff");
+    for text in ["1]", "[1]", "NaN", "", " 1", "1 ", "0x1", "1,2", "01"] {
+        let told = body("JSON", &format!(r#"{{"$number":"{text}"}}"#)).unwrap_err();
+        assert!(told.ends_with("no JSON number"), "{text}: {told}");
+    }
+    for text in ["1e999", "1e-400"] {
+        let told = body("MSGPACK", &format!(r#"{{"$float":"{text}"}}"#)).unwrap_err();
+        assert!(told.ends_with("no float such as 3.0, 1.0E+25, NAN or -INF"), "{text}: {told}");
+    }
 }
 
 #[test]

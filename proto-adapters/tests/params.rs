@@ -76,9 +76,7 @@ fn an_object_without_names_is_the_one_parameter() {
 fn an_empty_object_without_names_is_one_empty_list_or_the_map_that_is_asked_for() {
     let packed = |wire, o| body_to_params(b" {} ", wire, &[], o).unwrap();
     let map = Options { empty: Empty::Map, ..Options::default() };
-    for (o, msgpack, json) in
-        [(Options::default(), b"\x91\x90", &b"[[]]"[..]), (map, b"\x91\x80", b"[{}]")]
-    {
+    for (o, msgpack, json) in [(Options::default(), b"\x91\x90", &b"[[]]"[..]), (map, b"\x91\x80", b"[{}]")] {
         assert_eq!(packed(Wire::Msgpack, o), msgpack);
         assert_eq!(packed(Wire::Json, o), json);
         assert_eq!(packed(Wire::Php, o), b"a:1:{i:0;a:0:{}}");

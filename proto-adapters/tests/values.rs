@@ -137,10 +137,9 @@ fn numbers_beyond_both_types_are_refused_and_never_rounded() {
 
 #[test]
 fn an_integer_that_php_would_read_as_text_leaves_msgpack_and_never_enters_it() {
-    for (packed, digits) in [
-        ("cf8000000000000000", "9223372036854775808"),
-        ("cfffffffffffffffff", "18446744073709551615"),
-    ] {
+    for (packed, digits) in
+        [("cf8000000000000000", "9223372036854775808"), ("cfffffffffffffffff", "18446744073709551615")]
+    {
         assert_eq!(unpack(&unhex(packed)).unwrap(), digits);
         assert_eq!(
             refused(&format!(r#"{{"a":[{digits}]}}"#)),

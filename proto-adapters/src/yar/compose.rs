@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{Header, NAME, Packager};
 use crate::codec::{Reader, Wire, Writer};
-use crate::event::{BytesAs, Empty, Event, Options};
-use crate::{Charset, Fault, path};
+use crate::event::{BytesAs, Empty, Event, Options, Php};
+use crate::{Charset, Fault, number, path};
 
 /// An empty map stays one, bytes are never changed.
 const EXACT: Options =
@@ -17,7 +17,7 @@ const EXACT: Options =
 ///
 /// # Errors
 /// [`Fault::Malformed`] at the place in `text` that is not of this form; [`Fault::Unadaptable`] for a value that
-/// the packager has no form for.
+/// the packager has no form for, and for what only PHP makes: enums, references, objects that packed themselves.
 pub fn compose(text: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut reader = Reader::new(Wire::Json, text);
     if reader.first()? != Event::Map {
@@ -155,10 +155,11 @@ impl<'a> Composer<'a> {
                 let bytes = self.hex()?;
                 self.push(&Event::Bytes(&bytes))?;
             }
-            "$number" => {
-                let digits = self.text()?;
-                self.push(&Event::Beyond(&digits))?;
-            }
+            "$number" => self.number()?,
+            // refused by every writer
+            "$enum" => self.push(&Event::Php(Php::Enum(b"")))?,
+            "$reference" => self.push(&Event::Php(Php::Reference(0)))?,
+            "$custom" => self.push(&Event::Php(Php::Custom(b"", b"")))?,
             "$ext" => self.extension()?,
             _ => {
                 self.push(&Event::Map)?;
@@ -173,8 +174,9 @@ impl<'a> Composer<'a> {
         while key != Event::End {
             let bytes =
                 if let Event::Str(text) = &key { text.strip_prefix("$bin:").and_then(unhex) } else { None };
-            match &bytes {
-                Some(bytes) => self.push(&Event::Bytes(bytes))?,
+            match bytes.as_deref().map(|bytes| (bytes, str::from_utf8(bytes))) {
+                Some((_, Ok(text))) => self.push(&Event::Str(text.into()))?,
+                Some((bytes, Err(_))) => self.push(&Event::Bytes(bytes))?,
                 None => self.push(&key)?,
             }
             let first = self.reader.first()?;
@@ -242,6 +244,17 @@ impl<'a> Composer<'a> {
         self.push(&Event::Ext(kind, &bytes))
     }
 
+    /// What follows `"$number":` in JSON, as it is written there.
+    fn number(&mut self) -> Result<(), Fault> {
+        let digits = self.text()?;
+        let mut reader = Reader::new(Wire::Json, digits.as_bytes());
+        let number = reader.first().ok().filter(|first| reader.start() == 0 && first.kind() == "a number");
+        let whole = reader.end() == digits.len() && reader.finish().is_ok();
+        let number = number.filter(|_| whole).ok_or_else(|| self.wrong("no JSON number"))?;
+        let as_written = self.writer.wire() == Wire::Json;
+        self.push(&if as_written { Event::Beyond(&digits) } else { number })
+    }
+
     fn text(&mut self) -> Result<String, Fault> {
         let text = self.reader.first()?;
         if let Event::Str(text) = text {
@@ -304,7 +317,7 @@ fn float(text: &str) -> Option<f64> {
         "INF" => Some(f64::INFINITY),
         "-INF" => Some(f64::NEG_INFINITY),
         // what else Rust reads as one, such as `nan` or `infinity`, PHP never wrote
-        digits if digits.contains(|c: char| c.is_ascii_digit()) => digits.parse().ok(),
+        digits if digits.contains(|c: char| c.is_ascii_digit()) => number::read_float(digits),
         _ => None,
     }
 }

@@ -5,12 +5,19 @@ use crate::codec::{Reader, Wire};
 use crate::event::{Event, Php, Refusal};
 use crate::{Fault, number, path, text};
 
+/// What a map's first key says of it where it is a tag.
+const TAGS: [&str; 9] =
+    ["$map", "$object", "$float", "$bin", "$number", "$ext", "$enum", "$reference", "$custom"];
+/// What a key begins with that stands for bytes.
+const BIN: &str = "$bin:";
+
 /// One JSON object `{id, version, provider, token, packager, body}` that shows a message.
 ///
 /// With `typed`, the body keeps every difference PHP makes: `{"$map":[[key,value],…]}`,
 /// `{"$object":class,"props":[[key,value],…]}`, `{"$float":"3.0"}`, `{"$bin":"hex"}`,
 /// `{"$ext":[type,"hex"]}`, `{"$number":"…"}` for a JSON number no type holds. Without, maps are
-/// JSON objects and tags only stand for what JSON cannot say. What only PHP's own format says is
+/// JSON objects, tags only stand for what JSON cannot say, and a key that looks like a tag is
+/// `$bin:` with its bytes in hex. What only PHP's own format says is
 /// `{"$enum":"Suit:Hearts"}`, `{"$reference":5}`, `{"$custom":class,"data":…}`.
 ///
 /// # Errors
@@ -117,19 +124,22 @@ impl Describer {
             }
             Kind::Fresh | Kind::Map | Kind::Object => {
                 self.word(if first { "" } else { "," });
-                return self.key(event);
+                return self.key(event, first);
             }
         }
         Ok(())
     }
 
-    fn key(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+    fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
         if self.typed {
             self.word("[");
             self.value(event);
             return Ok(());
         }
         let key = match event {
+            Event::Str(key) if key.starts_with(BIN) || (first && TAGS.contains(&key.as_ref())) => {
+                format!("{BIN}{}", hex(key.as_bytes()))
+            }
             Event::Str(key) => key.clone().into_owned(),
             Event::Int(key) => key.to_string(),
             Event::UInt(key) => key.to_string(),
@@ -137,7 +147,7 @@ impl Describer {
             Event::Bool(key) => key.to_string(),
             Event::Beyond(key) => (*key).to_owned(),
             Event::Null => String::new(),
-            Event::Bytes(bytes) | Event::Ext(_, bytes) => format!("$bin:{}", hex(bytes)),
+            Event::Bytes(bytes) | Event::Ext(_, bytes) => format!("{BIN}{}", hex(bytes)),
             Event::Array | Event::Map | Event::Php(_) | Event::End => {
                 return Err(Refusal::because(format!("{} as a key cannot become JSON", event.kind())));
             }
