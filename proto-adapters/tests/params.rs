@@ -162,7 +162,8 @@ fn brackets_make_lists_and_maps_as_in_php() {
     assert_eq!(query("a[x]=1&a=2&a[y]=3", &[]).unwrap(), r#"[{"a":{"y":"3"}}]"#);
     assert_eq!(query("0=x&1=y", &[]).unwrap(), r#"[{"0":"x","1":"y"}]"#);
     assert_eq!(query("b[k]=1&a[]=2&a[]=3", &["a", "b"]).unwrap(), r#"[["2","3"],{"k":"1"}]"#);
-    assert_eq!(query("=1", &[]).unwrap(), r#"[{"":"1"}]"#);
+    assert_eq!(query(" a=1&++b=2&%20c=3", &[]).unwrap(), r#"[{"a":"1","b":"2","c":"3"}]"#);
+    assert_eq!(query("a[ ]=1&a[%09]=2&a[  ]=3", &[]).unwrap(), r#"[{"a":{"0":"1","1":"2","  ":"3"}}]"#);
 }
 
 #[test]
@@ -177,6 +178,14 @@ fn a_name_that_php_would_change_or_leave_out_is_refused() {
         query("a[9223372036854775807]=1&a[]=2", &[]).unwrap_err(),
         "byte 25: the name \"[]\" comes behind the largest integer"
     );
+    for name in ["", "+", "%20"] {
+        let told = query(&format!("x=1&{name}=2"), &[]).unwrap_err();
+        assert_eq!(told, "byte 4: the name \"\" is empty, and PHP would leave the field out");
+    }
+    for name in ["a%00b", "%00", "a[k%00]", "a%00[k]"] {
+        let told = query(&format!("x=1&{name}=2"), &[]).unwrap_err();
+        assert!(told.ends_with("holds a NUL, where PHP would cut it"), "{told}");
+    }
     assert_eq!(query("%ffa=1", &[]).unwrap_err(), "byte 0: the name \"\\xffa\" is not UTF-8");
     let deep = query(&format!("a{}=1", "[k]".repeat(65)), &[]).unwrap_err();
     assert!(deep.ends_with("has more than 64 brackets") && deep.chars().count() < 120, "{deep}");

@@ -20,14 +20,15 @@ const NAME_SHOWN: usize = 64;
 /// `application/x-www-form-urlencoded` body, or of a query.
 ///
 /// Every value is a string, `a[]=1` and `a[k]=2` make lists and maps, and of a name that comes
-/// twice the later one counts. Unlike PHP no name is changed: blanks and dots in it stay. Names of
-/// parameters apply as in a body's object; without them the form is one map parameter, and an
-/// empty form no parameters.
+/// twice the later one counts. Blanks before a name are not part of it, and `a[ ]` is `a[]`; unlike
+/// in PHP other blanks and dots in a name stay. Names of parameters apply as in a body's object;
+/// without them the form is one map parameter, and an empty form no parameters.
 ///
 /// # Errors
-/// [`Fault::Malformed`] for more than 1000 fields, and for names that are not UTF-8, have brackets
-/// that do not match, or more than 64 of them; [`Fault::Unadaptable`] for names that are not in
-/// `names`, a name left out before one given, and values that are not UTF-8 where they must be.
+/// [`Fault::Malformed`] for more than 1000 fields, and for names that are empty, hold a NUL, are not
+/// UTF-8, have brackets that do not match, or more than 64 of them; [`Fault::Unadaptable`] for names
+/// that are not in `names`, a name left out before one given, and values that are not UTF-8 where
+/// they must be.
 pub fn form_to_params(form: &[u8], to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
     let pairs = pairs(form)?;
     let fields = group(pairs.iter().map(Row::of).collect())?;
@@ -89,7 +90,10 @@ fn pairs(form: &[u8]) -> Result<Vec<Pair>, Fault> {
             Some(end) => (pair.get(..end), pair.get(end + 1..)),
             None => (Some(pair), None),
         };
-        let name = String::from_utf8(decode(name.unwrap_or_default())).map_err(|bad| {
+        let mut name = decode(name.unwrap_or_default());
+        let blanks = name.iter().take_while(|byte| **byte == b' ').count();
+        name.drain(..blanks);
+        let name = String::from_utf8(name).map_err(|bad| {
             let shown = text::shorten(&bad.as_bytes().escape_ascii().to_string(), NAME_SHOWN);
             Fault::malformed(at, format!("the name \"{shown}\" is not UTF-8"))
         })?;
@@ -103,8 +107,14 @@ fn wrong(at: usize, name: &str, reason: impl Display) -> Fault {
     Fault::malformed(at, format!("the name \"{}\" {reason}", text::shorten(name, NAME_SHOWN)))
 }
 
-/// Whether only well-formed brackets follow the name, and not too many.
+/// Whether PHP would take the name as it is: one with only well-formed brackets behind it, not too many.
 fn check(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("is empty, and PHP would leave the field out".to_owned());
+    }
+    if name.contains('\0') {
+        return Err("holds a NUL, where PHP would cut it".to_owned());
+    }
     let (name, mut rest) = name.split_at(name.find('[').unwrap_or(name.len()));
     let mut brackets = 0;
     while !rest.is_empty() {
@@ -123,13 +133,14 @@ impl<'f> Row<'f> {
         Self { at: pair.at, rest: &pair.name, value: &pair.value }
     }
 
-    /// Takes the next key off the name; `None` for `[]`.
+    /// Takes the next key off the name; `None` for `[]`, and with one blank in it as PHP has it.
     fn step(&mut self) -> Option<Key<'f>> {
         let inside = self.rest.strip_prefix('[').and_then(|inside| inside.split_once(']'));
         let (key, behind) =
             inside.unwrap_or_else(|| self.rest.split_at(self.rest.find('[').unwrap_or(self.rest.len())));
         self.rest = behind;
-        (inside.is_none() || !key.is_empty()).then(|| Key::new(key))
+        let blank = matches!(key.as_bytes(), [] | [b' ' | b'\t'..=b'\r']);
+        (inside.is_none() || !blank).then(|| Key::new(key))
     }
 }
 
