@@ -64,6 +64,8 @@ pub enum Php<'a> {
     Reference(u64),
     /// An object that packed itself: its class and its bytes.
     Custom(&'a [u8], &'a [u8]),
+    /// A string with escapes, `\41` for `A`, as it is written; PHP reads it, and writes none.
+    Escaped(&'a [u8]),
 }
 
 impl Event<'_> {
@@ -83,6 +85,7 @@ impl Event<'_> {
             Self::Ext(..) => "a msgpack extension",
             Self::Php(Php::Enum(_)) => "a PHP enum",
             Self::Php(Php::Reference(_)) => "a PHP reference to an earlier value",
+            Self::Php(Php::Escaped(_)) => "a PHP string with escapes",
             Self::Php(Php::Custom(..)) => "a PHP object that packed itself",
             Self::Array => "a list",
             Self::Map => "a map",

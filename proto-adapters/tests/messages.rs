@@ -374,6 +374,7 @@ fn what_only_php_makes_is_refused_and_does_not_become_an_array() {
         ("R:1;", "a PHP reference to an earlier value"),
         ("r:1;", "a PHP reference to an earlier value"),
         ("C:1:\"X\":1:{a}", "a PHP object that packed itself"),
+        ("S:1:\"\\41\";", "a PHP string with escapes"),
     ] {
         let message = yar::encode_result(Packager::Php, 7, value.as_bytes(), None);
         for (typed, place) in [(false, "$.body.r"), (true, "$.body.$map[2][1]")] {

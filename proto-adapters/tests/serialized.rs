@@ -175,6 +175,20 @@ fn what_php_has_no_value_for_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_string_with_escapes_passes_php_and_is_refused_elsewhere_unless_it_has_none() {
+    let value = b"a:2:{S:1:\"\\41\";S:2:\"\\c3\\A9\";s:1:\"b\";i:1;}";
+    assert_eq!(transcode(Wire::Php, Wire::Php, value, "$", Options::default()).unwrap(), value);
+    let told = fault(Wire::Php, Wire::Msgpack, value);
+    assert_eq!(told, "$: a PHP string with escapes cannot become msgpack");
+    let told = fault(Wire::Php, Wire::Json, b"a:1:{s:1:\"k\";S:1:\"\\00\";}");
+    assert_eq!(told, "$.k: a PHP string with escapes cannot become JSON");
+    assert_eq!(
+        to_json(b"a:2:{S:1:\"a\";S:2:\"\xc3\xa9\";S:1:\"7\";N;}").unwrap(),
+        "{\"a\":\"\u{e9}\",\"7\":null}"
+    );
+}
+
+#[test]
 fn malformed_bytes_are_named_by_their_offset() {
     for (value, reason) in [
         (&b""[..], "byte 0: the input ends where a value belongs"),
@@ -192,7 +206,9 @@ fn malformed_bytes_are_named_by_their_offset() {
         (b"s:18446744073709551615:\"\";", "byte 24: 18446744073709551615 bytes wanted, 2 left"),
         (b"s:99999999999999999999:\"\";", "byte 2: 99999999999999999999 where a count belongs"),
         (b"s:2:\"abc\";", "byte 7: 'c' where '\"' belongs"),
-        (b"S:3:\"a\\62\";", "byte 0: an escaped string (S), which is not read"),
+        (b"S:3:\"a\\62\";", "byte 10: ';' where '\"' belongs"),
+        (b"S:1:\"\\4\";", "byte 5: '\\\\' where an escape such as \\41 belongs"),
+        (b"S:2:\"a", "byte 6: the input ends where a byte of the string belongs"),
         (b"a:1:{}", "byte 2: an array of 1 entries in 1 bytes"),
         (b"a:4294967295:{i:0;N;}", "byte 2: an array of 4294967295 entries in 7 bytes"),
         (b"a:18446744073709551615:{}", "byte 2: an array of 18446744073709551615 entries in 1 bytes"),

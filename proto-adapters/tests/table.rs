@@ -91,7 +91,7 @@ fn every_cell_says_what_becomes_of_the_value() {
             }
         }
     }
-    assert_eq!(seen, 176);
+    assert_eq!(seen, 178);
 }
 
 #[test]

@@ -121,6 +121,7 @@ impl<'a> Reader<'a> {
         Ok(Some(match key {
             Key::Int(key) => Event::Int(key),
             Key::Str(key) => self.text(key),
+            Key::Escaped(raw) => Event::Php(Php::Escaped(raw)),
         }))
     }
 
@@ -152,6 +153,7 @@ impl<'a> Reader<'a> {
             Token::Int(value) => Event::Int(value),
             Token::Float(value) => Event::Float(value),
             Token::Str(value) => self.text(value),
+            Token::Escaped(raw) => Event::Php(Php::Escaped(raw)),
             Token::Enum(case) => Event::Php(Php::Enum(case)),
             Token::Reference(number) => Event::Php(Php::Reference(number)),
             Token::Custom { class, data } => Event::Php(Php::Custom(class, data)),

@@ -16,6 +16,8 @@ pub(super) enum Token<'a> {
     Int(i64),
     Float(f64),
     Str(&'a [u8]),
+    /// A string with escapes (`S:1:"\41";`), as it is written between its quotes.
+    Escaped(&'a [u8]),
     /// An array of so many entries begins.
     Array(u64),
     /// An object of this class, whose name stands at `at`, with so many properties, begins.
@@ -39,6 +41,8 @@ pub(super) enum Token<'a> {
 pub(super) enum Key<'a> {
     Int(i64),
     Str(&'a [u8]),
+    /// As [`Token::Escaped`].
+    Escaped(&'a [u8]),
 }
 
 /// A place in the input.
@@ -78,7 +82,10 @@ impl<'a> Tokens<'a> {
             b'C' => self.custom(),
             b'E' => self.string().map(Token::Enum),
             b'r' | b'R' => self.reference(),
-            b'S' => Err(Fault::malformed(start, "an escaped string (S), which is not read")),
+            b'S' => {
+                let raw = self.escaped()?;
+                Ok(if raw.contains(&b'\\') { Token::Escaped(raw) } else { Token::Str(raw) })
+            }
             _ => {
                 self.at = start;
                 Err(self.unexpected("a value"))
@@ -90,7 +97,7 @@ impl<'a> Tokens<'a> {
     pub(super) fn key(&mut self) -> Result<Key<'a>, Fault> {
         Ok(match self.name()? {
             Key::Str(text) => integer_key(text).map_or(Key::Str(text), Key::Int),
-            key @ Key::Int(_) => key,
+            key @ (Key::Int(_) | Key::Escaped(_)) => key,
         })
     }
 
@@ -104,6 +111,11 @@ impl<'a> Tokens<'a> {
         if rest.starts_with(b"s:") {
             self.at += 2;
             return self.string().map(Key::Str);
+        }
+        if rest.starts_with(b"S:") {
+            self.at += 2;
+            let raw = self.escaped()?;
+            return Ok(if raw.contains(&b'\\') { Key::Escaped(raw) } else { Key::Str(raw) });
         }
         Err(self.unexpected("a key"))
     }
@@ -215,6 +227,24 @@ impl<'a> Tokens<'a> {
         let bytes = self.quoted()?;
         self.expect(b";")?;
         Ok(bytes)
+    }
+
+    /// Reads a string whose length counts `\41` as one byte; what is between its quotes comes as it is written.
+    fn escaped(&mut self) -> Result<&'a [u8], Fault> {
+        let len = self.number()?;
+        self.expect(b":\"")?;
+        let start = self.at;
+        for _ in 0..len {
+            match self.input.get(self.at..).unwrap_or_default() {
+                [b'\\', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => self.at += 3,
+                [b'\\', ..] => return Err(self.unexpected("an escape such as \\41")),
+                [_, ..] => self.at += 1,
+                [] => return Err(self.unexpected("a byte of the string")),
+            }
+        }
+        let raw = self.input.get(start..self.at).unwrap_or_default();
+        self.expect(b"\";")?;
+        Ok(raw)
     }
 
     /// Reads `2:{`; a count of more entries than the input can hold is never believed.

@@ -159,6 +159,7 @@ impl<'a> Composer<'a> {
             // refused by every writer
             "$enum" => self.push(&Event::Php(Php::Enum(b"")))?,
             "$reference" => self.push(&Event::Php(Php::Reference(0)))?,
+            "$escaped" => self.push(&Event::Php(Php::Escaped(b"")))?,
             "$custom" => self.push(&Event::Php(Php::Custom(b"", b"")))?,
             "$ext" => self.extension()?,
             _ => {

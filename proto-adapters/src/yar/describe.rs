@@ -6,8 +6,8 @@ use crate::event::{Event, Php, Refusal};
 use crate::{Fault, number, path, text};
 
 /// What a map's first key says of it where it is a tag.
-const TAGS: [&str; 9] =
-    ["$map", "$object", "$float", "$bin", "$number", "$ext", "$enum", "$reference", "$custom"];
+const TAGS: [&str; 10] =
+    ["$map", "$object", "$float", "$bin", "$number", "$ext", "$enum", "$reference", "$custom", "$escaped"];
 /// What a key begins with that stands for bytes.
 const BIN: &str = "$bin:";
 
@@ -18,7 +18,8 @@ const BIN: &str = "$bin:";
 /// `{"$ext":[type,"hex"]}`, `{"$number":"…"}` for a JSON number no type holds. Without, maps are
 /// JSON objects, tags only stand for what JSON cannot say, and a key that looks like a tag is
 /// `$bin:` with its bytes in hex. What only PHP's own format says is
-/// `{"$enum":"Suit:Hearts"}`, `{"$reference":5}`, `{"$custom":class,"data":…}`.
+/// `{"$enum":"Suit:Hearts"}`, `{"$reference":5}`, `{"$custom":class,"data":…}`,
+/// and for a string with escapes `{"$escaped":"as written"}`.
 ///
 /// # Errors
 /// [`Fault::Malformed`] if the message is not well-formed; [`Fault::Unadaptable`] for a key that
@@ -191,6 +192,10 @@ impl Describer {
                 self.name(case);
             }
             Php::Reference(number) => self.word(&format!("{{\"$reference\":{number}")),
+            Php::Escaped(raw) => {
+                self.word("{\"$escaped\":");
+                self.name(raw);
+            }
             Php::Custom(class, data) => {
                 self.word("{\"$custom\":");
                 self.name(class);
