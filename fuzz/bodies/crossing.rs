@@ -4,8 +4,13 @@
 use proto_adapters::{BytesAs, Charset, Empty, Options, Wire, transcode};
 
 /// Carries the most over: empty maps stay maps, bytes become base64.
-pub(crate) const GENEROUS: Options =
-    Options { empty: Empty::Map, bytes: BytesAs::Base64, from: Charset::Utf8, to: Charset::Utf8 };
+pub(crate) const GENEROUS: Options = Options {
+    empty: Empty::Map,
+    bytes: BytesAs::Base64,
+    from: Charset::Utf8,
+    to: Charset::Utf8,
+    in_message: false,
+};
 
 /// Whatever crossed once crosses back and forth without changing again.
 pub(crate) fn run(from: Wire, to: Wire, value: &[u8]) {

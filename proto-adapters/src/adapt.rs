@@ -53,8 +53,13 @@ fn room(from: Wire, to: Wire, len: usize) -> usize {
 fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Charset) -> Result<(), Fault> {
     let mut reader = Reader::in_charset(from, read_in, value);
     if from == writer.wire() && !writer.converts() {
-        let first = reader.first()?;
-        let range = reader.skip(&first)?;
+        let range = match from {
+            Wire::Json => skip_json(&mut reader, writer, root)?,
+            Wire::Msgpack | Wire::Php => {
+                let first = reader.first()?;
+                reader.skip(&first)?
+            }
+        };
         reader.finish()?;
         writer.raw(value.get(range).unwrap_or_default());
         return Ok(());
@@ -64,6 +69,21 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
         Stop::Refused(refusal) => path::explain(&reader, root, refusal),
     })?;
     reader.finish()
+}
+
+/// Reads one value of JSON and checks how deep it would go where `writer` is; gives its place.
+fn skip_json(reader: &mut Reader<'_>, writer: &Writer, root: &str) -> Result<Range<usize>, Fault> {
+    let (mut start, mut depth) = (None, 0);
+    while let Some(event) = reader.pull()? {
+        start.get_or_insert(reader.start());
+        if event.opens() {
+            writer.check_depth(depth).map_err(|refusal| path::explain(reader, root, refusal))?;
+            depth += 1;
+        } else if event == Event::End {
+            depth -= 1;
+        }
+    }
+    Ok(start.unwrap_or_default()..reader.end())
 }
 
 /// The parameters of a call out of an HTTP caller's JSON body.

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::event::{Event, Options, Refusal};
+use crate::yar::JSON_DEPTH;
 use crate::{Charset, Fault, json, msgpack, php};
 
 /// The codecs of values.
@@ -43,6 +44,14 @@ impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(wire: Wire, input: &'a [u8]) -> Self {
         Self::in_charset(wire, Charset::Utf8, input)
+    }
+
+    /// A reader at the beginning of a Yar message's payload, as deep as PHP reads it.
+    pub(crate) fn of_payload(wire: Wire, input: &'a [u8]) -> Self {
+        match wire {
+            Wire::Json => Self::Json(json::Reader::new(input).at_most(JSON_DEPTH)),
+            Wire::Msgpack | Wire::Php => Self::new(wire, input),
+        }
     }
 
     /// A reader at the beginning of `input` whose strings are in this charset, unless it is JSON.
@@ -204,7 +213,10 @@ impl Writer {
     /// An empty writer.
     pub fn new(wire: Wire, options: Options) -> Self {
         let out = match wire {
-            Wire::Json => Out::Json(json::Writer::new(options.bytes, options.from)),
+            Wire::Json => {
+                let writer = json::Writer::new(options.bytes, options.from);
+                Out::Json(if options.in_message { writer.at_most(JSON_DEPTH - 1) } else { writer })
+            }
             Wire::Msgpack => Out::Msgpack(msgpack::Writer::new(options.empty)),
             Wire::Php => Out::Php(php::Writer::new()),
         };
@@ -281,6 +293,15 @@ impl Writer {
             Out::Json(_) => Wire::Json,
             Out::Msgpack(_) => Wire::Msgpack,
             Out::Php(_) => Wire::Php,
+        }
+    }
+
+    /// Whether the event just copied goes deeper than this codec may, with `depth` lists and maps of
+    /// the same value around it.
+    pub(crate) fn check_depth(&self, depth: usize) -> Result<(), Refusal> {
+        match &self.out {
+            Out::Json(writer) => writer.check_depth(depth),
+            Out::Msgpack(_) | Out::Php(_) => Ok(()),
         }
     }
 

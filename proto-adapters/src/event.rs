@@ -105,6 +105,8 @@ pub struct Options {
     pub from: Charset,
     /// The charset of strings that are written.
     pub to: Charset,
+    /// Whether the value becomes part of a Yar message, in whose map it stands one level deeper.
+    pub in_message: bool,
 }
 
 /// What an empty JSON object becomes in msgpack.

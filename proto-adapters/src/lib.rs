@@ -36,7 +36,7 @@ pub use event::{BytesAs, Empty, Options};
 pub use yar::{Code, Exception, Header, Packager, Request, Response};
 
 /// Deepest nesting any codec reads: a list inside 511 others is fine, one more is a [`Fault`].
-/// It is PHP's own limit for JSON.
+/// PHP writes JSON as deep, and reads one level less: see [`yar::JSON_DEPTH`].
 pub const MAX_DEPTH: usize = 512;
 
 /// Why bytes could not be read, or a value not be carried over.

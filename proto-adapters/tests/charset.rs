@@ -19,6 +19,7 @@ const AWAY: Options = Options {
     bytes: BytesAs::Fail,
     from: Charset::Gbk,
     to: Charset::Utf8,
+    in_message: false,
 };
 const TOWARD: Options = Options { from: Charset::Utf8, to: Charset::Gbk, ..AWAY };
 

@@ -68,6 +68,9 @@ fn every_cell_says_what_becomes_of_the_value() {
     let mut seen = 0;
     for table in tables() {
         let (head, lines) = table.split_first().unwrap();
+        if head.iter().all(|head| wire(head).is_none()) {
+            continue;
+        }
         let policed = usize::from(head.first() == Some(&"policy"));
         let from = wire(head[policed]);
         for line in lines {

@@ -224,7 +224,7 @@ pub(super) fn options(plan: &Plan) -> Options {
 }
 
 pub(super) fn toward_yar(plan: &Plan) -> Options {
-    Options { to: plan.route.policy.charset, ..options(plan) }
+    Options { to: plan.route.policy.charset, in_message: true, ..options(plan) }
 }
 
 pub(super) fn callers(fault: Fault) -> CallError {

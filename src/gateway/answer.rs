@@ -114,7 +114,8 @@ fn json_answer(
         }
     }
     let value = json_value(plan, status, body)?;
-    let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", options(plan));
+    let options = Options { in_message: true, ..options(plan) };
+    let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", options);
     let result = result.map_err(|fault| match fault {
         Fault::Malformed { .. } => {
             CallError::BadAnswer(format!("the provider's answer: {fault}; it begins \"{}\"", shown(body)))
@@ -150,7 +151,8 @@ fn yar_answer(
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let from = header.packager.wire();
-    let converted = Options { from: converted_from(plan, caller), ..options(plan) };
+    let converted =
+        Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..options(plan) };
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
     let own = caller.filter(|(own, _)| as_it_is && *own == header.packager);
     if read.status != 0 {

@@ -29,6 +29,8 @@ pub struct Reader<'a> {
     state: State,
     /// Where text with escapes is put together, once it was given back.
     spare: String,
+    /// Most lists and maps in each other.
+    most: usize,
 }
 
 /// Of each open container whether it is a map: a bit.
@@ -61,7 +63,20 @@ impl Open {
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(input: &'a [u8]) -> Self {
-        Self { input, at: 0, start: 0, open: Open::default(), state: State::Value, spare: String::new() }
+        Self {
+            input,
+            at: 0,
+            start: 0,
+            open: Open::default(),
+            state: State::Value,
+            spare: String::new(),
+            most: MAX_DEPTH,
+        }
+    }
+
+    /// Refuses more than so many lists and maps in each other.
+    pub(crate) fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -199,8 +214,8 @@ impl<'a> Reader<'a> {
     }
 
     fn open(&mut self, map: bool) -> Result<Event<'a>, Fault> {
-        if self.open.depth >= MAX_DEPTH {
-            return Err(self.fault(format!("nested deeper than {MAX_DEPTH}")));
+        if self.open.depth >= self.most {
+            return Err(self.fault(format!("nested deeper than {}", self.most)));
         }
         self.at += 1;
         self.open.push(map);

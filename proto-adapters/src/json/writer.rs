@@ -18,12 +18,30 @@ pub struct Writer {
     stack: Stack<Frame>,
     bytes: BytesAs,
     from: Charset,
+    /// Most lists and maps in each other.
+    most: usize,
 }
 
 impl Writer {
     /// An empty writer that does with strings that are no text in `from` what `bytes` says.
     pub fn new(bytes: BytesAs, from: Charset) -> Self {
-        Self { out: Vec::new(), stack: Stack::default(), bytes, from }
+        Self { out: Vec::new(), stack: Stack::default(), bytes, from, most: usize::MAX }
+    }
+
+    /// Refuses more than so many lists and maps in each other.
+    pub(crate) fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
+    /// Whether one more list or map has its place, `depth` levels below the innermost one.
+    pub(crate) fn check_depth(&self, depth: usize) -> Result<(), Refusal> {
+        if self.stack.len() + depth < self.most {
+            return Ok(());
+        }
+        let most = self.most + 1;
+        Err(Refusal::Because(format!(
+            "nested deeper than {most}, the message's map included: PHP reads no such JSON"
+        )))
     }
 
     /// What was written so far; lengths in it may not be final.
@@ -136,14 +154,16 @@ impl Writer {
             Event::Ext(..) | Event::Php(_) | Event::End => {
                 return Err(Refusal::because(format!("{} cannot become JSON", event.kind())));
             }
-            Event::Array => self.open(false),
-            Event::Map => self.open(true),
+            Event::Array => return self.open(false),
+            Event::Map => return self.open(true),
         }
         Ok(())
     }
 
-    fn open(&mut self, map: bool) {
+    fn open(&mut self, map: bool) -> Result<(), Refusal> {
+        self.check_depth(0)?;
         self.out.push(if map { b'{' } else { b'[' });
         self.stack.push(Frame { map, items: 0 });
+        Ok(())
     }
 }

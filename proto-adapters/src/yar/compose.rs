@@ -8,8 +8,13 @@ use crate::event::{BytesAs, Empty, Event, Options, Php};
 use crate::{Charset, Fault, number, path};
 
 /// An empty map stays one, bytes are never changed.
-const EXACT: Options =
-    Options { empty: Empty::Map, bytes: BytesAs::Fail, from: Charset::Utf8, to: Charset::Utf8 };
+const EXACT: Options = Options {
+    empty: Empty::Map,
+    bytes: BytesAs::Fail,
+    from: Charset::Utf8,
+    to: Charset::Utf8,
+    in_message: false,
+};
 
 /// The message that a JSON object `{id, version, provider, token, packager, body}` describes, its tags included.
 ///

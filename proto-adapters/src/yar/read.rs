@@ -30,7 +30,7 @@ impl Request {
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
         let mut named = false;
-        plain_fields(Reader::new(packager.wire(), payload), |entry| {
+        plain_fields(Reader::of_payload(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
                 Some("m") => {
@@ -86,7 +86,7 @@ impl Response {
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut answer = Self::default();
         let (mut has_id, mut status) = (false, None);
-        answer.end = plain_fields(Reader::new(packager.wire(), payload), |entry| {
+        answer.end = plain_fields(Reader::of_payload(packager.wire(), payload), |entry| {
             match entry.name() {
                 Some("i") => {
                     has_id = true;

@@ -1,0 +1,111 @@
+//! How deep values may go toward PHP and back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use support::peer::answer;
+use support::php::Php;
+use support::{Answer, Peer, Remora, assert_problem, service, yar};
+
+/// Empty lists in each other, so many.
+fn lists(levels: usize) -> String {
+    "[".repeat(levels) + &"]".repeat(levels)
+}
+
+/// The same in msgpack.
+fn packed(levels: usize) -> Vec<u8> {
+    let mut lists = vec![0x91; levels];
+    lists[levels - 1] = 0x90;
+    lists
+}
+
+/// Services `msgpack`, `json` and `php`: functions of the PHP provider, by Yar.
+fn provided(provider: &Php) -> Remora {
+    let mut entries = String::new();
+    for packager in ["msgpack", "json", "php"] {
+        let api = format!("{{ encoding: yar-{packager} }}");
+        entries += &service(packager, &[("echoArg", &api), ("count", &api)], &[&provider.address]);
+    }
+    Remora::embedded(&entries).start()
+}
+
+fn detail(answer: &Answer) -> String {
+    answer.json()["detail"].as_str().unwrap().to_owned()
+}
+
+/// Whether a Yar answer ends with what these bytes are, or throws what holds the text.
+fn ends(answer: &Answer, expected: &[u8]) -> bool {
+    assert_eq!(answer.status, 200);
+    answer.body.ends_with(expected)
+}
+
+fn throws(answer: &Answer, kind: &str, reason: &str) {
+    let text = answer.text();
+    // JSON doubles the backslash
+    let named = text.contains(&format!("Remora\\{kind}")) || text.contains(&format!("Remora\\\\{kind}"));
+    assert!(named && text.contains(reason), "{text}");
+}
+
+const MESSAGE: &str = "nested deeper than 511, the message's map included: PHP reads no such JSON";
+
+#[test]
+fn an_http_caller_goes_as_deep_as_php_reads() {
+    let provider = Php::yar();
+    let remora = provided(&provider);
+    for service in ["msgpack", "php"] {
+        let target = format!("/{service}/echoArg");
+        assert_eq!(remora.post(&target, &lists(512)).text(), lists(511), "{service}");
+        let problem = remora.post(&target, &lists(513));
+        assert_problem(&problem, "malformed-request", 400);
+        assert!(detail(&problem).contains("byte 512: nested deeper than 512"), "{}", problem.text());
+    }
+    assert_eq!(remora.post("/json/echoArg", &lists(510)).text(), lists(509));
+    let problem = remora.post("/json/echoArg", &lists(511));
+    assert_problem(&problem, "unadaptable", 422);
+    let place = "[0]".repeat(16);
+    assert_eq!(detail(&problem), format!("${place}…{place}: {MESSAGE}"));
+    let map = |levels: usize| format!("{{\"a\":{}}}", lists(levels - 1));
+    assert_eq!(remora.post("/json/echoArg", &map(509)).text(), map(509));
+    let problem = remora.post("/json/echoArg", &map(510));
+    assert!(detail(&problem).starts_with("$.a[0]"), "{}", problem.text());
+    assert_problem(&problem, "unadaptable", 422);
+}
+
+#[test]
+fn a_yar_caller_goes_as_deep_as_php_reads() {
+    let provider = Php::yar();
+    let remora = provided(&provider);
+    let by_json = |service: &str, levels| {
+        yar::send(&remora, &format!("/{service}"), &yar::json_request("echoArg", &lists(levels)))
+    };
+    let by_msgpack = |service: &str, levels| {
+        yar::send(&remora, &format!("/{service}"), &yar::msgpack_request("echoArg", &packed(levels)))
+    };
+    for service in ["msgpack", "json", "php"] {
+        let back = format!("\"r\":{}}}", lists(509));
+        assert!(ends(&by_json(service, 510), back.as_bytes()), "{service}");
+        throws(&by_json(service, 511), "MalformedRequest", "nested deeper than 511");
+        throws(&by_msgpack(service, 512), "MalformedRequest", "nested deeper than 512");
+    }
+    for (service, most) in [("msgpack", 511), ("php", 511), ("json", 510)] {
+        assert!(ends(&by_msgpack(service, most), &packed(most - 1)), "{service}");
+    }
+    throws(&by_msgpack("json", 511), "Unadaptable", MESSAGE);
+}
+
+#[test]
+fn an_answer_comes_back_as_deep_as_php_reads() {
+    let answering = |levels| Peer::http(move |_| answer(200, &[], lists(levels).as_bytes()));
+    let peers: Vec<_> = [510, 511, 512, 513].map(answering).into_iter().collect();
+    let entries = [510, 511, 512, 513].iter().zip(&peers);
+    let api = [("x", "{ path: /x, encoding: json }")];
+    let entries = entries.map(|(levels, peer)| service(&format!("of{levels}"), &api, &[&peer.address]));
+    let remora = Remora::embedded(&entries.collect::<String>()).start();
+    let by_json = |service| yar::send(&remora, service, &yar::json_request("x", "[]"));
+    let by_msgpack = |service| yar::send(&remora, service, &yar::msgpack_request("x", &[0x90]));
+    assert!(ends(&by_json("/of510"), format!("\"r\":{}}}", lists(510)).as_bytes()));
+    throws(&by_json("/of511"), "Unadaptable", MESSAGE);
+    assert!(ends(&by_msgpack("/of512"), &packed(512)));
+    throws(&by_msgpack("/of513"), "BadAnswer", "nested deeper than 512");
+}
