@@ -1,4 +1,4 @@
-//! How deep values may go toward PHP and back.
+//! How deep values may go toward PHP and back, and what are no parameters, whatever the provider speaks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -108,4 +108,32 @@ fn an_answer_comes_back_as_deep_as_php_reads() {
     throws(&by_json("/of511"), "Unadaptable", MESSAGE);
     assert!(ends(&by_msgpack("/of512"), &packed(512)));
     throws(&by_msgpack("/of513"), "BadAnswer", "nested deeper than 512");
+}
+
+#[test]
+fn what_is_no_list_of_parameters_is_malformed_whatever_the_provider_speaks() {
+    let (php, json) = (Php::yar(), Peer::echo());
+    let mut entries = service("user", &[("count", "{ path: /x, encoding: json }")], &[&json.address]);
+    entries += &service("query", &[("count", "{ path: /x, encoding: json, method: GET }")], &[&json.address]);
+    for packager in ["msgpack", "json", "php"] {
+        let api = format!("{{ encoding: yar-{packager} }}");
+        entries += &service(packager, &[("count", &api)], &[&php.address]);
+    }
+    let remora = Remora::embedded(&entries).start();
+    for service in ["/user", "/query", "/msgpack", "/json", "/php"] {
+        let object = [0x82, 0xc0, 0xa1, b'X', 0xa1, b'a', 0x01];
+        for (message, what) in [
+            (yar::json_request("count", "7"), "a number"),
+            (yar::json_request("count", "\"x\""), "a string"),
+            (yar::msgpack_request("count", &object), "a PHP object"),
+            (yar::php_request("count", "O:8:\"stdClass\":0:{}"), "a PHP object"),
+        ] {
+            throws(
+                &yar::send(&remora, service, &message),
+                "MalformedRequest",
+                &format!("`p` is {what}, not the list"),
+            );
+        }
+    }
+    assert_eq!(json.calls(), 0);
 }

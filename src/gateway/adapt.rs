@@ -117,6 +117,7 @@ fn yar_to_json(
     mut headers: HeaderMap,
 ) -> Result<Request<Payload>, CallError> {
     let (wire, options) = (message.header.packager.wire(), options(plan));
+    are_params(wire, message.params())?;
     without_body_headers(&mut headers);
     let (uri, payload) = if method == Method::GET || method == Method::HEAD {
         let names = &plan.route.api.params;
