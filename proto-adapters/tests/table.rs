@@ -1,7 +1,9 @@
 //! Every cell of `docs/values.md`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a table that is not true must stop the test")]
 
-use proto_adapters::{BytesAs, Charset, Empty, Fault, Options, Wire, form_to_params, transcode};
+use proto_adapters::{
+    BytesAs, Charset, Empty, Fault, Options, Wire, form_to_params, params_to_query, transcode,
+};
 
 const TABLES: &str = include_str!("../../docs/values.md");
 
@@ -95,6 +97,19 @@ fn every_cell_says_what_becomes_of_the_value() {
         }
     }
     assert_eq!(seen, 178);
+}
+
+#[test]
+fn every_argument_becomes_its_query() {
+    let table = tables().into_iter().find(|table| table[0][1] == "query").unwrap();
+    assert_eq!(table.len(), 15);
+    for line in &table[1..] {
+        let (value, query) = (line[0].trim_matches('`'), line[1].trim_matches('`'));
+        // not alone, where a map would bring its own names
+        let params = format!("[null,{value}]");
+        let became = params_to_query(Wire::Json, params.as_bytes(), &["z".to_owned(), "a".to_owned()]);
+        assert_eq!(became.as_deref(), Ok(query), "{line:?}");
+    }
 }
 
 #[test]
