@@ -1,4 +1,4 @@
-//! How deep values may go toward PHP and back, and what are no parameters, whatever the provider speaks.
+//! How deep values may go toward PHP and back, what are no parameters, and how late a message may begin.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -136,4 +136,39 @@ fn what_is_no_list_of_parameters_is_malformed_whatever_the_provider_speaks() {
         }
     }
     assert_eq!(json.calls(), 0);
+}
+
+#[test]
+fn a_yar_message_may_begin_long_after_its_head() {
+    let calc = Peer::http(|request| answer(200, &[], &yar::msgpack_answer(&request.body, &[0xc3])));
+    let api = [("x", "{ encoding: yar-msgpack }")];
+    let more = "defaults: { timeout: 30s }";
+    let remora = Remora::embedded(&service("calc", &api, &[&calc.address])).with(more).start();
+    let message = yar::msgpack_request("x", &[0x90]);
+    let (length, chunk) = (message.len(), format!("{:x}\r\n", message.len()));
+    for (framing, parts) in [
+        (format!("Content-Length: {length}"), vec![message[..7].to_vec(), message[7..].to_vec()]),
+        ("Transfer-Encoding: chunked".into(), vec![[chunk.as_bytes(), &message, b"\r\n0\r\n\r\n"].concat()]),
+    ] {
+        let mut conn = remora.conn();
+        conn.send(format!("POST /calc HTTP/1.1\r\nHost: a\r\n{framing}\r\nConnection: close\r\n\r\n"))
+            .unwrap();
+        for part in parts {
+            // what is measured is that this much time may pass
+            std::thread::sleep(std::time::Duration::from_millis(1200));
+            conn.send(part).unwrap();
+        }
+        assert!(ends(&conn.answer().unwrap(), &[0xc3]), "{framing}");
+    }
+}
+
+#[test]
+fn a_body_that_never_begins_is_waited_for_no_longer_than_the_caller_waits() {
+    let remora = Remora::embedded(&service("calc", &[("x", "{ encoding: yar-msgpack }")], &[])).start();
+    let mut conn = remora.conn();
+    let head = "POST /calc/x HTTP/1.1\r\nHost: a\r\nContent-Length: 200\r\nX-Deadline-Ms: 50\r\n\r\n";
+    let before = std::time::Instant::now();
+    conn.send(head).unwrap();
+    assert_problem(&conn.answer().unwrap(), "no-provider", 503);
+    assert!(before.elapsed() < std::time::Duration::from_secs(4), "{:?}", before.elapsed());
 }

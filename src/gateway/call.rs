@@ -160,7 +160,8 @@ impl Call {
     }
 }
 
-fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
+/// The time that a caller's headers say it has left.
+pub fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
     let Some(left) = headers.get("x-deadline-ms") else { return Ok(None) };
     let digits =
         left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));

@@ -24,7 +24,7 @@ mod route;
 
 pub use adapt::Answer;
 pub use attempt::broken_body;
-pub use call::{Arrival, Call, Target, Voice, peek};
+pub use call::{Arrival, Call, Target, Voice, asked_patience, peek};
 pub use record::{Ending, Record};
 
 /// What a worker needs to carry calls; each worker has its own.

@@ -14,7 +14,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto_adapters::yar;
 use tokio::io::AsyncWriteExt;
@@ -28,7 +28,7 @@ use crate::socket::{Stream, stopped};
 use crate::upstream::Payload;
 use crate::upstream::body::{Broken, Inbound};
 
-/// For the frames that tell Yar from HTTP; Yar clients send them at once.
+/// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 const HIDDEN_LENGTH: &str =
     "a header that tells the body's length has a blank before its colon; write it without";
@@ -139,14 +139,25 @@ async fn call(
     let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread };
     let mut is_yar = false;
     if head.method == Method::POST && !waits && !body.rest.is_end_stream() {
-        let looked = tokio::time::timeout(PEEK_PATIENCE, gateway::peek(&mut body)).await;
-        // a body that begins late is nothing to refuse: Yar clients send theirs at once
+        let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
+        let looked = tokio::time::timeout(patience, gateway::peek(&mut body)).await;
+        // a body that begins late is nothing to refuse: it may be a stream
         is_yar = looked
             .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
     Ok(Call { target, head, body, started })
+}
+
+/// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.
+fn peek_patience(worker: &Worker, headers: &HeaderMap, length: Option<u64>) -> Duration {
+    if length.is_some_and(|length| length < yar::HEAD as u64) {
+        return PEEK_PATIENCE;
+    }
+    // a deadline that can't be read is refused once the call is
+    let asked = gateway::asked_patience(headers).ok().flatten();
+    asked.unwrap_or(Duration::MAX).min(worker.defaults.timeout)
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.
