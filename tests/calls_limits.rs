@@ -1,4 +1,4 @@
-//! How deep values may go toward PHP and back, what are no parameters, and how late a message may begin.
+//! How deep values may go toward PHP and back, what are no parameters, how late a message may begin, and what is held of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -171,4 +171,39 @@ fn a_body_that_never_begins_is_waited_for_no_longer_than_the_caller_waits() {
     conn.send(head).unwrap();
     assert_problem(&conn.answer().unwrap(), "no-provider", 503);
     assert!(before.elapsed() < std::time::Duration::from_secs(4), "{:?}", before.elapsed());
+}
+
+#[test]
+fn what_a_body_becomes_is_held_within_buffers_too() {
+    let php = Peer::http(|request| answer(200, &[], &yar::php_answer(&request.body, "i:1;")));
+    let wordy = format!("[{}1]", "[],".repeat(100_000));
+    let grown = wordy.clone();
+    let json = Peer::http(move |_| answer(200, &[], grown.as_bytes()));
+    let mut entries = service("calc", &[("x", "{ encoding: yar-php }")], &[&php.address]);
+    entries += &service("user", &[("x", "{ path: /x, encoding: json }")], &[&json.address]);
+    // 300 KB of JSON are 1.7 MB in PHP's own format
+    let tight = Remora::embedded(&entries).with("buffers: 1MiB").start();
+    let problem = tight.post("/calc/x", &wordy);
+    assert_problem(&problem, "overloaded", 503);
+    assert!(detail(&problem).contains("holds 1MiB of bodies"), "{}", problem.text());
+    let message = yar::php_request("x", "a:0:{}");
+    throws(&yar::send(&tight, "/user", &message), "BadAnswer", "no room for what its answer becomes");
+    let asked = yar::msgpack_request("x", &[&[0xdd, 0, 1, 0x86, 0xa0][..], &[0x90; 100_000]].concat());
+    throws(&yar::send(&tight, "/calc", &asked), "Overloaded", "holds 1MiB of bodies");
+    assert_eq!(php.calls(), 0, "what has no room is not sent");
+    let held = |remora: &Remora| {
+        let metrics = remora.admin("GET", "/metrics").text();
+        metrics.lines().find_map(|line| line.strip_prefix("remora_buffers_bytes ")).map(str::to_owned)
+    };
+    let wide = Remora::embedded(&entries).with("buffers: 4MiB").start();
+    for _ in 0..4 {
+        assert_eq!(wide.post("/calc/x", &wordy).text(), "1");
+        assert!(ends(&yar::send(&wide, "/calc", &asked), &[0xa1, b'r', 1]));
+        assert!(yar::send(&wide, "/user", &message).body.len() > 1 << 20);
+    }
+    for remora in [&tight, &wide] {
+        support::eventually("all is given back", std::time::Duration::from_secs(5), || {
+            held(remora).as_deref() == Some("0")
+        });
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) const GENEROUS: Options = Options {
     from: Charset::Utf8,
     to: Charset::Utf8,
     in_message: false,
+    room: None,
 };
 
 /// Whatever crossed once crosses back and forth without changing again.

@@ -14,6 +14,7 @@ pub(crate) fn convert(json: &[u8]) -> Result<Vec<u8>, String> {
     transcode(Wire::Json, Wire::Msgpack, json, "$", Options::default()).map_err(|fault| match fault {
         Fault::Malformed { at, reason } => format!("no JSON: {reason}, at byte {at}"),
         Fault::Unadaptable { path, reason } => format!("{path} has no form in msgpack: {reason}"),
+        Fault::TooLong { .. } => fault.to_string(),
     })
 }
 

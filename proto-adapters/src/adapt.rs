@@ -30,7 +30,8 @@ use crate::{Charset, Fault, path};
 ///
 /// # Errors
 /// [`Fault::Malformed`] if `value` is not exactly one value (JSON may have white space around
-/// it), [`Fault::Unadaptable`] if something in it has no form in `to`.
+/// it), [`Fault::Unadaptable`] if something in it has no form in `to`, [`Fault::TooLong`] if it
+/// becomes longer than [`Options::room`].
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
     let mut writer = Writer::new(to, o);
     writer.reserve(room(from, to, value.len()));
@@ -61,6 +62,7 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
             }
         };
         reader.finish()?;
+        writer.check_room(range.len()).map_err(|refusal| refused(root, refusal))?;
         writer.raw(value.get(range).unwrap_or_default());
         return Ok(());
     }
@@ -178,6 +180,7 @@ fn push(writer: &mut Writer, event: &Event<'_>) -> Result<(), Fault> {
 fn refused(path: &str, refusal: Refusal) -> Fault {
     let reason = match refusal {
         Refusal::Because(reason) => reason,
+        Refusal::Full(most) => return Fault::TooLong { most },
         Refusal::Object(target) => format!("a PHP object cannot become {target}"),
     };
     Fault::unadaptable(path, reason)

@@ -200,6 +200,8 @@ pub struct Writer {
     charsets: Option<(Charset, Charset)>,
     /// The last string in the other charset; kept for its memory.
     coded: Vec<u8>,
+    /// Most bytes that are written, about.
+    pub(crate) room: usize,
 }
 
 #[derive(Debug)]
@@ -221,7 +223,8 @@ impl Writer {
             Wire::Php => Out::Php(php::Writer::new()),
         };
         let differ = wire != Wire::Json && options.from != options.to;
-        Self { out, charsets: differ.then_some((options.from, options.to)), coded: Vec::new() }
+        let room = options.room.unwrap_or(usize::MAX);
+        Self { out, charsets: differ.then_some((options.from, options.to)), coded: Vec::new(), room }
     }
 
     /// Makes room for so many bytes more, so that what is written does not move until they are used up.
@@ -246,7 +249,7 @@ impl Writer {
     /// Takes the next event.
     ///
     /// # Errors
-    /// A [`Refusal`] where the codec or its charset has no form for it.
+    /// A [`Refusal`] where the codec or its charset has no form for it, or [`Options::room`] is used up.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         match (self.charsets, event) {
             (Some((_, to)), Event::Str(text)) => {
@@ -267,7 +270,22 @@ impl Writer {
             Out::Json(writer) => writer.push(event),
             Out::Msgpack(writer) => writer.push(event),
             Out::Php(writer) => writer.push(event),
+        }?;
+        self.check_room(0)
+    }
+
+    /// Bytes written so far, about: lengths may still take more.
+    pub(crate) fn len(&self) -> usize {
+        match &self.out {
+            Out::Json(writer) => writer.len(),
+            Out::Msgpack(writer) => writer.len(),
+            Out::Php(writer) => writer.len(),
         }
+    }
+
+    /// Refuses where so many bytes more would be too many.
+    pub(crate) fn check_room(&self, more: usize) -> Result<(), Refusal> {
+        if self.len().saturating_add(more) > self.room { Err(Refusal::Full(self.room)) } else { Ok(()) }
     }
 
     /// Appends a value that is in this codec already.

@@ -107,6 +107,8 @@ pub struct Options {
     pub to: Charset,
     /// Whether the value becomes part of a Yar message, in whose map it stands one level deeper.
     pub in_message: bool,
+    /// Most bytes that are written, about; where they would be more it is [`Fault::TooLong`](crate::Fault).
+    pub room: Option<usize>,
 }
 
 /// What an empty JSON object becomes in msgpack.
@@ -136,6 +138,8 @@ pub enum Refusal {
     Object(&'static str),
     /// The value has no form, for this reason.
     Because(String),
+    /// More than so many bytes would be written.
+    Full(usize),
 }
 
 impl Refusal {

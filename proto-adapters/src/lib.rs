@@ -56,6 +56,11 @@ pub enum Fault {
         /// The value and what it cannot become.
         reason: String,
     },
+    /// What the value becomes is longer than it may be: see [`Options::room`].
+    TooLong {
+        /// The bytes it may have.
+        most: usize,
+    },
 }
 
 impl Fault {
@@ -73,6 +78,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Malformed { at, reason } => write!(f, "byte {at}: {reason}"),
             Self::Unadaptable { path, reason } => write!(f, "{path}: {reason}"),
+            Self::TooLong { most } => write!(f, "what it becomes is longer than {most} bytes"),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn explain(reader: &Reader<'_>, root: &str, refusal: Refusal) -> Faul
     let steps = walk(&mut again, reader.start());
     let reason = match refusal {
         Refusal::Because(reason) => reason,
+        Refusal::Full(most) => return Fault::TooLong { most },
         Refusal::Object(target) => match again.pull() {
             Ok(Some(Event::Str(class))) => object(&class, target),
             Ok(Some(Event::Bytes(class))) => object(&String::from_utf8_lossy(class), target),

@@ -25,6 +25,9 @@ trait Source<'a> {
 /// Where events go.
 trait Sink {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal>;
+
+    /// Bytes written so far, about.
+    fn written(&self) -> usize;
 }
 
 /// Hands everything that is left in `reader` to `writer`.
@@ -37,17 +40,18 @@ pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), S
 }
 
 fn into<'a>(source: &mut impl Source<'a>, writer: &mut Writer) -> Result<(), Stop> {
+    let room = writer.room;
     if writer.converts() {
-        return drive(source, writer);
+        return drive(source, writer, room);
     }
     match &mut writer.out {
-        Out::Json(writer) => drive(source, writer),
-        Out::Msgpack(writer) => drive(source, writer),
-        Out::Php(writer) => drive(source, writer),
+        Out::Json(writer) => drive(source, writer, room),
+        Out::Msgpack(writer) => drive(source, writer, room),
+        Out::Php(writer) => drive(source, writer, room),
     }
 }
 
-fn drive<'a>(source: &mut impl Source<'a>, sink: &mut impl Sink) -> Result<(), Stop> {
+fn drive<'a>(source: &mut impl Source<'a>, sink: &mut impl Sink, room: usize) -> Result<(), Stop> {
     loop {
         // looked at where it is: to move an event costs more than to read it
         let pulled = source.pull();
@@ -55,6 +59,9 @@ fn drive<'a>(source: &mut impl Source<'a>, sink: &mut impl Sink) -> Result<(), S
             Ok(Some(event)) => sink.push(event).map_err(Stop::Refused)?,
             Ok(None) => return Ok(()),
             Err(_) => return pulled.map(drop).map_err(Stop::Broken),
+        }
+        if sink.written() > room {
+            return Err(Stop::Refused(Refusal::Full(room)));
         }
         if let Ok(Some(event @ Event::Str(Cow::Owned(_)))) = pulled {
             source.reuse(event);
@@ -96,11 +103,19 @@ impl Sink for json::Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         json::Writer::push(self, event)
     }
+
+    fn written(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Sink for msgpack::Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         msgpack::Writer::push(self, event)
+    }
+
+    fn written(&self) -> usize {
+        self.len()
     }
 }
 
@@ -108,10 +123,18 @@ impl Sink for php::Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         php::Writer::push(self, event)
     }
+
+    fn written(&self) -> usize {
+        self.len()
+    }
 }
 
 impl Sink for Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         Writer::push(self, event)
+    }
+
+    fn written(&self) -> usize {
+        self.len()
     }
 }

@@ -20,6 +20,7 @@ const AWAY: Options = Options {
     from: Charset::Gbk,
     to: Charset::Utf8,
     in_message: false,
+    room: None,
 };
 const TOWARD: Options = Options { from: Charset::Utf8, to: Charset::Gbk, ..AWAY };
 

@@ -1,7 +1,9 @@
 //! What happens to single values on their way from one codec to the other.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a value that is not as expected must stop the test")]
 
-use proto_adapters::{BytesAs, Empty, Fault, MAX_DEPTH, Options, Wire, transcode};
+use proto_adapters::{
+    BytesAs, Empty, Fault, MAX_DEPTH, Options, Wire, body_to_params, form_to_params, transcode,
+};
 
 fn pack(json: &str) -> Result<Vec<u8>, Fault> {
     transcode(Wire::Json, Wire::Msgpack, json.as_bytes(), "$", Options::default())
@@ -380,4 +382,25 @@ fn long_heads_at_every_level_cost_no_more_than_their_bytes() {
     let packed = pack(&json).unwrap();
     assert_eq!(packed.len(), MAX_DEPTH * 18 + 1);
     assert_eq!(unpack(&packed).unwrap(), json);
+}
+
+#[test]
+fn what_becomes_longer_than_it_may_be_is_refused() {
+    let o = Options::default();
+    let json = format!("[{}\"{}\"]", "[],".repeat(1000), "x".repeat(1000));
+    let wires = [Wire::Json, Wire::Msgpack, Wire::Php];
+    for (from, to) in wires.into_iter().flat_map(|from| wires.map(|to| (from, to))) {
+        let value = transcode(Wire::Json, from, json.as_bytes(), "$", o).unwrap();
+        let whole = transcode(from, to, &value, "$", o).unwrap();
+        let within = |room| transcode(from, to, &value, "$", Options { room: Some(room), ..o });
+        assert_eq!(within(whole.len()).as_ref(), Ok(&whole));
+        for most in [0, 1, 500, whole.len() / 2, whole.len() - 10] {
+            assert_eq!(within(most), Err(Fault::TooLong { most }), "{from:?} {to:?}");
+        }
+    }
+    let form = "a[]=&".repeat(900);
+    let short = Options { room: Some(100), ..o };
+    let told = form_to_params(form.as_bytes(), Wire::Php, &[], short);
+    assert_eq!(told, Err(Fault::TooLong { most: 100 }));
+    assert_eq!(body_to_params(json.as_bytes(), Wire::Php, &[], short), Err(Fault::TooLong { most: 100 }));
 }

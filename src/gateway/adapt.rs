@@ -50,10 +50,14 @@ pub(super) async fn request(
     call: Read,
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
-    match packager(plan) {
+    let mut made = match packager(plan) {
         Some(packager) => yar_request(plan, call, packager, share).await,
-        None => json_request(plan, call).map(|(request, sent)| (Outgoing::Http(request), sent)),
+        None => json_request(plan, call, share).map(|(request, sent)| (Outgoing::Http(request), sent)),
+    };
+    if let Err(CallError::NoRoom(most)) = &mut made {
+        *most = share.most();
     }
+    made
 }
 
 /// What the API's providers pack with, if they speak Yar.
@@ -79,7 +83,7 @@ pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     }
 }
 
-fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), CallError> {
+fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Request<Payload>, Sent), CallError> {
     let Read { head, body, target, .. } = call;
     let method = plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok);
     let query = head.uri.query();
@@ -106,7 +110,7 @@ fn json_request(plan: &Plan, call: Read) -> Result<(Request<Payload>, Sent), Cal
         return Ok((request, Sent::AsItCame));
     };
     check_size(plan, message.payload.len())?;
-    let request = yar_to_json(plan, &message, method, headers)?;
+    let request = yar_to_json(plan, &message, method, headers, share)?;
     Ok((request, Sent::Json { packager: message.header.packager, id: message.header.id }))
 }
 
@@ -115,8 +119,9 @@ fn yar_to_json(
     message: &Message,
     method: Method,
     mut headers: HeaderMap,
+    share: &mut Share,
 ) -> Result<Request<Payload>, CallError> {
-    let (wire, options) = (message.header.packager.wire(), options(plan));
+    let (wire, held) = (message.header.packager.wire(), HEAD + message.payload.len());
     are_params(wire, message.params())?;
     without_body_headers(&mut headers);
     let (uri, payload) = if method == Method::GET || method == Method::HEAD {
@@ -124,7 +129,9 @@ fn yar_to_json(
         let query = adapt::params_to_query(wire, message.params(), names).map_err(callers)?;
         (uri(plan, &plan.api, Some(&query))?, Payload::full(""))
     } else {
-        let body = adapt::params_to_body(wire, message.params(), options).map_err(callers)?;
+        let o = Options { room: Some(share.room(held)), ..options(plan) };
+        let body = adapt::params_to_body(wire, message.params(), o).map_err(callers)?;
+        share.turn(held, body.len()).map_err(|broken| broken_body(broken, 0))?;
         headers.insert(header::CONTENT_TYPE, JSON_BODY);
         (uri(plan, &plan.api, None)?, Payload::full(body))
     };
@@ -141,12 +148,13 @@ async fn yar_request(
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
     let Read { head, body, .. } = call;
-    let (mut message, ids, caller) = match body {
+    let within = |held, share: &Share| Options { room: Some(share.room(held)), ..toward_yar(plan) };
+    let (mut message, ids, caller, held) = match body {
         Body::Yar(message) => {
-            let (own, id) = (message.header.packager, message.header.id);
+            let (own, id, held) = (message.header.packager, message.header.id, HEAD + message.payload.len());
             check_size(plan, message.payload.len())?;
             let ids = [u64::from(id), message.request.id];
-            (yar_to_yar(plan, &message, packager)?, ids, Some((own, id)))
+            (yar_to_yar(plan, &message, packager, within(held, share))?, ids, Some((own, id)), held)
         }
         Body::Http(body) => {
             params::check_head(&head)?;
@@ -154,12 +162,13 @@ async fn yar_request(
             let body = Payload::request(body, limit).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
-            let params = params::of_request(plan, &head, &body, packager)?;
+            let params = params::of_request(plan, &head, &body, packager, within(body.len(), share))?;
             let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
             let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
-            (encoded.map_err(callers)?, [u64::from(id); 2], None)
+            (encoded.map_err(callers)?, [u64::from(id); 2], None, body.len())
         }
     };
+    share.turn(held, message.len()).map_err(|broken| broken_body(broken, 0))?;
     let sent = Sent::Yar { ids, caller };
     if plan.route.api.transport == Transport::Tcp {
         yar::mark_persistent(&mut message);
@@ -182,7 +191,7 @@ fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {
 }
 
 /// The payload as it is where both sides pack alike; what would crash a PHP worker as `p` is mended or refused.
-fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Vec<u8>, CallError> {
+fn yar_to_yar(plan: &Plan, message: &Message, to: Packager, o: Options) -> Result<Vec<u8>, CallError> {
     let from = message.header.packager;
     let provider = message.header.provider.clone();
     let sound = are_params(from.wire(), message.params())?;
@@ -195,11 +204,10 @@ fn yar_to_yar(plan: &Plan, message: &Message, to: Packager) -> Result<Vec<u8>, C
         return Ok(whole);
     }
     let params = if sound {
-        adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", toward_yar(plan))
-            .map_err(callers)?
+        adapt::transcode(from.wire(), to.wire(), message.params(), "$.p", o).map_err(callers)?
     } else {
         // absent, null and empty all mean: no parameters
-        adapt::body_to_params(b"", to.wire(), &[], options(plan)).map_err(callers)?
+        adapt::body_to_params(b"", to.wire(), &[], o).map_err(callers)?
     };
     let encoded = yar::encode_request(to, message.header.id, &provider, b"", &plan.api, &params);
     encoded.map_err(callers)
@@ -224,7 +232,7 @@ pub(super) fn options(plan: &Plan) -> Options {
     Options { empty: policy.empty, bytes: policy.bytes, ..Options::default() }
 }
 
-pub(super) fn toward_yar(plan: &Plan) -> Options {
+fn toward_yar(plan: &Plan) -> Options {
     Options { to: plan.route.policy.charset, in_message: true, ..options(plan) }
 }
 
@@ -232,6 +240,7 @@ pub(super) fn callers(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::MalformedRequest(fault.to_string()),
         Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),
+        Fault::TooLong { most } => CallError::NoRoom(most as u64),
     }
 }
 

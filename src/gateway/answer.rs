@@ -48,13 +48,34 @@ pub(super) async fn answer(
                 400.. => CallError::ProviderError { status, body: reason },
                 _ => undecoded(&reason),
             });
-            json_answer(plan, status, &body.await?, *packager, *id)
+            let body = body.await?;
+            let o = Options { in_message: true, room: Some(share.room(body.len())), ..options(plan) };
+            hold(json_answer(plan, o, (status, &body), *packager, *id)?, &body, share)
         }
         Sent::Yar { ids, caller } => {
             let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
-            yar_answer(plan, status, &body, *ids, *caller)
+            let o = Options { room: Some(share.room(body.len())), ..options(plan) };
+            hold(yar_answer(plan, o, (status, &body), *ids, *caller)?, &body, share)
         }
     }
+}
+
+/// Counts what became of a body in its place.
+fn hold(made: Answer, body: &Bytes, share: &mut Share) -> Result<Answer, CallError> {
+    let bytes = match &made {
+        Answer::Http(_) => return Ok(made),
+        Answer::Json(json) => json.len(),
+        Answer::Yar(message) => message.len(),
+    };
+    share.turn(body.len(), bytes).map_err(|_| no_room())?;
+    Ok(made)
+}
+
+/// The provider has run: this is no refusal that a caller may take for "not done".
+fn no_room() -> CallError {
+    let reason =
+        "the provider answered, but this sidecar has no room for what its answer becomes, its `buffers`";
+    CallError::BadAnswer(reason.into())
 }
 
 /// The whole body; `refuse` tells, with the status, of one that is compressed though nobody asked for it.
@@ -100,8 +121,8 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
 
 fn json_answer(
     plan: &Plan,
-    status: u16,
-    body: &Bytes,
+    o: Options,
+    (status, body): (u16, &Bytes),
     packager: Packager,
     id: u32,
 ) -> Result<Answer, CallError> {
@@ -114,13 +135,12 @@ fn json_answer(
         }
     }
     let value = json_value(plan, status, body)?;
-    let options = Options { in_message: true, ..options(plan) };
-    let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", options);
+    let result = adapt::transcode(Wire::Json, packager.wire(), value, "$", o);
     let result = result.map_err(|fault| match fault {
         Fault::Malformed { .. } => {
             CallError::BadAnswer(format!("the provider's answer: {fault}; it begins \"{}\"", shown(body)))
         }
-        Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
+        Fault::Unadaptable { .. } | Fault::TooLong { .. } => providers(fault),
     })?;
     Ok(Answer::Yar(yar::encode_result(packager, id, &result, None)))
 }
@@ -142,8 +162,8 @@ fn json_value<'a>(plan: &Plan, status: u16, body: &'a [u8]) -> Result<&'a [u8], 
 /// `ids`: what the provider was sent as id, in the head and in the payload.
 fn yar_answer(
     plan: &Plan,
-    status: u16,
-    body: &Bytes,
+    o: Options,
+    (status, body): (u16, &Bytes),
     ids: [u64; 2],
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
@@ -151,8 +171,7 @@ fn yar_answer(
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let from = header.packager.wire();
-    let converted =
-        Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..options(plan) };
+    let converted = Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..o };
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
     let own = caller.filter(|(own, _)| as_it_is && *own == header.packager);
     if read.status != 0 {
@@ -276,6 +295,7 @@ fn providers(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::BadAnswer(format!("the provider's answer: {fault}")),
         Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
+        Fault::TooLong { .. } => no_room(),
     }
 }
 

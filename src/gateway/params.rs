@@ -3,9 +3,9 @@
 use hyper::Method;
 use hyper::header;
 use hyper::http::request::Parts;
-use proto_adapters::{Fault, Packager, adapt};
+use proto_adapters::{Fault, Options, Packager, adapt};
 
-use super::adapt::{callers, toward_yar};
+use super::adapt::callers;
 use super::route::Plan;
 use crate::error::CallError;
 use crate::words::beginning;
@@ -33,8 +33,14 @@ pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
 }
 
 /// The parameters of a Yar call, out of the query, a form or a JSON body.
-pub(super) fn of_request(plan: &Plan, head: &Parts, body: &[u8], to: Packager) -> Result<Vec<u8>, CallError> {
-    let (wire, names, o) = (to.wire(), &plan.route.api.params, toward_yar(plan));
+pub(super) fn of_request(
+    plan: &Plan,
+    head: &Parts,
+    body: &[u8],
+    to: Packager,
+    o: Options,
+) -> Result<Vec<u8>, CallError> {
+    let (wire, names) = (to.wire(), &plan.route.api.params);
     check_mark(body)?;
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
@@ -94,6 +100,6 @@ fn check_form(body: &[u8]) -> Result<(), CallError> {
 fn as_json(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::MalformedRequest(format!("the body, read as JSON: {fault}")),
-        Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),
+        Fault::Unadaptable { .. } | Fault::TooLong { .. } => callers(fault),
     }
 }

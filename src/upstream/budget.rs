@@ -47,6 +47,28 @@ impl Share {
         self.bytes += bytes;
         if before + bytes > most { Err(Broken::NoRoom(most)) } else { Ok(()) }
     }
+
+    /// Most bytes that `held` ones of it may become.
+    pub fn room(&self, held: usize) -> usize {
+        let free = self.budget.most.saturating_sub(self.budget.held());
+        usize::try_from(free).unwrap_or(usize::MAX).saturating_add(held)
+    }
+
+    /// Holds `into` bytes in place of `from`; fails as [`Self::grow`] does.
+    pub fn turn(&mut self, from: usize, into: usize) -> Result<(), Broken> {
+        if let Some(more) = into.checked_sub(from) {
+            return self.grow(more);
+        }
+        let less = self.bytes.min((from - into) as u64);
+        self.bytes -= less;
+        self.budget.held.fetch_sub(less, Relaxed);
+        Ok(())
+    }
+
+    /// All that may be held, by this call and others.
+    pub fn most(&self) -> u64 {
+        self.budget.most
+    }
 }
 
 impl Share {
@@ -94,6 +116,10 @@ mod tests {
         drop(one);
         assert_eq!(budget.held(), 4);
         assert_eq!(other.grow(6), Ok(()));
+        assert_eq!((other.room(6), other.turn(6, 2)), (6, Ok(())));
+        assert_eq!((other.room(2), budget.held()), (6, 6));
+        assert_eq!((other.turn(2, 6), other.turn(6, 7)), (Ok(()), Err(Broken::NoRoom(10))));
+        assert_eq!((other.turn(7, 6), budget.held()), (Ok(()), 10));
         let leaving = other.leave_with(Bytes::from_static(b"answer"));
         drop(other);
         assert_eq!((budget.held(), &leaving[..]), (10, &b"answer"[..]));

@@ -77,6 +77,11 @@ impl Writer {
         self.out.extend_from_slice(value);
     }
 
+    /// Bytes written so far, about: lengths may still take more.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
     /// The text.
     pub fn finish(self) -> Vec<u8> {
         self.out

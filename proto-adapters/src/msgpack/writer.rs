@@ -81,6 +81,11 @@ impl Writer {
         self.out.extend_from_slice(value);
     }
 
+    /// Bytes written so far, about: lengths may still take more.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
     /// The bytes.
     pub fn finish(mut self) -> Vec<u8> {
         gaps::widen(self.out, &mut self.long)

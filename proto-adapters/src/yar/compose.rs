@@ -14,6 +14,7 @@ const EXACT: Options = Options {
     from: Charset::Utf8,
     to: Charset::Utf8,
     in_message: false,
+    room: None,
 };
 
 /// The message that a JSON object `{id, version, provider, token, packager, body}` describes, its tags included.
@@ -111,7 +112,7 @@ fn value(text: &[u8], range: Range<usize>, wire: Wire) -> Result<Vec<u8>, Fault>
     match done {
         Ok(()) => Ok(composer.writer.finish()),
         Err(Fault::Malformed { at, reason }) => Err(Fault::malformed(start + at, reason)),
-        Err(unadaptable @ Fault::Unadaptable { .. }) => Err(unadaptable),
+        Err(other @ (Fault::Unadaptable { .. } | Fault::TooLong { .. })) => Err(other),
     }
 }
 
