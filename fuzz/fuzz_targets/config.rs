@@ -7,4 +7,6 @@ mod config;
 #[path = "../bodies/message.rs"]
 mod message;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(config::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, config::run, data));

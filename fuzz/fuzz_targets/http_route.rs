@@ -9,4 +9,6 @@ mod message;
 #[path = "../bodies/strict.rs"]
 mod strict;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(http_route::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, http_route::run, data));

@@ -7,7 +7,10 @@ mod bounded;
 #[path = "../bodies/crossing.rs"]
 mod crossing;
 
+const BOUND: bounded::Bound = bounded::Bound { floor: 64 << 10, per_byte: 64 };
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(
+    &BOUND,
     |data| crossing::run(Wire::Json, Wire::Php, data),
     data
 ));

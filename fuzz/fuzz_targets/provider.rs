@@ -13,4 +13,6 @@ mod provider;
 #[path = "../bodies/strict.rs"]
 mod strict;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(provider::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, provider::run, data));

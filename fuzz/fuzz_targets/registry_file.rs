@@ -7,4 +7,6 @@ mod message;
 #[path = "../bodies/registry_file.rs"]
 mod registry_file;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(registry_file::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, registry_file::run, data));

@@ -7,4 +7,6 @@ mod message;
 #[path = "../bodies/snapshot.rs"]
 mod snapshot;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(snapshot::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, snapshot::run, data));

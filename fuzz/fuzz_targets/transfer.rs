@@ -7,4 +7,6 @@ mod message;
 #[path = "../bodies/transfer.rs"]
 mod transfer;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(transfer::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 1 << 20, per_byte: 1024 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, transfer::run, data));

@@ -5,4 +5,6 @@ mod bounded;
 #[path = "../bodies/yar_message.rs"]
 mod yar_message;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(yar_message::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 64 << 10, per_byte: 160 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, yar_message::run, data));

@@ -5,4 +5,6 @@ mod bounded;
 #[path = "../bodies/yar_stream.rs"]
 mod yar_stream;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(yar_stream::run, data));
+const BOUND: bounded::Bound = bounded::Bound { floor: 64 << 10, per_byte: 8 };
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bounded::run(&BOUND, yar_stream::run, data));

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use proto_adapters::Wire;
 
+#[path = "../../fuzz/bounded.rs"]
+mod bounded;
 #[path = "../../fuzz/bodies/form.rs"]
 mod form;
 #[path = "../../fuzz/bodies/yar_message.rs"]
@@ -68,5 +70,45 @@ fn every_cut_is_read_without_panic() {
                 run(input.get(..cut).unwrap());
             }
         }
+    }
+}
+
+/// What a target may hold for each byte, as in `fuzz/fuzz_targets`.
+const PER_BYTE: [(&str, u64); 6] = [
+    ("yar_message", 160),
+    ("php_to_json", 16),
+    ("json_to_php", 64),
+    ("msgpack_to_json", 64),
+    ("form", 96),
+    ("json_to_msgpack", 32),
+];
+
+/// Many of what grows the most.
+fn wide(target: &str) -> Vec<u8> {
+    const MANY: usize = 20_000;
+    let packed = [&[0xdd, 0, 0, 0x4e, 0x20][..], &[0x90; MANY]].concat();
+    match target {
+        "json_to_php" | "json_to_msgpack" => format!("[{}1]", "1.5,[],".repeat(MANY)).into_bytes(),
+        "php_to_json" => {
+            let entries: String = (0..MANY).map(|key| format!("i:{key};N;")).collect();
+            format!("a:{MANY}:{{{entries}}}").into_bytes()
+        }
+        "form" => (0..999).map(|name| format!("{name}&")).collect::<String>().into_bytes(),
+        "msgpack_to_json" => packed,
+        _ => {
+            let mut head = corpus("yar_message").into_iter().find(|seed| seed[82..].starts_with(b"MSGPACK"));
+            let head = head.as_mut().map(|seed| &seed[..90]).unwrap();
+            [head, b"\x83\xa1i\x07\xa1m\xa1a\xa1p", &packed].concat()
+        }
+    }
+}
+
+#[test]
+fn what_is_held_follows_the_length_of_the_input() {
+    for ((target, run, _), (named, per_byte)) in TARGETS.into_iter().zip(PER_BYTE) {
+        assert_eq!(target, named);
+        let bound = bounded::Bound { floor: 64 << 10, per_byte };
+        let inputs = corpus(target).into_iter().chain([wide(target)]);
+        inputs.for_each(|input| bounded::run(&bound, run, &input));
     }
 }
