@@ -383,10 +383,8 @@ mod tests {
     }
 
     fn due(circuit: &Circuit) -> Instant {
-        match circuit.state() {
-            State::Open { until, .. } => until,
-            other => panic!("{other:?}"),
-        }
+        let State::Open { until, .. } = circuit.state() else { panic!("{:?}", circuit.state()) };
+        until
     }
 
     /// Opened by five failures at `now`.

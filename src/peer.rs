@@ -47,6 +47,17 @@ pub struct Outcome {
     pub retry_after: Option<Duration>,
 }
 
+/// What the next answer of a peer is thought to cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// How long it takes, and how long the peer still asks to be left alone.
+    pub seconds: f32,
+    /// Whether anybody ever waited for one.
+    pub is_known: bool,
+    /// Whether it asks to be left alone.
+    pub asks: bool,
+}
+
 /// One call under way at a peer; counted out when dropped.
 #[derive(Debug)]
 pub struct InFlight {
@@ -105,11 +116,22 @@ impl Peer {
         self.in_flight.load(Relaxed)
     }
 
-    /// Seconds an answer takes by what is known, and those for which it asked to be left alone.
-    pub fn cost(&self, now: Instant) -> f32 {
+    /// What an answer is thought to cost.
+    pub fn cost(&self, now: Instant) -> Cost {
         let later = self.later.load(Relaxed);
-        let left = if later == 0 { 0 } else { later.saturating_sub(self.clock(now)) };
-        self.latency.seconds(now) + left as f32 / 1e3
+        let asked = if later == 0 { 0 } else { later.saturating_sub(self.clock(now)) };
+        let seconds = self.latency.seconds(now) + asked as f32 / 1e3;
+        Cost { seconds, is_known: self.latency.is_known(), asks: asked > 0 }
+    }
+
+    /// How long an answer takes by what is known.
+    pub fn latency(&self, now: Instant) -> Duration {
+        Duration::from_secs_f32(self.latency.seconds(now).max(0.0))
+    }
+
+    /// For how long it still asks to be left alone.
+    pub fn asked(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.later.load(Relaxed).saturating_sub(self.clock(now)))
     }
 
     /// Whether calls pass.
@@ -192,6 +214,11 @@ impl InFlight {
     /// The peer the call is at.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    /// When it was counted in.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Whether it is the one call that probes.
@@ -328,7 +355,7 @@ mod tests {
             record(&mut good.enter(later), Outcome::GOOD, later);
             record(&mut bad.enter(later), Outcome::bad(Fault::Status), later);
         }
-        assert!(good.cost(later) <= bad.cost(later));
+        assert!(good.cost(later).seconds <= bad.cost(later).seconds);
         assert_eq!((good.attempts(), bad.attempts()), ((20, 0), (0, 20)));
     }
 
@@ -338,11 +365,10 @@ mod tests {
         let peer = peer(now);
         for (asked, heard) in [(2 * SECOND, 2.0), (Duration::from_secs(u64::MAX / 2), 60.0)] {
             let outcome = Outcome { fault: None, retry_after: Some(asked) };
-            let before = peer.latency.seconds(now);
             record(&mut peer.enter(now), outcome, now);
-            assert!((peer.cost(now) - before - heard).abs() < 0.1, "{asked:?}: {}", peer.cost(now));
+            assert!((peer.cost(now).seconds - heard).abs() < 0.1, "{asked:?}: {:?}", peer.cost(now));
         }
-        assert!(peer.cost(now + 61 * SECOND) < 0.1);
+        assert!(peer.cost(now + 61 * SECOND).seconds < 0.1);
     }
 
     #[test]

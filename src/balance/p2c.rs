@@ -28,8 +28,12 @@ pub(super) fn pick(pool: &Pool, live: &Live, now: Instant) -> Option<usize> {
     let load = |member: &Member, at: usize| member.peer.load() as f32 * mean / live.share(at) as f32;
     let (mine, other) = (pool.members.get(one)?, pool.members.get(two)?);
     let (my_load, other_load) = (load(mine, first), load(other, second));
-    let (my_time, other_time) = (mine.peer.cost(now), other.peer.cost(now));
-    let alike = my_time < other_time * ALIKE && other_time < my_time * ALIKE;
+    let (my_cost, other_cost) = (mine.peer.cost(now), other.peer.cost(now));
+    let (my_time, other_time) = (my_cost.seconds, other_cost.seconds);
+    // one that came just now would hardly be asked if a guess counted against it
+    let guessed = !(my_cost.is_known && other_cost.is_known);
+    let near = my_time < other_time * ALIKE && other_time < my_time * ALIKE;
+    let alike = !(my_cost.asks || other_cost.asks) && (guessed || near);
     let better = match alike {
         true => other_load < my_load,
         false => other_time * (other_load + 1.0) < my_time * (my_load + 1.0),

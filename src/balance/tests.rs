@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::health::Cause;
-use crate::health::State::{Closed, Open};
+use crate::health::State::{Closed, HalfOpen, Open};
 use crate::names::Address;
 
 const ALL: [Balance; 4] = [Balance::RoundRobin, Balance::Random, Balance::P2c, Balance::Hash];
@@ -135,7 +135,8 @@ fn no_policy_picks_an_open_one_while_another_is_closed_nor_one_twice() {
             match picked {
                 Ok(place) => {
                     let state = place.peer().state();
-                    let spared = place.in_panic() && matches!(state, Open { cause: Cause::Rate, .. });
+                    let spared = place.in_panic()
+                        && matches!(state, Open { cause: Cause::Rate, .. } | HalfOpen { cause: Cause::Rate });
                     assert!(place.probes() || state == Closed || spared, "{balance:?} {zone:?} {state:?}");
                     under_way.push(place);
                 }
@@ -148,7 +149,7 @@ fn no_policy_picks_an_open_one_while_another_is_closed_nor_one_twice() {
                     Ok(other) => assert!(!Arc::ptr_eq(other.peer(), &tried[0]), "{balance:?}"),
                     Err(_) => assert!(closed <= 1, "{balance:?}: a closed one is left"),
                 }
-                let dead = port(&tried[0]) % 2 == 0 || rng.u8(..) < 30;
+                let dead = port(&tried[0]).is_multiple_of(2) || rng.u8(..) < 30;
                 world.end(place, if dead { Outcome::bad(Fault::Cut) } else { Outcome::GOOD });
             }
             let probing: Vec<_> =
@@ -207,6 +208,18 @@ fn p2c_leaves_the_busy_and_the_slow_and_those_who_asked_for_it() {
     let asks = Outcome { fault: None, retry_after: Some(SECOND * 5) };
     world.end(world.peer(2).enter(world.now), asks);
     assert_eq!(world.count(100).get(&2), None);
+}
+
+#[test]
+fn p2c_asks_one_that_came_just_now_although_the_others_are_fast() {
+    let mut world = World::of(&equals(3), Balance::P2c);
+    world.now += SECOND;
+    for port in 1..=2 {
+        let place = world.peer(port).enter(world.now - SECOND / 1000);
+        world.end(place, Outcome::GOOD);
+    }
+    let share = world.count(3000)[&3];
+    assert!((800..1200).contains(&share), "{share} of 3000");
 }
 
 #[test]

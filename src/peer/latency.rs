@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What a peer that nobody called yet is thought to take.
+/// What a peer that never answered is thought to take, until its first answer says it.
 const UNKNOWN: Duration = Duration::from_millis(30);
 /// After so long without a call, what is known counts for about a third.
 const DECAY: f32 = 10.0;
@@ -29,10 +29,19 @@ impl Latency {
         seconds * kept(then, self.tick(now))
     }
 
+    /// Whether anybody ever waited for an answer.
+    pub(super) fn is_known(&self) -> bool {
+        let (seconds, then) = unpack(self.estimate.load(Relaxed));
+        !is_unknown(seconds, then)
+    }
+
     /// Notes that one took so long.
     pub(super) fn note(&self, took: Duration, now: Instant) {
         let (took, tick) = (took.as_secs_f32(), self.tick(now));
         self.update(|seconds, then| {
+            if is_unknown(seconds, then) {
+                return Some(pack(took, tick));
+            }
             let kept = kept(then, tick);
             let known = seconds * kept;
             Some(pack(if took > known { took } else { known + took * (1.0 - kept) }, tick))
@@ -58,6 +67,10 @@ impl Latency {
         // begins again after five days, when what is known is long forgotten
         (since.as_micros() / 100) as u32
     }
+}
+
+fn is_unknown(seconds: f32, then: u32) -> bool {
+    then == 0 && seconds == UNKNOWN.as_secs_f32()
 }
 
 /// The part of an estimate of `then` that still counts.
@@ -97,6 +110,16 @@ mod tests {
         }
         // after 10 s about a third of the difference is left
         assert_eq!(shown(&latency, start + 10_000 * MS).round(), 80.0);
+    }
+
+    #[test]
+    fn the_first_answer_says_how_fast_it_is() {
+        let start = Instant::now();
+        let latency = Latency::new(start);
+        assert!(!latency.is_known());
+        latency.note(MS, start + MS);
+        assert!(latency.is_known());
+        assert_eq!(shown(&latency, start + MS), 1.0);
     }
 
     #[test]
