@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::words;
 
+/// The error type of RFC 9209 that several kinds share.
+const UNAVAILABLE: &str = "destination_unavailable";
+
 /// Why a call was not carried; its Display is the `detail` the caller reads.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CallError {
@@ -98,6 +101,8 @@ pub enum CallError {
     Stalled,
     /// The provider's bytes are not what its encoding says.
     BadAnswer(String),
+    /// The provider answered, but bodies of that many bytes, the `buffers` of this sidecar, are held already.
+    Unheld(u64),
     /// A value of the caller's has no form on the provider's side.
     UnadaptableCall(String),
     /// A value of the provider's has no form on the caller's side.
@@ -147,29 +152,23 @@ impl CallError {
                 ("registry-unavailable", 503, 10510, "destination_unavailable", "The registry can't be asked")
             }
             Self::NoService(_) => ("no-service", 404, 10404, "destination_not_found", "No such service"),
-            Self::ServiceOff(_) => {
-                ("service-off", 503, 10503, "destination_unavailable", "The service is switched off")
-            }
+            Self::ServiceOff(_) => ("service-off", 503, 10503, UNAVAILABLE, "The service is switched off"),
             Self::UnknownKey { .. } => {
                 ("unknown-key", 401, 10401, "http_request_denied", "The key is missing or wrong")
             }
             Self::NoApi { .. } | Self::BadApi(_) => {
                 ("no-api", 404, 10405, "destination_not_found", "No such api")
             }
-            Self::ApiOff { .. } => {
-                ("api-off", 503, 10511, "destination_unavailable", "The api is switched off")
-            }
+            Self::ApiOff { .. } => ("api-off", 503, 10511, UNAVAILABLE, "The api is switched off"),
             Self::Forbidden { .. } => {
                 ("forbidden", 403, 10403, "http_request_denied", "The caller may not call this api")
             }
-            Self::NoProvider { .. } => {
-                ("no-provider", 503, 10504, "destination_unavailable", "No provider takes calls")
-            }
+            Self::NoProvider { .. } => ("no-provider", 503, 10504, UNAVAILABLE, "No provider takes calls"),
             Self::Overloaded { .. } => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")
             }
             Self::CircuitOpen { .. } => {
-                ("circuit-open", 503, 10505, "destination_unavailable", "Every provider is left alone")
+                ("circuit-open", 503, 10505, UNAVAILABLE, "Every provider is left alone")
             }
             Self::Full(_) => ("overloaded", 503, 10506, "connection_limit_reached", "Every provider is full"),
             Self::NoRoom(_) => {
@@ -189,7 +188,7 @@ impl CallError {
                 "http_response_timeout",
                 "The provider stopped in the middle of its answer",
             ),
-            Self::BadAnswer(_) => {
+            Self::BadAnswer(_) | Self::Unheld(_) => {
                 ("bad-answer", 502, 10508, "http_protocol_error", "The provider's answer can't be read")
             }
             Self::UnadaptableCall(_) => {
@@ -219,12 +218,8 @@ impl CallError {
 
     /// Whole seconds after which a call may succeed, where that is known; for `Retry-After`.
     pub fn retry_after(&self) -> Option<u64> {
-        match self {
-            Self::CircuitOpen { retry_after, .. } => {
-                Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
-            }
-            _ => None,
-        }
+        let Self::CircuitOpen { retry_after, .. } = self else { return None };
+        Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
     }
 
     /// What an HTTP caller reads (RFC 9457), of a call to `service` and `api`; empty where it named none.
@@ -319,34 +314,14 @@ impl CallError {
             Self::Forbidden { caller, api } => {
                 write!(f, "caller \"{caller}\" may not call {api}; its `apis` in the registry do not list it")
             }
-            Self::NoProvider { service, known: 0 } => {
-                write!(f, "no provider of service \"{service}\" is registered")
-            }
-            Self::NoProvider { service, known } => {
-                write!(
-                    f,
-                    "none of the {known} providers of service \"{service}\" is `on` with a weight above 0 and, \
-                     where `zone` is `only`, in the `idc` of this host"
-                )
-            }
+            Self::NoProvider { service, known } => f.write_str(&no_provider(service, *known)),
             Self::Overloaded { target, limit } => {
                 write!(f, "{limit} calls to {target} are in flight from this host, its `concurrency`")
             }
             Self::CircuitOpen { service, .. } => {
-                let after = self.retry_after().unwrap_or(1);
-                write!(
-                    f,
-                    "every provider of service \"{service}\" failed again and again and is left alone; \
-                     the next is tried within {after}s"
-                )
+                f.write_str(&all_open(service, self.retry_after().unwrap_or(1)))
             }
-            Self::Full(service) => {
-                write!(
-                    f,
-                    "every provider of service \"{service}\" has as many calls in flight from this host as it \
-                     takes, its `max_connections`"
-                )
-            }
+            Self::Full(service) => f.write_str(&all_full(service)),
             Self::NoRoom(most) => {
                 let most = crate::units::show_size(*most);
                 write!(
@@ -354,6 +329,7 @@ impl CallError {
                     "this sidecar holds {most} of bodies that it converts, its `buffers`; try again later"
                 )
             }
+            Self::Unheld(most) => f.write_str(&unheld(*most)),
             Self::TooLarge(limit) => {
                 let limit = crate::units::show_size(*limit);
                 write!(f, "the body is over {limit}, the `max_body` of this api")
@@ -376,6 +352,35 @@ impl CallError {
 }
 
 impl std::error::Error for CallError {}
+
+fn no_provider(service: &str, known: usize) -> String {
+    match known {
+        0 => format!("no provider of service \"{service}\" is registered"),
+        _ => format!(
+            "none of the {known} providers of service \"{service}\" is `on` with a weight above 0 and, where \
+             `zone` is `only`, in the `idc` of this host"
+        ),
+    }
+}
+
+fn all_open(service: &str, seconds: u64) -> String {
+    format!(
+        "every provider of service \"{service}\" failed again and again and is left alone; the next is tried \
+         within {seconds}s"
+    )
+}
+
+fn unheld(most: u64) -> String {
+    let most = crate::units::show_size(most);
+    format!("the provider answered, but this sidecar holds {most} of bodies that it converts, its `buffers`")
+}
+
+fn all_full(service: &str) -> String {
+    format!(
+        "every provider of service \"{service}\" has as many calls in flight from this host as it takes, its \
+         `max_connections`"
+    )
+}
 
 #[cfg(test)]
 mod tests {

@@ -101,7 +101,9 @@ fn a_provider_that_refuses_is_connect_failed() {
 #[test]
 fn a_provider_that_says_nothing_is_deadline() {
     let peer = Peer::silent();
-    let entries = service_with("user", "policy: { timeout: 300ms }", &[("x", JSON)], &[&peer.address]);
+    // it is asked more often than a provider is that fails
+    let policy = "policy: { timeout: 300ms, circuit: { consecutive: 100 } }";
+    let entries = service_with("user", policy, &[("x", JSON)], &[&peer.address]);
     let remora = Remora::embedded(&entries).start();
     refused(&remora, ("user", "x"), ("deadline", "Deadline"), 504, 10509);
     let detail = remora.get("/user/x").json()["detail"].to_string();

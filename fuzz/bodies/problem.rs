@@ -66,13 +66,14 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'y' => CallError::Stalled,
         b'z' => CallError::CircuitOpen { service, retry_after: Duration::from_millis(number) },
         b'A' => CallError::Full(service),
+        b'B' => CallError::Unheld(number),
         // as a provider packed it
         other => {
             let packager = PACKAGERS.get(usize::from(other % 3)).copied().unwrap_or(Packager::Php);
             CallError::ProviderException(Exception::read(packager, i64::from(other), Some(more)))
         }
     };
-    let is_named = kind.is_ascii_lowercase() || kind == b'A';
+    let is_named = kind.is_ascii_lowercase() || b"AB".contains(&kind);
     assert!(!is_named || letters(&error).as_bytes().contains(&kind));
     error
 }
@@ -106,6 +107,7 @@ fn letters(error: &CallError) -> &'static str {
         CallError::Stalled => "y",
         CallError::CircuitOpen { .. } => "z",
         CallError::Full(_) => "A",
+        CallError::Unheld(_) => "B",
     }
 }
 

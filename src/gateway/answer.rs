@@ -12,7 +12,6 @@ use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 use super::adapt::{Answer, Sent, end_to_end, options, packager};
 use super::route::Plan;
 use crate::error::CallError;
-use crate::units::show_size;
 use crate::upstream::Answered;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
@@ -110,10 +109,7 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
         // the provider has run: this is no refusal that a caller may take for "not done"
-        Broken::NoRoom(most) => CallError::BadAnswer(format!(
-            "the provider answered, but this sidecar holds {} of bodies that it converts, its `buffers`",
-            show_size(most)
-        )),
+        Broken::NoRoom(most) => CallError::Unheld(most),
         Broken::Idle => CallError::Stalled,
         Broken::Caller | Broken::Provider => CallError::Cut,
     })

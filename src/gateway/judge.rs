@@ -33,10 +33,12 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
 
 /// The same of an answer whose body was read to be converted.
 pub(super) fn of_answer(error: &CallError) -> Option<Outcome> {
-    match error {
-        CallError::Cut | CallError::Stalled => Some(Outcome::bad(Fault::Cut)),
-        CallError::BadAnswer(_) => Some(Outcome::bad(Fault::BadAnswer)),
-        _ => None,
+    let cut = matches!(error, CallError::Cut | CallError::Stalled);
+    let bad = matches!(error, CallError::BadAnswer(_));
+    match (cut, bad) {
+        (true, _) => Some(Outcome::bad(Fault::Cut)),
+        (_, true) => Some(Outcome::bad(Fault::BadAnswer)),
+        (false, false) => None,
     }
 }
 
@@ -60,9 +62,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 impl Record {
     /// Notes at `place` how its attempt ended: for the next pick, in metrics and, where that opened or closed
-    /// its circuit, in the log.
+    /// its circuit, in the log. One that had less than half of `timeout` is not late.
     pub(super) fn notes(&self, place: &mut InFlight, outcome: Outcome) {
         let Some(route) = &self.route else { return };
+        // a caller that leaves no time must not make a provider look ill for all others
+        let had = Instant::now().saturating_duration_since(place.since());
+        if outcome.fault == Some(Fault::Late) && had < route.policy.timeout / 2 {
+            return;
+        }
         if let Some(fault) = outcome.fault {
             self.fails_at(place.peer(), fault.word());
         }

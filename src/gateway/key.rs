@@ -40,11 +40,11 @@ fn in_query<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 fn param(message: &Message, index: usize) -> Option<u64> {
     let params = message.params();
     let mut reader = Reader::new(message.header.packager.wire(), params);
-    let is_map = match reader.pull().ok()?? {
-        Event::Array => false,
-        Event::Map => true,
-        _ => return None,
-    };
+    let list = reader.pull().ok()??;
+    if !list.opens() {
+        return None;
+    }
+    let is_map = list == Event::Map;
     for _ in 0..index {
         if is_map {
             skip(&mut reader)?;
@@ -54,37 +54,35 @@ fn param(message: &Message, index: usize) -> Option<u64> {
     if is_map {
         skip(&mut reader)?;
     }
-    let value: Cow<'_, [u8]> = match reader.pull().ok()?? {
-        Event::Str(text) => text.into_owned().into_bytes().into(),
-        Event::Int(number) => number.to_string().into_bytes().into(),
-        Event::UInt(number) => number.to_string().into_bytes().into(),
-        Event::End => return None,
-        opened @ (Event::Array | Event::Map) => {
-            let start = reader.start();
-            close(&mut reader, &opened)?;
-            params.get(start..reader.end())?.into()
-        }
-        _ => params.get(reader.start()..reader.end())?.into(),
+    let value = reader.pull().ok()??;
+    if value == Event::End {
+        return None;
+    }
+    let start = reader.start();
+    close(&mut reader, &value)?;
+    let written = params.get(start..reader.end())?;
+    let said: Option<Cow<'_, str>> = match &value {
+        Event::Str(text) => Some(Cow::Borrowed(&**text)),
+        Event::Int(number) => Some(number.to_string().into()),
+        Event::UInt(number) => Some(number.to_string().into()),
+        Event::Null | Event::Bool(_) | Event::Float(_) | Event::Beyond(_) => None,
+        Event::Bytes(_) | Event::Ext(..) | Event::Php(_) | Event::Array | Event::Map | Event::End => None,
     };
-    Some(balance::key(&value))
+    Some(balance::key(said.as_ref().map_or(written, |said| said.as_bytes())))
 }
 
 /// Reads over one value; `None` at the end of what holds it, or where it can't be read.
 fn skip(reader: &mut Reader<'_>) -> Option<()> {
-    match reader.pull().ok()?? {
-        Event::End => None,
-        event => close(reader, &event),
-    }
+    let event = reader.pull().ok()??;
+    if event == Event::End { None } else { close(reader, &event) }
 }
 
 /// Reads to the end of the value that `event` began.
 fn close(reader: &mut Reader<'_>, event: &Event<'_>) -> Option<()> {
     let mut depth = u32::from(event.opens());
     while depth > 0 {
-        match reader.pull().ok()?? {
-            Event::End => depth -= 1,
-            event => depth += u32::from(event.opens()),
-        }
+        let event = reader.pull().ok()??;
+        depth = depth + u32::from(event.opens()) - u32::from(event == Event::End);
     }
     Some(())
 }

@@ -93,7 +93,10 @@ impl Hedge {
         let mut hedge = Self { after: After::P95, budget: 5 };
         for (field, value) in object(value, "{\"after\":\"p95\",\"budget\":\"5%\"}, or \"off\"")? {
             match field.as_str() {
-                "after" if value == "p95" => Ok(hedge.after = After::P95),
+                "after" if value == "p95" => {
+                    hedge.after = After::P95;
+                    Ok(())
+                }
                 "after" => duration(value, 1).map(|after| hedge.after = After::Time(after)),
                 "budget" => percent(value, 1).map(|budget| hedge.budget = budget),
                 _ => Err("is none of after, budget".into()),
@@ -160,7 +163,10 @@ impl Health {
             match field.as_str() {
                 "http" => path(value).map(|path| health.ask = Ask::Http(path)),
                 "fpm" => path(value).map(|path| health.ask = Ask::Fpm(path)),
-                "tcp" if *value == Value::Bool(true) => Ok(health.ask = Ask::Tcp),
+                "tcp" if *value == Value::Bool(true) => {
+                    health.ask = Ask::Tcp;
+                    Ok(())
+                }
                 "tcp" => Err(format!("{value} is not true")),
                 "interval" => duration(value, 100).map(|interval| health.interval = interval),
                 "timeout" => duration(value, 1).map(|timeout| health.timeout = timeout),
