@@ -95,6 +95,7 @@ impl App {
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();
         control.spawn(registry::run(source.clone(), directory.clone(), wants, stopped.clone()));
+        control.spawn(probe::peers(directory.clone(), stopped.clone()));
         control.spawn(admin::serve(admin.clone(), doors.admin, Pages::All, stopped.clone()));
         if let Some(socket) = doors.telemetry {
             control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));

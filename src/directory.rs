@@ -156,6 +156,11 @@ impl Directory {
         self.generation.fetch_add(1, Release);
     }
 
+    /// Grows with every change of the view.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
     /// Drops what is known of `name`.
     pub fn forget(&self, name: &ServiceName) {
         self.slots.invalidate(name);

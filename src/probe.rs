@@ -1,4 +1,4 @@
-//! Asks a provider of this host whether it lives.
+//! Asks providers whether they live: those of this host (here), and those of the view.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::{Request, header};
+use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -15,6 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{Ask, HealthCheck};
 use crate::names::Address;
+
+mod fpm;
+mod peers;
+
+pub use peers::peers;
 
 /// Longest pause while the provider is not healthy, so that a start is noticed soon.
 const EAGER: Duration = Duration::from_millis(500);
@@ -60,11 +66,25 @@ async fn check_forever(
 
 /// One check over a connection of its own; fails with the reason.
 async fn ask(address: &Address, ask: &Ask) -> Result<(), String> {
-    let stream =
-        TcpStream::connect(address.as_str()).await.map_err(|e| format!("it can't be reached: {e}"))?;
     let Ask::Http(path) = ask else {
-        return Ok(());
+        return reach(address).await.map(drop);
     };
+    exchange(address, path, |answer| async move {
+        match answer.status().as_u16() {
+            200..=399 => Ok(()),
+            bad => Err(format!("GET {path} answered {bad}")),
+        }
+    })
+    .await
+}
+
+/// GETs `path` over a connection of its own and reads the answer with `read`.
+async fn exchange<T, R: Future<Output = Result<T, String>>>(
+    address: &Address,
+    path: &str,
+    read: impl FnOnce(Response<Incoming>) -> R,
+) -> Result<T, String> {
+    let stream = reach(address).await?;
     let request = Request::get(path)
         .header(header::HOST, address.as_str())
         .header(header::USER_AGENT, "remora")
@@ -81,14 +101,18 @@ async fn ask(address: &Address, ask: &Ask) -> Result<(), String> {
         let _ = connection.await;
         pending::<Infallible>().await
     };
-    let answer = tokio::select! {
-        answer = sender.send_request(request) => answer.map_err(|e| format!("it cut the check: {e}"))?,
-        never = drive => match never {},
+    let asked = async {
+        let answer = sender.send_request(request).await.map_err(|e| format!("it cut the check: {e}"))?;
+        read(answer).await
     };
-    match answer.status().as_u16() {
-        200..=399 => Ok(()),
-        bad => Err(format!("GET {path} answered {bad}")),
+    tokio::select! {
+        found = asked => found,
+        never = drive => match never {},
     }
+}
+
+async fn reach(address: &Address) -> Result<TcpStream, String> {
+    TcpStream::connect(address.as_str()).await.map_err(|e| format!("it can't be reached: {e}"))
 }
 
 /// `chance` is in 0..1; a tenth more or less keeps sidecars from asking in step.

@@ -188,6 +188,11 @@ impl Pool {
         self.known
     }
 
+    /// Peers that may be picked, the ill ones included.
+    pub fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.members.iter().map(|member| &member.peer)
+    }
+
     /// The share of the calls that `peer` gets now, of 1; whether rates and checks are not heeded.
     pub fn share(&self, peer: &Arc<Peer>, now: Instant) -> (f64, bool) {
         let live = self.live(now);

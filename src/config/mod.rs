@@ -332,7 +332,7 @@ workers: many
             "providers[1].health: give http: /path or tcp: true",
             "defaults.timeout: 5 is not a duration such as 250ms or 10s",
             "defaults.timout: there is no such key; did you mean `timeout`?",
-            "defaults.balance: \"best\" is none of round_robin, random, p2c",
+            "defaults.balance: \"best\" is none of round_robin, random, p2c, hash",
             "drain: 10 is not a duration such as 250ms, 10s or 5m",
             "workers: \"many\" is not a whole number",
         ];
