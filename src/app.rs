@@ -235,6 +235,7 @@ fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, b
         "Lines of the log dropped because nobody read it",
         telemetry::log_lines_dropped,
     );
+    directory.observe();
     let held = buffers.clone();
     telemetry.observe("remora.buffers.bytes", "Bodies held to be converted", move || held.held());
     let view = directory.clone();

@@ -20,6 +20,8 @@ use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
+mod observe;
+
 /// Most entries, absent ones included; what falls out is loaded again when called.
 const MAX_ENTRIES: u64 = 100_000;
 /// How long a service that isn't there is remembered as such.

@@ -255,6 +255,25 @@ impl Telemetry {
             .build();
     }
 
+    /// The same for counts that somebody else keeps, told apart by two labels.
+    pub fn observe_counts(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        labels: [&'static str; 2],
+        read: impl Fn() -> Vec<([String; 2], u64)> + Send + Sync + 'static,
+    ) {
+        let counter = self.inner.meter.u64_observable_counter(name).with_description(description);
+        counter
+            .with_callback(move |observer| {
+                for ([one, other], count) in read() {
+                    let values = [KeyValue::new(labels[0], one), KeyValue::new(labels[1], other)];
+                    observer.observe(count, &values);
+                }
+            })
+            .build();
+    }
+
     /// Prometheus text of everything counted.
     pub fn prometheus(&self) -> String {
         let mut text = String::new();

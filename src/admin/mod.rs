@@ -25,6 +25,7 @@ use crate::telemetry::{self, Telemetry};
 
 mod diff;
 mod page;
+mod provider;
 
 /// For a request's head, and for an idle connection.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::provider;
+use crate::balance::Pool;
 use crate::directory::{Directory, Entry, Route};
 use crate::model::{Provider, Service, Skipped};
 use crate::registry::Source;
@@ -59,26 +61,13 @@ fn count(service: &Service, held: bool) -> usize {
 /// One service with its rules, providers and load; paths as they stand in the registry, below `root`.
 pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value {
     let peers = entry.peers();
-    let provider = |provider: &Provider| {
-        let peer = peers.get(provider.address.as_str());
-        let (answered, failed) = peer.map_or((0, 0), |peer| peer.attempts());
-        json!({
-            "address": provider.address,
-            "state": provider.state,
-            "weight": provider.weight,
-            "idc": provider.idc,
-            "tags": provider.tags,
-            "ephemeral": provider.ephemeral,
-            "in_flight": peer.map_or(0, |peer| peer.load()),
-            "answered": answered,
-            "failed": failed,
-        })
-    };
+    let now = Instant::now();
     // what the registry has, and beside it what it lost with many others
-    let list = |all: &[Provider], held: bool| {
-        all.iter().filter(|provider| provider.held == held).map(provider).collect::<Vec<_>>()
+    let list = |all: &[Provider], pool: &Pool, held: bool| {
+        let one = |one: &Provider| provider::shown(one, peers.get(one.address.as_str()), pool, now);
+        all.iter().filter(|provider| provider.held == held).map(one).collect::<Vec<_>>()
     };
-    let held = |all: &[Provider]| Some(list(all, true)).filter(|held| !held.is_empty());
+    let held = |all: &[Provider], pool: &Pool| Some(list(all, pool, true)).filter(|held| !held.is_empty());
     let api = |route: &std::sync::Arc<Route>| {
         let api = &route.api;
         let shown = json!({
@@ -93,8 +82,8 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
             "schema": api.schema,
             "policy": route.policy.to_value(),
             "not_in_force": api.policy.not_in_force().collect::<Vec<_>>(),
-            "providers": api.providers.as_ref().map(|own| list(own, false)),
-            "held": api.providers.as_ref().and_then(|own| held(own)),
+            "providers": api.providers.as_ref().map(|own| list(own, &route.pool, false)),
+            "held": api.providers.as_ref().and_then(|own| held(own, &route.pool)),
         });
         (route.name.to_string(), shown)
     };
@@ -112,8 +101,8 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "in_flight": entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
         "policy": entry.policy.to_value(),
         "not_in_force": service.policy.not_in_force().collect::<Vec<_>>(),
-        "providers": list(&service.providers, false),
-        "held": held(&service.providers),
+        "providers": list(&service.providers, &entry.pool, false),
+        "held": held(&service.providers, &entry.pool),
         "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),
         "callers": service.callers,
         "skipped": service.skipped.iter().map(skipped).collect::<Vec<_>>(),
