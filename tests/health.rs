@@ -1,0 +1,247 @@
+//! Providers that fail are left alone and come back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::peer::{answer, ok_json};
+use support::{Conn, Peer, Port, Remora, assert_problem, at, eventually, service_with};
+
+const APIS: [(&str, &str); 1] = [("x", "{ path: /x, encoding: json, idempotent: true }")];
+const SOON: Duration = Duration::from_secs(20);
+
+fn sidecar(policy: &str, providers: &[&str]) -> Remora {
+    let data = format!("access: open, policy: {{ {policy} }}");
+    Remora::embedded(&service_with("user", &data, &APIS, providers)).start()
+}
+
+/// A provider that answers its name with a status that a test sets.
+fn moody(name: &str) -> (Peer, Arc<AtomicU16>) {
+    let (status, body) = (Arc::new(AtomicU16::new(200)), json!({ "peer": name }).to_string());
+    let mood = status.clone();
+    let json = [("Content-Type", "application/json")];
+    (Peer::http(move |_| answer(mood.load(SeqCst), &json, body.as_bytes())), status)
+}
+
+fn calls(conn: &mut Conn, times: usize) -> HashMap<u16, usize> {
+    let mut seen = HashMap::new();
+    for _ in 0..times {
+        *seen.entry(conn.request("GET", "/user/x", &[], b"").unwrap().status).or_default() += 1;
+    }
+    seen
+}
+
+/// What `/services/user` shows of a provider.
+fn shown(remora: &Remora, address: &str) -> Value {
+    let page = remora.page("/services/user");
+    let providers = at(&page, "/providers").as_array().unwrap();
+    providers.iter().find(|provider| provider["address"] == address).unwrap().clone()
+}
+
+fn circuit(remora: &Remora, address: &str) -> String {
+    at(&shown(remora, address), "/circuit/state").as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_provider_that_fails_is_left_alone_and_comes_back() {
+    let (good, (moody, mood)) = (Peer::named("good"), moody("moody"));
+    let policy = "balance: round_robin, circuit: { open: 2s }";
+    let remora = sidecar(policy, &[&good.address, &moody.address]);
+    mood.store(500, SeqCst);
+    let mut conn = remora.conn();
+    assert_eq!(calls(&mut conn, 10), HashMap::from([(200, 5), (500, 5)]));
+    assert_eq!(circuit(&remora, &good.address), "closed");
+    assert_eq!(circuit(&remora, &moody.address), "open");
+    mood.store(200, SeqCst);
+    let before = moody.calls();
+    eventually("it is well again", SOON, || {
+        assert_eq!(calls(&mut conn, 1), HashMap::from([(200, 1)]));
+        circuit(&remora, &moody.address) == "closed"
+    });
+    assert_eq!(moody.calls(), before + 1, "one call probed");
+    calls(&mut conn, 10);
+    assert_eq!(moody.calls(), before + 6);
+    let page = remora.admin("GET", "/metrics").text();
+    for (to, count) in [("open-consecutive", 1), ("half-open", 1), ("closed", 1)] {
+        let line = format!("remora_circuit_transitions_total{{service=\"user\",to=\"{to}\"}} {count}");
+        assert!(page.contains(&line), "{line} is missing in\n{page}");
+    }
+    assert!(remora.log().contains("provider is left alone") && remora.log().contains("well again"));
+}
+
+#[test]
+fn a_4xx_is_no_failure() {
+    let (moody, mood) = moody("moody");
+    let remora = sidecar("circuit: { consecutive: 1 }", &[&moody.address]);
+    mood.store(404, SeqCst);
+    assert_eq!(calls(&mut remora.conn(), 30), HashMap::from([(404, 30)]));
+    assert_eq!(circuit(&remora, &moody.address), "closed");
+}
+
+#[test]
+fn a_caller_that_leaves_no_time_makes_nobody_look_ill() {
+    let silent = Peer::silent();
+    let remora = sidecar("timeout: 30s, circuit: { consecutive: 1 }", &[&silent.address]);
+    for _ in 0..5 {
+        let answer = remora.call("GET", "/user/x", &[("X-Deadline-Ms", "20")], b"");
+        assert_problem(&answer, "deadline", 504);
+    }
+    assert_eq!(circuit(&remora, &silent.address), "closed");
+}
+
+#[test]
+fn with_half_of_them_dead_no_call_fails_once_they_are_left_alone() {
+    let good: Vec<_> = (0..3).map(|n| Peer::named(&format!("good {n}"))).collect();
+    let dead: Vec<_> = (0..3).map(|_| Peer::refusing()).collect();
+    let providers: Vec<_> = good.iter().map(|peer| peer.address.as_str()).collect();
+    let providers: Vec<_> = providers.into_iter().chain(dead.iter().map(String::as_str)).collect();
+    for balance in ["round_robin", "random", "p2c"] {
+        let remora = sidecar(&format!("balance: {balance}, circuit: {{ open: 500ms }}"), &providers);
+        let mut conn = remora.conn();
+        eventually("they are left alone", SOON, || {
+            calls(&mut conn, 20);
+            dead.iter().all(|address| circuit(&remora, address) != "closed")
+        });
+        // some of these probe, and then go elsewhere
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            assert_eq!(calls(&mut conn, 50), HashMap::from([(200, 50)]), "{balance}");
+        }
+    }
+}
+
+#[test]
+fn where_all_are_dead_callers_are_told_at_once_when_to_come_again() {
+    let (port, other) = (Port::free(), Peer::refusing());
+    let address = port.address();
+    let remora = sidecar("retries: 0, circuit: { open: 30s }", &[&address, &other]);
+    let mut conn = remora.conn();
+    eventually("all are left alone", SOON, || {
+        let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
+        answer.kind().as_deref() == Some("circuit-open")
+    });
+    let attempts = |remora: &Remora| {
+        let of = |address: &str| at(&shown(remora, address), "/failed").as_u64().unwrap();
+        of(&address) + of(&other)
+    };
+    let (before, start) = (attempts(&remora), Instant::now());
+    for _ in 0..50 {
+        let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
+        assert_problem(&answer, "circuit-open", 503);
+        let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=30).contains(&after), "{after}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(attempts(&remora), before, "nobody was asked");
+    let thrown = support::yar::send(&remora, "/user", &support::yar::json_request("x", "[]"));
+    support::yar::assert_refused(&support::yar::json_payload(&thrown), "CircuitOpen", 10505);
+
+    // it takes connections again: the sidecar finds that out by itself, long before a call would
+    let _back = Peer::http_at(&address, |request| ok_json(&request.echo()));
+    remora.until_status("/user/x", 200, SOON);
+    assert_eq!((&*circuit(&remora, &address), &*circuit(&remora, &other)), ("closed", "open"));
+}
+
+#[test]
+fn a_provider_whose_check_fails_gets_no_calls_until_it_succeeds() {
+    let status = Arc::new(AtomicU16::new(200));
+    let health = status.clone();
+    let named = ok_json(&json!({ "peer": "checked" }));
+    let checked = Peer::http(move |request| match request.target.as_str() {
+        "/health" => answer(health.load(SeqCst), &[], b""),
+        _ => named.clone(),
+    });
+    let good = Peer::named("good");
+    let health = "health: { http: /health, interval: 100ms, timeout: 1s, rise: 2, fall: 2 }";
+    let remora = sidecar(&format!("balance: round_robin, {health}"), &[&checked.address, &good.address]);
+    let mut conn = remora.conn();
+    calls(&mut conn, 2);
+    status.store(500, SeqCst);
+    eventually("it is found ill", SOON, || circuit(&remora, &checked.address) == "open");
+    assert_eq!(at(&shown(&remora, &checked.address), "/circuit/cause"), "active");
+    let asked = |peer: &Peer| peer.requests().iter().filter(|request| request.target == "/x").count();
+    let before = asked(&checked);
+    assert_eq!(calls(&mut conn, 20), HashMap::from([(200, 20)]));
+    assert_eq!(asked(&checked), before);
+    status.store(204, SeqCst);
+    eventually("it is found well", SOON, || circuit(&remora, &checked.address) == "closed");
+    calls(&mut conn, 10);
+    assert_eq!(asked(&checked), before + 5);
+}
+
+#[test]
+fn the_own_zone_is_called_first_and_left_where_it_is_dead() {
+    let (far, gone) = (Peer::named("far"), Peer::refusing());
+    let near = Peer::named("near");
+    let of = |address: &str, idc: &str| format!("{{ address: \"{address}\", idc: {idc} }}");
+    let start = |near: &str| {
+        let providers = [of(near, "bj1"), of(&far.address, "sh1")];
+        let providers: Vec<_> = providers.iter().map(String::as_str).collect();
+        let entries = service_with("user", "policy: { retries: 1 }", &APIS, &providers);
+        Remora::embedded(&entries).with("host: { idc: bj1 }").start()
+    };
+    assert_eq!(calls(&mut start(&near.address).conn(), 50), HashMap::from([(200, 50)]));
+    assert_eq!((near.calls(), far.calls()), (50, 0));
+    assert_eq!(calls(&mut start(&gone).conn(), 50), HashMap::from([(200, 50)]));
+    assert_eq!(far.calls(), 50);
+}
+
+#[test]
+fn the_same_value_of_a_header_meets_the_same_provider() {
+    let peers: Vec<_> = (0..4).map(|n| Peer::named(&n.to_string())).collect();
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.address.as_str()).collect();
+    let remora = sidecar("balance: hash, hash_on: \"header:X-User\"", &addresses);
+    let mut conn = remora.conn();
+    let mut who = |user: &str| {
+        let answer = conn.request("GET", "/user/x", &[("X-User", user)], b"").unwrap();
+        answer.json()["peer"].as_str().unwrap().to_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..40 {
+        let user = user.to_string();
+        let first = who(&user);
+        assert!((0..5).all(|_| who(&user) == first), "{user}");
+        seen.insert(first);
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[test]
+fn a_full_provider_gets_no_more_and_where_all_are_the_call_is_refused() {
+    let silent = Peer::silent();
+    let provider = format!("{{ address: \"{}\", max_connections: 2 }}", silent.address);
+    let remora = sidecar("timeout: 30s", &[&provider]);
+    let mut waiting: Vec<_> = (0..2).map(|_| remora.conn()).collect();
+    for conn in &mut waiting {
+        conn.send(support::http::request("GET", "/user/x", &[], b"")).unwrap();
+    }
+    eventually("both are there", SOON, || silent.calls() == 2);
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("max_connections"), "{}", refused.text());
+    drop(waiting);
+    eventually("there is room", SOON, || at(&remora.page("/services/user"), "/providers/0/in_flight") == 0);
+}
+
+#[test]
+fn retry_after_in_any_form_does_no_harm() {
+    for after in ["99999999", "-1", "Thu, 26 Nov 2099 00:00:00 GMT", "99999999999999999999999999"] {
+        let asks = Peer::http(move |_| answer(429, &[("Retry-After", after)], b"{}"));
+        let remora = sidecar("", &[&asks.address]);
+        let mut conn = remora.conn();
+        assert_eq!(calls(&mut conn, 10), HashMap::from([(429, 10)]), "{after}");
+        assert_eq!(circuit(&remora, &asks.address), "closed");
+    }
+    // another is asked instead, as long as the provider wants
+    let (asks, good) = (Peer::http(|_| answer(429, &[("Retry-After", "60")], b"{}")), Peer::named("good"));
+    let remora = sidecar("", &[&asks.address, &good.address]);
+    calls(&mut remora.conn(), 100);
+    // each of two workers may have begun before the other knew
+    assert!(asks.calls() <= 3, "{}", asks.calls());
+}
