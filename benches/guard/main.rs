@@ -3,7 +3,13 @@
 //! `cargo bench --bench guard` fails where a call costs more than `benches/guard/bounds` says; those bounds only
 //! go down. A run of many calls less a run of few leaves the calls alone. Needs Debian's `valgrind`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a bench stops where it fails"
+)]
 
 #[path = "../wire/mod.rs"]
 mod wire;
