@@ -1,4 +1,4 @@
-//! How often something may be done.
+//! How often something may be done, how much of it at once, and what trying again may cost.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,6 +6,15 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+pub mod allowance;
+pub mod gate;
+mod gradient;
+pub mod latency;
+
+pub use allowance::Allowance;
+pub use gate::{Gate, Place};
+pub use latency::{Hedges, Latencies};
 
 /// No pause after a failure is shorter: what failed at once would be tried without end.
 const SHORTEST: Duration = Duration::from_millis(10);
