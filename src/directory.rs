@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::{self, Pool, Setting};
+use crate::limits::{Allowance, Gate, Hedges};
 use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
@@ -69,7 +70,9 @@ pub struct Entry {
     /// The largest body any of its APIs takes, in bytes.
     pub max_body: u64,
     /// Calls in flight to the service from this sidecar; survives updates.
-    pub in_flight: Arc<AtomicU32>,
+    pub gate: Arc<Gate>,
+    /// What its calls may cost beyond their first attempts; survives updates.
+    retries: Arc<Allowance>,
     /// What its peers and pools share; survives updates.
     pub board: Arc<Board>,
     /// Who serves the APIs that have no providers of their own.
@@ -93,7 +96,11 @@ pub struct Route {
     /// Who serves it.
     pub pool: Arc<Pool>,
     /// Calls in flight to this API alone, where it has a `concurrency` of its own; survives updates.
-    pub in_flight: Option<Arc<AtomicU32>>,
+    pub gate: Option<Arc<Gate>>,
+    /// What calls of the service may cost beyond their first attempts.
+    pub retries: Arc<Allowance>,
+    /// Where its policy has a `hedge`; survives updates.
+    pub hedges: Option<Arc<Hedges>>,
     /// Its metrics, bound to its labels.
     pub instruments: ApiInstruments,
 }
@@ -246,15 +253,16 @@ impl Directory {
     }
 
     fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
+        let now = Instant::now();
         let policy = service.policy.over(&self.defaults);
         let board = before.map(|entry| entry.board.clone()).unwrap_or_default();
-        let now = Instant::now();
         let peers = all_peers(&service, before, &board, now);
         let pool = |providers: &[Provider], policy: &Policy| {
             let setting = Setting { policy, idc: self.idc.as_deref(), board: &board, now };
             Arc::new(Pool::new(providers, &setting, &peers))
         };
         let shared = pool(&service.providers, &policy);
+        let retries = before.map_or_else(|| Arc::new(Allowance::new(now)), |entry| entry.retries.clone());
         let mut routes = ahash::HashMap::default();
         for (api_name, api) in &service.apis {
             let api_policy = api.policy.over(&policy);
@@ -263,28 +271,31 @@ impl Directory {
                 own => pool(own.as_ref().unwrap_or(&service.providers), &api_policy),
             };
             let former = before.and_then(|entry| entry.all_routes().find(|route| route.name == *api_name));
-            let in_flight = former.and_then(|route| route.in_flight.clone());
+            let gate = |most| Gate::kept(former.and_then(|route| route.gate.as_ref()), most, now);
+            let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
                 api: api.clone(),
-                policy: api_policy,
                 pool,
-                in_flight: api.policy.has_concurrency().then(|| in_flight.unwrap_or_default()),
+                gate: api.policy.has_concurrency().then(|| gate(api_policy.concurrency)),
+                retries: retries.clone(),
+                hedges: api_policy.hedge.map(hedges),
+                policy: api_policy,
                 instruments: self.telemetry.bind(name.as_str(), api_name.as_str()),
             };
             routes.insert(api_name.clone(), Arc::new(route));
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
-        let max_body = max_body.max(policy.max_body);
         Entry {
             name,
             service,
             since: SystemTime::now(),
             checked: AtomicU64::new(self.clock()),
             losses: AtomicU64::new(self.losses.load(Relaxed)),
+            max_body: max_body.max(policy.max_body),
+            gate: Gate::kept(before.map(|entry| &entry.gate), policy.concurrency, now),
             policy,
-            max_body,
-            in_flight: before.map(|entry| entry.in_flight.clone()).unwrap_or_default(),
+            retries,
             board,
             pool: shared,
             peers,

@@ -74,6 +74,8 @@ pub enum CallError {
         target: String,
         /// Its `concurrency`.
         limit: u32,
+        /// What became of its place in the line, where it has a `queue`.
+        line: Option<&'static str>,
     },
     /// The circuit of every provider is open.
     CircuitOpen {
@@ -315,9 +317,7 @@ impl CallError {
                 write!(f, "caller \"{caller}\" may not call {api}; its `apis` in the registry do not list it")
             }
             Self::NoProvider { service, known } => f.write_str(&no_provider(service, *known)),
-            Self::Overloaded { target, limit } => {
-                write!(f, "{limit} calls to {target} are in flight from this host, its `concurrency`")
-            }
+            Self::Overloaded { target, limit, line } => f.write_str(&overloaded(target, *limit, *line)),
             Self::CircuitOpen { service, .. } => {
                 f.write_str(&all_open(service, self.retry_after().unwrap_or(1)))
             }
@@ -370,6 +370,15 @@ fn all_open(service: &str, seconds: u64) -> String {
     )
 }
 
+fn overloaded(target: &str, limit: u32, line: Option<&str>) -> String {
+    let over = format!("{limit} calls to {target} are in flight from this host, its `concurrency`");
+    match line {
+        Some(line) => format!("{over}, and {line}"),
+        None => over,
+    }
+}
+
+/// The provider has run: this is no refusal that a caller may take for "not done".
 fn unheld(most: u64) -> String {
     let most = crate::units::show_size(most);
     format!("the provider answered, but this sidecar holds {most} of bodies that it converts, its `buffers`")

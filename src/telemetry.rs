@@ -100,6 +100,9 @@ struct Inner {
     calls: Counter<u64>,
     duration: Histogram<f64>,
     retries: Counter<u64>,
+    retries_refused: Counter<u64>,
+    hedges: Counter<u64>,
+    hedges_won: Counter<u64>,
     failures: Counter<u64>,
 }
 
@@ -179,15 +182,22 @@ impl Telemetry {
             .with_description("From a call's head to the end of its answer")
             .with_boundaries(SECONDS.to_vec())
             .build();
-        let retries = meter
-            .u64_counter("remora.retries")
-            .with_description("Attempts at providers beyond a call's first")
-            .build();
-        let failures = meter
-            .u64_counter("remora.provider.failures")
-            .with_description("Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline")
-            .build();
-        let inner = Inner { registry, _provider: provider, meter, calls, duration, retries, failures };
+        let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        let inner = Inner {
+            registry,
+            _provider: provider,
+            calls,
+            duration,
+            retries: counter("remora.retries", "Attempts after one that failed"),
+            retries_refused: counter("remora.retries.refused", "Attempts that `retry_budget` did not allow"),
+            hedges: counter("remora.hedges", "Second attempts made while the first was under way"),
+            hedges_won: counter("remora.hedges.won", "Second attempts that answered before the first"),
+            failures: counter(
+                "remora.provider.failures",
+                "Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline",
+            ),
+            meter,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -215,9 +225,24 @@ impl Telemetry {
         self.inner.calls.add(1, &[service, api, KeyValue::new("outcome", outcome)]);
     }
 
-    /// Counts attempts beyond a call's first.
-    pub fn retried(&self, service: &str, further: u64) {
-        self.inner.retries.add(further, &[KeyValue::new("service", service.to_owned())]);
+    /// Counts an attempt after one that failed.
+    pub fn retried(&self, service: &str) {
+        self.inner.retries.add(1, &of(service));
+    }
+
+    /// Counts an attempt that the budget did not allow.
+    pub fn refused_retry(&self, service: &str) {
+        self.inner.retries_refused.add(1, &of(service));
+    }
+
+    /// Counts a second attempt while the first was under way.
+    pub fn hedged(&self, service: &str) {
+        self.inner.hedges.add(1, &of(service));
+    }
+
+    /// Counts a second attempt that answered before the first.
+    pub fn hedge_won(&self, service: &str) {
+        self.inner.hedges_won.add(1, &of(service));
     }
 
     /// Counts an attempt that failed at a provider, whatever became of the call.
@@ -282,6 +307,10 @@ impl Telemetry {
         }
         text
     }
+}
+
+fn of(service: &str) -> [KeyValue; 1] {
+    [KeyValue::new("service", service.to_owned())]
 }
 
 impl Line<'_> {

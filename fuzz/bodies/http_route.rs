@@ -180,11 +180,7 @@ impl World {
             assert_eq!(buffers.held(), 0, "what is held is given back");
             for name in SERVICES.iter().filter_map(|name| ServiceName::new(name).ok()) {
                 let entry = directory.known(&name).expect("it was published");
-                assert_eq!(
-                    entry.in_flight.load(std::sync::atomic::Ordering::Relaxed),
-                    0,
-                    "counted in and out"
-                );
+                assert_eq!(entry.gate.in_flight(), 0, "counted in and out");
             }
             let seen = std::mem::take(&mut *seen.lock().expect("nobody panicked"));
             let got =

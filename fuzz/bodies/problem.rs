@@ -44,7 +44,10 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'h' => CallError::ApiOff { service, api },
         b'i' => CallError::Forbidden { caller: reason, api },
         b'j' => CallError::NoProvider { service, known: number as usize },
-        b'k' => CallError::Overloaded { target: reason, limit: number as u32 },
+        b'k' => {
+            let line = (more.len() % 2 == 1).then_some("as many wait already");
+            CallError::Overloaded { target: reason, limit: number as u32, line }
+        }
         b'l' => CallError::NoRoom(number),
         b'm' => CallError::TooLarge(number),
         b'n' => CallError::ConnectFailed { tried: number as usize, reason },

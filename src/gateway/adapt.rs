@@ -91,7 +91,8 @@ fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Request<P
     end_to_end(&mut headers);
     let (message, payload, method) = match body {
         Body::Http(body) => {
-            let payload = Payload::request(body, plan.route.policy.max_body);
+            let keep = plan.may_repeat().then(|| share.another());
+            let payload = Payload::request(body, plan.route.policy.max_body, keep);
             if hyper::body::Body::size_hint(&payload).lower() > plan.route.policy.max_body {
                 return Err(CallError::TooLarge(plan.route.policy.max_body));
             }
@@ -159,7 +160,7 @@ async fn yar_request(
         Body::Http(body) => {
             params::check_head(&head)?;
             let limit = plan.route.policy.max_body;
-            let body = Payload::request(body, limit).collect(limit, share).await;
+            let body = Payload::request(body, limit, None).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
             let id = fastrand::u32(..);
             let params = params::of_request(plan, &head, &body, packager, within(body.len(), share))?;

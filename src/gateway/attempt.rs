@@ -2,16 +2,19 @@
 
 use std::time::Instant;
 
-use super::adapt::{self, Answer};
+use hyper::Method;
+
+use super::adapt::{self, Answer, Sent};
 use super::call::Read;
 use super::route::Plan;
+use super::tried::{Ended, Tried};
 use super::{Record, Worker, answer, judge};
-use crate::balance::Wanted;
+use crate::balance::{Passed, Wanted};
 use crate::error::CallError;
 use crate::health::Fault;
-use crate::peer::Outcome;
+use crate::peer::{InFlight, Outcome, Peer};
 use crate::upstream::body::Broken;
-use crate::upstream::{Answered, Failure, Outgoing, Patience};
+use crate::upstream::{Answered, Failure, Outgoing, Patience, Spare};
 
 /// Carries the call to a provider and its answer back, in the time the plan gives.
 pub(super) async fn attempt_all(
@@ -25,75 +28,135 @@ pub(super) async fn attempt_all(
     if tokio::time::Instant::now() >= until {
         return Err(CallError::Deadline(plan.patience_ms));
     }
-    let in_time = async {
-        let (request, sent) = adapt::request(&plan, call, &mut record.share).await?;
-        let answered = attempt(worker, &plan, request, record).await?;
-        answer::answer(&plan, &sent, answered, &mut record.share).await
-    };
-    match tokio::time::timeout_at(until, in_time).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            // of an attempt that failed at its head this was said
-            if let Some(outcome) = judge::of_answer(&error).filter(|_| record.answered) {
-                record.learns(outcome);
-            }
-            Err(error)
-        }
-        Err(_) => {
-            record.learns(Outcome::bad(Fault::Late));
-            Err(CallError::Deadline(plan.patience_ms))
-        }
-    }
+    let adapted = adapt::request(&plan, call, &mut record.share);
+    let adapted = tokio::time::timeout_at(until, adapted).await;
+    let (request, sent) = adapted.unwrap_or(Err(CallError::Deadline(plan.patience_ms)))?;
+    let attempts = Attempts::new(worker, &plan, &sent, &request);
+    attempts.run(request, record).await
 }
 
-/// Tries peers until one is reached; the one that is reached decides.
-async fn attempt(
-    worker: &Worker,
-    plan: &Plan,
-    mut request: Outgoing,
-    record: &mut Record,
-) -> Result<Answered, CallError> {
-    let policy = &plan.route.policy;
-    let again = policy.retries > 0 || plan.route.api.idempotent;
-    let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, again };
-    let mut last = None;
-    while record.tried.len() <= usize::from(policy.retries) {
-        let wanted = Wanted { tried: &record.tried, now: Instant::now(), hash: plan.hash };
-        let place = match plan.route.pool.pick(&wanted) {
-            Ok(place) => place,
-            Err(passed) if record.tried.is_empty() => return Err(judge::passed(plan, passed)),
-            Err(_) => break,
+/// What all attempts of a call have in common.
+pub(super) struct Attempts<'c> {
+    pub(super) worker: &'c Worker,
+    pub(super) plan: &'c Plan,
+    sent: &'c Sent,
+    /// Whether it may run twice.
+    pub(super) is_idempotent: bool,
+    patience: Patience,
+}
+
+impl<'c> Attempts<'c> {
+    fn new(worker: &'c Worker, plan: &'c Plan, sent: &'c Sent, request: &Outgoing) -> Self {
+        let (api, policy) = (&plan.route.api, &plan.route.policy);
+        let reads = match request {
+            Outgoing::Http(request) => [Method::GET, Method::HEAD].contains(request.method()),
+            Outgoing::Raw(_) => false,
         };
-        let peer = record.goes_to(place);
-        adapt::address(&mut request, plan, &peer);
-        let sent = worker.upstream.send(&peer.address, request, patience).await;
-        if let Some(outcome) = judge::outcome(&sent) {
-            record.learns(outcome);
+        let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false };
+        Self { worker, plan, sent, is_idempotent: api.idempotent || reads, patience }
+    }
+
+    /// Tries peers until one settles the call, or nothing more may be tried.
+    async fn run(&self, mut request: Outgoing, record: &mut Record) -> Result<Answer, CallError> {
+        let mut left = self.plan.route.policy.retries;
+        // what the last peer that was reached made of the call
+        let mut best: Option<Tried> = None;
+        let mut place = self.pick(record).map_err(|passed| judge::passed(self.plan, passed))?;
+        loop {
+            record.goes_to(&place);
+            let spare = self.plan.may_repeat().then(|| Spare::of(&request));
+            let mut tried = self.first_answer(place, request, spare.as_ref(), record).await;
+            record.settles(&mut tried);
+            let unsent = tried.take_unsent();
+            let is_settled = unsent.is_none() && !(self.is_idempotent && tried.may_be_better());
+            best = Some(match best {
+                Some(before) if unsent.is_some() && before.was_reached() => before,
+                _ => tried,
+            });
+            if is_settled || left == 0 {
+                break;
+            }
+            left -= 1;
+            let Ok(next) = self.pick(record) else { break };
+            let Some(again) = self.again(unsent, spare.as_ref()) else { break };
+            self.worker.telemetry.retried(&self.plan.service);
+            (place, request) = (next, again);
         }
-        match sent {
-            Err(Failure::Unreached { reason, request: unsent }) => {
-                last = Some(reason);
-                request = *unsent;
+        record.ends(best)
+    }
+
+    /// A place at a peer that this call was not at yet.
+    pub(super) fn pick(&self, record: &Record) -> Result<InFlight, Passed> {
+        let wanted = Wanted { tried: &record.tried, now: Instant::now(), hash: self.plan.hash };
+        self.plan.route.pool.pick(&wanted)
+    }
+
+    /// The request for another peer; what was never sent costs nothing of the budget.
+    fn again(&self, unsent: Option<Outgoing>, spare: Option<&Spare>) -> Option<Outgoing> {
+        unsent.or_else(|| spare.and_then(Spare::request).filter(|_| self.can_afford()))
+    }
+
+    /// Takes one attempt out of the service's budget, or counts that it could not.
+    fn can_afford(&self) -> bool {
+        let (route, telemetry) = (&self.plan.route, &self.worker.telemetry);
+        let budget = route.policy.retry_budget;
+        let can = route.retries.take(budget.share, budget.per_second, Instant::now());
+        if !can {
+            telemetry.refused_retry(&self.plan.service);
+        }
+        can
+    }
+
+    /// One attempt at a peer, until it is over or the call is out of time.
+    pub(super) async fn one(&self, place: InFlight, mut request: Outgoing, spare: Option<&Spare>) -> Tried {
+        let began = Instant::now();
+        let mut share = self.worker.buffers.share();
+        let peer = place.peer();
+        adapt::address(&mut request, self.plan, peer);
+        let exchange = async {
+            let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
+            let sent = match sent {
+                Err(Failure::Stale) => self.afresh(peer, spare, began).await,
+                sent => sent,
+            };
+            let outcome = judge::outcome(&sent);
+            let answered = match sent {
+                Ok(answered) => answered,
+                Err(failure) => return (Ended::failed(failure, self.plan.route.policy.max_body), outcome),
+            };
+            let status = answered.status().as_u16();
+            match answer::answer(self.plan, self.sent, answered, &mut share).await {
+                Ok(answer) => (Ended::Answered { status, answer }, outcome),
+                Err(error) => {
+                    let outcome = judge::of_answer(&error).or(outcome);
+                    (Ended::Failed { status, error }, outcome)
+                }
             }
-            decided => {
-                (record.judged, record.answered) = (true, decided.is_ok());
-                return judge(plan, decided);
-            }
+        };
+        let until = tokio::time::Instant::from_std(self.plan.deadline);
+        let (ended, outcome) = tokio::time::timeout_at(until, exchange).await.unwrap_or_else(|_| {
+            (Ended::Late(CallError::Deadline(self.plan.patience_ms)), Some(Outcome::bad(Fault::Late)))
+        });
+        Tried { place, share, took: began.elapsed(), ended, outcome }
+    }
+
+    /// Once more, on a new connection: the one that was kept ended without a word.
+    ///
+    /// One that had been closed before says so within a round trip; later than that, the call may have run.
+    async fn afresh(&self, peer: &Peer, spare: Option<&Spare>, began: Instant) -> Result<Answered, Failure> {
+        let is_soon = began.elapsed() <= self.patience.connect;
+        let spare = spare.filter(|_| self.is_idempotent || is_soon);
+        let Some(mut request) = self.again(None, spare) else { return Err(Failure::Cut) };
+        let telemetry = &self.worker.telemetry;
+        telemetry.retried(&self.plan.service);
+        adapt::address(&mut request, self.plan, peer);
+        let patience = Patience { afresh: true, ..self.patience };
+        match self.worker.upstream.send(&peer.address, request, patience).await {
+            // this one was not, but the first may have been
+            Err(Failure::Unreached { .. }) => Err(Failure::Cut),
+            outcome => outcome,
         }
     }
-    let (tried, reason) = (record.tried.len(), last.unwrap_or_default());
-    Err(CallError::ConnectFailed { tried, reason })
-}
-
-fn judge(plan: &Plan, decided: Result<Answered, Failure>) -> Result<Answered, CallError> {
-    decided.map_err(|failure| match failure {
-        Failure::Body(broken) => broken_body(broken, plan.route.policy.max_body),
-        Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),
-        Failure::NotYar(reason) => {
-            CallError::BadAnswer(format!("the provider's answer is not Yar: {reason}"))
-        }
-        Failure::Cut | Failure::Unreached { .. } => CallError::Cut,
-    })
 }
 
 /// What a body that ended early means for the call.

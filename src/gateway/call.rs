@@ -189,7 +189,7 @@ async fn gather(
     deadline: Instant,
     share: &mut Share,
 ) -> Option<Result<Bytes, CallError>> {
-    let gathered = Payload::request(body, limit).collect(limit, share);
+    let gathered = Payload::request(body, limit, None).collect(limit, share);
     let gathered = tokio::time::timeout_at(deadline.into(), gathered).await.ok()?;
     Some(gathered.map_err(|broken| super::attempt::broken_body(broken, limit)))
 }

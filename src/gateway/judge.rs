@@ -24,7 +24,7 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
             return Some(Outcome { fault, retry_after });
         }
         Err(Failure::Unreached { .. }) => Fault::Unreached,
-        Err(Failure::Cut | Failure::Body(Broken::Provider | Broken::Idle)) => Fault::Cut,
+        Err(Failure::Cut | Failure::Stale | Failure::Body(Broken::Provider | Broken::Idle)) => Fault::Cut,
         Err(Failure::NotHttp | Failure::NotYar(_)) => Fault::BadAnswer,
         Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => return None,
     };

@@ -16,11 +16,13 @@ mod admit;
 mod answer;
 mod attempt;
 mod call;
+mod hedge;
 mod judge;
 mod key;
 mod params;
 mod record;
 mod route;
+mod tried;
 
 pub use adapt::Answer;
 pub use attempt::broken_body;
@@ -116,7 +118,7 @@ async fn carry(
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
     let plan = route::plan(&entry, &caller, &call, record)?;
-    record.enter(&entry, &plan)?;
+    record.enter(&entry, &plan).await?;
     attempt::attempt_all(worker, plan, call, record).await
 }
 

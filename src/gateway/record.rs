@@ -1,17 +1,18 @@
 //! What is counted and logged of one call, and its places in the limits; all of it ends by `Drop`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::adapt::Answer;
 use super::route::Plan;
+use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::health::Fault;
-use crate::model::{Concurrency, Policy};
+use crate::limits::{Gate, Place};
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
 use crate::upstream::body::Broken;
@@ -32,26 +33,22 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Record {
     worker: Arc<Worker>,
-    started: Instant,
+    pub(super) started: Instant,
     pub(super) service: String,
     /// The API as called.
     pub(super) api: String,
     /// Who called, if known.
     pub(super) caller: Option<String>,
-    /// Whether the last attempt was counted at its peer,
-    pub(super) judged: bool,
-    /// and whether the peer answered it.
-    pub(super) answered: bool,
-    /// Whether it was picked while rates and checks were not heeded.
+    /// Whether the last attempt was picked while rates and checks were not heeded.
     panic: bool,
-    /// Peers tried, the last one answered or failed last.
+    /// Peers tried, in that order.
     pub(super) tried: Vec<Arc<Peer>>,
-    /// The place at the peer.
-    pub(super) in_flight: Option<InFlight>,
+    /// The place at the peer that settled the call.
+    in_flight: Option<InFlight>,
     /// Its bodies held to be converted.
     pub(super) share: Share,
     wire: &'static str,
-    /// In the service's limit, and in that of the API where it has one.
+    /// In the limit of the API where it has one, and in the service's.
     places: [Option<Place>; 2],
     /// The API, once it is known.
     pub(super) route: Option<Arc<Route>>,
@@ -60,24 +57,6 @@ pub struct Record {
     outcome: &'static str,
     detail: Option<String>,
     bytes: u64,
-}
-
-/// A place among the calls in flight.
-#[derive(Debug)]
-struct Place(Arc<AtomicU32>);
-
-impl Place {
-    /// A place, and whether it is within the limit.
-    fn take(counter: &Arc<AtomicU32>, limit: u32) -> (Self, bool) {
-        let before = counter.fetch_add(1, Relaxed);
-        (Self(counter.clone()), before < limit)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Record {
@@ -89,8 +68,6 @@ impl Record {
             service: call.target.service.chars().take(128).collect(),
             api: call.target.api.chars().take(128).collect(),
             caller: None,
-            judged: false,
-            answered: false,
             panic: false,
             tried: Vec::new(),
             in_flight: None,
@@ -113,20 +90,43 @@ impl Record {
         self.known_service = true;
     }
 
-    /// Takes a place among the calls in flight to the service, and to the API where that has a limit.
-    pub(super) fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
-        let route = self.route.insert(plan.route.clone());
-        let (of_service, of_api) = (most(&entry.policy), most(&route.policy));
-        let (service, fits_service) = Place::take(&entry.in_flight, of_service);
-        let api = route.in_flight.as_ref().map(|counter| Place::take(counter, of_api));
-        let fits_api = api.as_ref().is_none_or(|(_, fits)| *fits);
-        self.places = [Some(service), api.map(|(place, _)| place)];
-        let target = match (fits_service, fits_api) {
-            (true, true) => return Ok(()),
-            (true, false) => (format!("api \"{}/{}\"", entry.name, route.name), of_api),
-            (false, _) => (format!("service \"{}\"", entry.name), of_service),
-        };
-        Err(CallError::Overloaded { target: target.0, limit: target.1 })
+    /// Takes a place among the calls in flight, to the API where that has a limit and to the service; waits
+    /// for them in the line as long as the policy says.
+    pub(super) async fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
+        let route = self.route.insert(plan.route.clone()).clone();
+        // the narrow one first: who waits for it takes no place of the service's other APIs
+        if let Some(gate) = &route.gate {
+            let target = || format!("api \"{}/{}\"", entry.name, route.name);
+            self.places[0] = Some(place(gate, plan, target).await?);
+        }
+        let target = || format!("service \"{}\"", entry.name);
+        self.places[1] = Some(place(&entry.gate, plan, target).await?);
+        route.retries.count(self.started);
+        Ok(())
+    }
+
+    /// Notes what an attempt that is over says of its provider, and how long it took.
+    pub(super) fn settles(&self, tried: &mut Tried) {
+        if let Some(outcome) = tried.outcome {
+            self.notes(&mut tried.place, outcome);
+        }
+        if tried.is_good() || matches!(tried.ended, Ended::Late(_)) {
+            let now = Instant::now();
+            self.places.iter().flatten().for_each(|place| place.gate().answered(tried.took, now));
+        }
+    }
+
+    /// What became of the call at the peer that settled it.
+    pub(super) fn ends(&mut self, settled: Option<Tried>) -> Result<Answer, CallError> {
+        let failed = |tried, reason| Err(CallError::ConnectFailed { tried, reason });
+        let Some(Tried { place, share, ended, .. }) = settled else { return failed(0, String::new()) };
+        self.share.join(share);
+        self.in_flight = Some(place);
+        match ended {
+            Ended::Answered { answer, .. } => Ok(answer),
+            Ended::Unreached { reason, .. } => failed(self.tried.len(), reason),
+            Ended::Failed { error, .. } | Ended::Late(error) => Err(error),
+        }
     }
 
     /// How the call was decided, before its answer leaves.
@@ -174,17 +174,13 @@ impl Record {
     }
 
     /// The next attempt begins.
-    pub(super) fn goes_to(&mut self, place: InFlight) -> Arc<Peer> {
-        let peer = place.peer().clone();
-        self.tried.push(peer.clone());
+    pub(super) fn goes_to(&mut self, place: &InFlight) {
+        self.tried.push(place.peer().clone());
         self.panic = place.in_panic();
-        self.judged = false;
-        self.in_flight = Some(place);
-        peer
     }
 
-    /// Notes how the last attempt ended.
-    pub(super) fn learns(&mut self, outcome: Outcome) {
+    /// Notes how the attempt that settled the call ended after all.
+    fn learns(&mut self, outcome: Outcome) {
         if let Some(mut place) = self.in_flight.take() {
             self.notes(&mut place, outcome);
             self.in_flight = Some(place);
@@ -194,6 +190,11 @@ impl Record {
     /// Counts an attempt that failed at `peer`.
     pub(super) fn fails_at(&self, peer: &Peer, reason: &'static str) {
         self.worker.telemetry.failed(&self.service, peer.address.as_str(), reason);
+    }
+
+    /// The peer that settled the call, or that was tried last.
+    fn provider(&self) -> Option<&Arc<Peer>> {
+        self.in_flight.as_ref().map(InFlight::peer).or(self.tried.last())
     }
 
     /// How the answer's way ended; without it the caller is taken for gone.
@@ -211,11 +212,22 @@ impl Record {
     }
 }
 
-/// Most calls in flight.
-fn most(policy: &Policy) -> u32 {
-    match policy.concurrency {
-        Concurrency::Fixed(most) => most,
-        Concurrency::Auto => 1024,
+/// A place in `gate`, waited for where the call's policy has a `queue`.
+async fn place(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Result<Place, CallError> {
+    if let Some(place) = gate.enter() {
+        return Ok(place);
+    }
+    let queue = plan.route.policy.queue;
+    let over = |line| CallError::Overloaded { target: target(), limit: gate.limit(), line };
+    if queue.is_zero() {
+        return Err(over(None));
+    }
+    let Some(waiting) = gate.line_up() else { return Err(over(Some("the line before it is full"))) };
+    let given_up = Instant::now() + queue;
+    match tokio::time::timeout_at(given_up.min(plan.deadline).into(), waiting.place()).await {
+        Ok(place) => Ok(place),
+        Err(_) if plan.deadline <= given_up => Err(CallError::Deadline(plan.patience_ms)),
+        Err(_) => Err(over(Some("none of them ended within its `queue`"))),
     }
 }
 
@@ -233,15 +245,12 @@ impl Drop for Record {
                 telemetry.bad(service, api, self.outcome, took);
             }
         }
-        if self.tried.len() > 1 {
-            telemetry.retried(&self.service, self.tried.len() as u64 - 1);
-        }
         let line = Line {
             caller: self.caller.as_deref(),
             service: &self.service,
             api: &self.api,
             wire: self.wire,
-            provider: self.tried.last().map(|peer| peer.address.as_str()),
+            provider: self.provider().map(|peer| peer.address.as_str()),
             status: self.status,
             outcome: self.outcome,
             detail: self.detail.as_deref(),

@@ -30,6 +30,13 @@ pub(super) struct Plan {
     pub hash: Option<u64>,
 }
 
+impl Plan {
+    /// Whether anything of it may be sent again.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.route.policy.retries > 0 || self.route.api.idempotent
+    }
+}
+
 /// The API, whether it is on, whether the caller may call it, until when, and whether anybody serves it.
 pub(super) fn plan(
     entry: &Entry,

@@ -300,7 +300,7 @@ impl PolicyPatch {
 }
 
 /// Fields that this version checks and reads over.
-const LATER: [&str; 3] = ["retry_budget", "hedge", "queue"];
+const LATER: [&str; 0] = [];
 
 #[cfg(test)]
 mod tests {

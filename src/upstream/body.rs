@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::budget::Share;
 use super::http::Lease;
 use super::yar::RawAnswer;
 
-/// A streamed request body up to this size, in bytes, can be sent again.
+/// A streamed request body is kept up to this size, in bytes, to be sent again.
 const REPLAY: usize = 64 << 10;
 
 /// A body in either direction.
@@ -91,10 +91,16 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Seen {
+    whole: bool,
+    /// All that was read so far, where it is kept.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
     frames: Vec<Bytes>,
     bytes: usize,
-    whole: bool,
-    too_much: bool,
+    share: Share,
 }
 
 /// How long a peer has said nothing.
@@ -117,12 +123,14 @@ impl Payload {
         Self(Kind::Full(bytes.into()))
     }
 
-    /// A caller's body, at most `limit` bytes of it.
-    pub fn request(from: Inbound, limit: u64) -> Self {
+    /// A caller's body, at most `limit` bytes of it; while it is small and fits into `keep`, it is kept there.
+    pub fn request(from: Inbound, limit: u64, keep: Option<Share>) -> Self {
         if from.is_over() {
             return Self::full(Bytes::new());
         }
-        let progress = Arc::default();
+        let kept = keep.map(|share| Kept { frames: Vec::new(), bytes: 0, share });
+        let seen = Mutex::new(Seen { whole: false, kept });
+        let progress = Arc::new(Progress { seen, ..Progress::default() });
         Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
     }
 
@@ -153,11 +161,11 @@ impl Payload {
         matches!(self.0, Kind::Full(_))
     }
 
-    /// A second copy, where all of it is at hand.
-    pub fn copy(&self) -> Option<Self> {
+    /// All of it, where that is here already.
+    pub(super) fn at_hand(&self) -> Bytes {
         match &self.0 {
-            Kind::Full(bytes) => Some(Self::full(bytes.clone())),
-            Kind::Request(_) | Kind::Answer(_) | Kind::Raw(_) => None,
+            Kind::Full(bytes) => bytes.clone(),
+            Kind::Request(_) | Kind::Answer(_) | Kind::Raw(_) => Bytes::new(),
         }
     }
 
@@ -212,31 +220,41 @@ impl Progress {
 
     /// Whether all of it was read.
     pub fn is_whole(&self) -> bool {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).whole
+        self.seen().whole
     }
 
-    /// The whole body, if all of it was read and is small enough to have been kept.
-    pub fn replay(&self) -> Option<Payload> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = seen.whole && !seen.too_much;
-        keep.then(|| Payload::full(seen.frames.concat()))
+    /// The whole body, if all of it was read and kept.
+    pub(super) fn replay(&self) -> Option<Bytes> {
+        let seen = self.seen();
+        let kept = seen.kept.as_ref().filter(|_| seen.whole)?;
+        Some(match kept.frames.as_slice() {
+            [only] => only.clone(),
+            frames => frames.concat().into(),
+        })
     }
 
     fn keep(&self, data: &Bytes) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.bytes += data.len();
-        if seen.bytes > REPLAY {
-            seen.too_much = true;
-            seen.frames = Vec::new();
+        let mut seen = self.seen();
+        let Some(kept) = &mut seen.kept else { return };
+        kept.bytes += data.len();
+        if kept.bytes > REPLAY || kept.share.grow(data.len()).is_err() {
+            seen.kept = None;
         } else {
-            seen.frames.push(data.clone());
+            kept.frames.push(data.clone());
         }
     }
 
     fn end(&self, with_trailers: bool) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         seen.whole = true;
-        seen.too_much |= with_trailers;
+        if with_trailers {
+            // nothing sends them again
+            seen.kept = None;
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

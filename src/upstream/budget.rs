@@ -72,6 +72,16 @@ impl Share {
 }
 
 impl Share {
+    /// Nothing yet, of the same budget.
+    pub fn another(&self) -> Self {
+        self.budget.share()
+    }
+
+    /// Holds what `other` holds, too.
+    pub fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// The bytes, with all that is held so far given back when the last of them is dropped.
     pub fn leave_with(&mut self, bytes: Bytes) -> Bytes {
         if self.bytes == 0 {

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, Uri, header::HeaderMap};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::body::{Broken, Payload, Progress};
+use super::body::{Broken, Payload};
 use super::{Answered, Failure, Outgoing, yar};
 use crate::names::Address;
 
@@ -56,19 +56,6 @@ pub(super) struct Lease {
     reusable: bool,
 }
 
-/// What a request can be made of again.
-struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: ReplayBody,
-}
-
-enum ReplayBody {
-    Whole(Payload),
-    Stream(Arc<Progress>),
-}
-
 /// How long one attempt may take in its parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -76,8 +63,8 @@ pub struct Patience {
     pub connect: Duration,
     /// Between bytes after the answer's head.
     pub idle: Duration,
-    /// Whether a request may be sent again on a new connection where a kept one ended without a word.
-    pub again: bool,
+    /// Whether no kept connection is good enough.
+    pub afresh: bool,
 }
 
 impl Upstream {
@@ -98,29 +85,23 @@ impl Upstream {
         mut request: Request<Payload>,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        // whether a peer may have seen it
-        let mut sent = false;
-        while let Some(connection) = self.take_idle(peer) {
-            let replay = Replay::of(&request);
+        while let Some(connection) = (!patience.afresh).then(|| self.take_idle(peer)).flatten() {
             match self.exchange(peer, connection, request, patience.idle).await {
-                Err(Lost { request: Some(unsent), .. }) => request = *unsent,
-                Err(lost) if lost.silent && lost.failure().is_none() && patience.again => {
-                    request = replay.request().ok_or(Failure::Cut)?;
-                    sent = true;
-                    break;
-                }
-                Err(lost) => return Err(lost.failure().unwrap_or(Failure::Cut)),
                 Ok(answered) => return Ok(answered),
+                Err(Lost { request: Some(unsent), .. }) => request = *unsent,
+                Err(lost) => {
+                    let stale = if lost.silent { Failure::Stale } else { Failure::Cut };
+                    return Err(lost.failure().unwrap_or(stale));
+                }
             }
         }
         let connection = match self.connect(peer, patience.connect).await {
             Ok(connection) => connection,
-            Err(_) if sent => return Err(Failure::Cut),
             Err(reason) => return Err(unreached(reason, request)),
         };
         match self.exchange(peer, connection, request, patience.idle).await {
             Ok(answered) => Ok(answered),
-            Err(Lost { request: Some(request), .. }) if !sent => {
+            Err(Lost { request: Some(request), .. }) => {
                 Err(unreached("the connection closed at once".into(), *request))
             }
             Err(lost) => Err(lost.failure().unwrap_or(Failure::Cut)),
@@ -229,30 +210,6 @@ impl Lost {
             Some(broken) => Some(Failure::Body(broken)),
             None => self.not_http.then_some(Failure::NotHttp),
         }
-    }
-}
-
-impl Replay {
-    fn of(request: &Request<Payload>) -> Self {
-        let body = match (request.body().copy(), request.body().progress()) {
-            (Some(whole), _) => ReplayBody::Whole(whole),
-            (None, Some(progress)) => ReplayBody::Stream(progress),
-            (None, None) => ReplayBody::Whole(Payload::full("")),
-        };
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Self { method, uri, headers: request.headers().clone(), body }
-    }
-
-    fn request(self) -> Option<Request<Payload>> {
-        let body = match self.body {
-            ReplayBody::Whole(payload) => payload,
-            ReplayBody::Stream(progress) => progress.replay()?,
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        Some(request)
     }
 }
 

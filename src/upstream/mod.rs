@@ -8,11 +8,13 @@ use crate::names::Address;
 pub mod body;
 pub mod budget;
 pub mod http;
+mod spare;
 mod yar;
 
 pub use body::Payload;
 pub use budget::Budget;
 pub use http::{Patience, Upstream};
+pub use spare::Spare;
 
 /// A call in the form its provider takes.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub enum Failure {
         /// The request as it was.
         request: Box<Outgoing>,
     },
+    /// A kept connection ended without a word: most likely it had been closed before the request came.
+    Stale,
     /// The peer ended before its answer did.
     Cut,
     /// What the peer sent is not HTTP.
@@ -53,7 +57,7 @@ pub enum Failure {
 impl Upstream {
     /// Sends `request` to `peer` and waits for the answer's head, however long that takes.
     ///
-    /// A kept connection that turns out to be closed before it answered a byte is replaced by a new one, once.
+    /// A kept connection that takes not a byte of the request is replaced by another.
     pub async fn send(
         &self,
         peer: &Address,

@@ -109,28 +109,19 @@ impl Upstream {
         message: Bytes,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        // whether a peer may have seen it
-        let mut sent = false;
-        while let Some(stream) = self.raw.take(peer) {
+        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer)).flatten() {
             match self.exchange_raw(peer, stream, &message, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent) => {}
-                Err(Lost::Silent) if patience.again => {
-                    sent = true;
-                    break;
-                }
+                Err(Lost::Silent) => return Err(Failure::Stale),
                 Err(lost) => return Err(lost.failure()),
             }
         }
         let unreached =
             |reason| Failure::Unreached { reason, request: Outgoing::Raw(message.clone()).into() };
-        let stream = match reach(peer, patience.connect).await {
-            Ok(stream) => stream,
-            Err(_) if sent => return Err(Failure::Cut),
-            Err(reason) => return Err(unreached(reason)),
-        };
+        let stream = reach(peer, patience.connect).await.map_err(unreached)?;
         match self.exchange_raw(peer, stream, &message, patience.idle).await {
-            Err(Lost::Unsent) if !sent => Err(unreached("the connection closed at once".into())),
+            Err(Lost::Unsent) => Err(unreached("the connection closed at once".into())),
             outcome => outcome.map_err(Lost::failure),
         }
     }

@@ -1,0 +1,87 @@
+//! How one attempt ended, and what that says of its provider and of the call.
+
+use std::time::Duration;
+
+use super::adapt::Answer;
+use super::attempt::broken_body;
+use crate::error::CallError;
+use crate::peer::{InFlight, Outcome};
+use crate::upstream::budget::Share;
+use crate::upstream::{Failure, Outgoing};
+
+/// One attempt that is over.
+#[derive(Debug)]
+pub(super) struct Tried {
+    /// The place at its peer.
+    pub place: InFlight,
+    /// What it holds of the answer.
+    pub share: Share,
+    /// From its beginning to the answer's head, or all of one that is converted.
+    pub took: Duration,
+    pub ended: Ended,
+    /// What it says of its provider; `None`: nothing, the caller's own body failed.
+    pub outcome: Option<Outcome>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The provider answered.
+    Answered { status: u16, answer: Answer },
+    /// Nothing of the request reached the peer; the request, until it is taken.
+    Unreached { reason: String, request: Option<Box<Outgoing>> },
+    /// There is no answer, or none that the caller can be given; its status, or 0.
+    Failed { status: u16, error: CallError },
+    /// The call was out of time.
+    Late(CallError),
+}
+
+impl Ended {
+    /// Without an answer; `limit` is the API's `max_body`.
+    pub(super) fn failed(failure: Failure, limit: u64) -> Self {
+        let error = match failure {
+            Failure::Unreached { reason, request } => {
+                return Self::Unreached { reason, request: Some(request) };
+            }
+            Failure::Body(broken) => broken_body(broken, limit),
+            Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),
+            Failure::NotYar(reason) => {
+                CallError::BadAnswer(format!("the provider's answer is not Yar: {reason}"))
+            }
+            Failure::Cut | Failure::Stale => CallError::Cut,
+        };
+        Self::Failed { status: 0, error }
+    }
+}
+
+impl Tried {
+    /// Whether the provider answered as it should.
+    pub(super) fn is_good(&self) -> bool {
+        self.outcome.is_some_and(|outcome| outcome.fault.is_none())
+    }
+
+    /// Whether another provider may do better with a call that may run twice.
+    pub(super) fn may_be_better(&self) -> bool {
+        match &self.ended {
+            Ended::Unreached { .. } | Ended::Answered { status: 502..=504, .. } => true,
+            Ended::Failed { status: 502..=504, .. } => true,
+            Ended::Failed { error, .. } => {
+                matches!(error, CallError::Cut | CallError::Stalled | CallError::BadAnswer(_))
+            }
+            Ended::Answered { .. } | Ended::Late(_) => false,
+        }
+    }
+
+    /// Whether its peer saw anything of the call.
+    pub(super) fn was_reached(&self) -> bool {
+        !matches!(self.ended, Ended::Unreached { .. })
+    }
+
+    /// The request, where nothing of it was sent.
+    pub(super) fn take_unsent(&mut self) -> Option<Outgoing> {
+        match &mut self.ended {
+            Ended::Unreached { request, .. } => request.take().map(|request| *request),
+            Ended::Answered { .. } | Ended::Failed { .. } | Ended::Late(_) => None,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! More calls than a service can take: lines, refusals, and everybody else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::http::request;
+use support::peer::ok_json;
+use support::{Conn, Peer, Remora, assert_problem, eventually, service_with, yar};
+
+const SOON: Duration = Duration::from_secs(10);
+const X: (&str, &str) = ("x", "{ path: /x, encoding: json }");
+
+/// A provider whose answers wait until they are let go, one by one.
+struct Held {
+    peer: Peer,
+    free: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Held {
+    fn new() -> Held {
+        let free = Arc::new((Mutex::new(0), Condvar::new()));
+        let (lock, told) = (free.clone(), "let go");
+        let peer = Peer::http(move |request| {
+            let (free, turn) = &*lock;
+            let mut free = turn.wait_while(free.lock().unwrap(), |free| *free == 0).unwrap();
+            *free -= 1;
+            ok_json(&json!({ told: request.target }))
+        });
+        Held { peer, free }
+    }
+
+    fn let_go(&self, answers: usize) {
+        *self.free.0.lock().unwrap() += answers;
+        self.free.1.notify_all();
+    }
+
+    fn sidecar(&self, policy: &str) -> Remora {
+        let data = format!("access: open, policy: {{ timeout: 60s, {policy} }}");
+        Remora::embedded(&service_with("user", &data, &[X], &[&self.peer.address])).start()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.let_go(1000);
+    }
+}
+
+fn user(remora: &Remora) -> Value {
+    remora.page("/services/user")
+}
+
+/// Sends a call and waits until that many stand in line.
+fn line_up(remora: &Remora, target: &str, waiting: usize) -> Conn {
+    let mut conn = remora.conn();
+    conn.send(request("GET", target, &[], b"")).unwrap();
+    eventually("it waits", SOON, || user(remora)["waiting"] == waiting);
+    conn
+}
+
+#[test]
+fn over_the_limit_calls_wait_in_line_and_the_first_is_the_first() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 50s");
+    let mut conns = vec![line_up(&remora, "/user/x?0", 0)];
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    conns.extend((1..5).map(|n| line_up(&remora, &format!("/user/x?{n}"), n)));
+    assert_eq!(user(&remora)["in_flight"], 1);
+    for (n, conn) in conns.iter_mut().enumerate() {
+        held.let_go(1);
+        assert_eq!(conn.answer().unwrap().status, 200);
+        if n < 4 {
+            eventually("the next one arrives", SOON, || held.peer.calls() == n + 2);
+        }
+    }
+    let order: Vec<_> = held.peer.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(order, ["/x?0", "/x?1", "/x?2", "/x?3", "/x?4"]);
+    eventually("all is over", SOON, || user(&remora)["in_flight"] == 0);
+}
+
+#[test]
+fn who_waited_long_enough_is_overloaded() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 200ms");
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let start = Instant::now();
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+    assert!(refused.text().contains("within its `queue`"), "{}", refused.text());
+    let thrown = yar::json_payload(&yar::send(&remora, "/user", &yar::json_request("x", "[]")));
+    assert_eq!(thrown["e"]["code"], 10506, "{thrown}");
+    assert_eq!((held.peer.calls(), &user(&remora)["waiting"]), (1, &json!(0)));
+}
+
+#[test]
+fn a_deadline_ends_the_wait_in_line() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 50s");
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    assert_problem(&remora.call("GET", "/user/x", &[("X-Deadline-Ms", "100")], b""), "deadline", 504);
+}
+
+#[test]
+fn who_leaves_the_line_gives_up_the_turn() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 50s");
+    let mut first = line_up(&remora, "/user/x?first", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let leaves = line_up(&remora, "/user/x?leaves", 1);
+    let mut stays = line_up(&remora, "/user/x?stays", 2);
+    drop(leaves);
+    eventually("the line is shorter", SOON, || user(&remora)["waiting"] == 1);
+    held.let_go(2);
+    for conn in [&mut first, &mut stays] {
+        assert_eq!(conn.answer().unwrap().status, 200);
+    }
+    assert_eq!(held.peer.last().target, "/x?stays");
+    assert_eq!(held.peer.calls(), 2);
+}
+
+#[test]
+fn a_full_line_refuses_at_once() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 50s");
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let _line: Vec<_> = (1..=16).map(|n| line_up(&remora, "/user/x", n)).collect();
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("the line before it is full"), "{}", refused.text());
+}
+
+#[test]
+fn a_line_before_one_api_takes_no_places_of_the_others() {
+    let held = Held::new();
+    let quick = Peer::echo();
+    let apis = [
+        ("slow", "{ path: /slow, encoding: json, policy: { concurrency: 1 } }"),
+        ("other", "{ path: /other, encoding: json }"),
+    ];
+    let data = "access: open, policy: { timeout: 60s, concurrency: 3, queue: 50s }";
+    let tree = format!(
+        "/dada/services/user: {{ {data} }}\n\
+         /dada/services/user/slow: {}\n/dada/services/user/other: {}\n\
+         \"/dada/services/user/slow/providers/{}\": {{}}\n\"/dada/services/user/other/providers/{}\": {{}}\n",
+        apis[0].1, apis[1].1, held.peer.address, quick.address
+    );
+    let remora = Remora::embedded(&tree).layout("tree", "/dada").start();
+    let mut first = remora.conn();
+    first.send(request("GET", "/user/slow", &[], b"")).unwrap();
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let mut line = Vec::new();
+    for n in 1..=5 {
+        let mut conn = remora.conn();
+        conn.send(request("GET", "/user/slow", &[], b"")).unwrap();
+        line.push(conn);
+        eventually("it waits", SOON, || user(&remora)["apis"]["slow"]["waiting"] == n);
+    }
+    let answer = remora.get("/user/other");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_noisy_service_costs_a_quiet_one_nothing() {
+    let (hangs, quick) = (Peer::silent(), Peer::named("quick"));
+    let noisy = "access: open, policy: { timeout: 1s, concurrency: 16, queue: 100ms, circuit: { consecutive: 10000 } }";
+    let entries = service_with("noisy", noisy, &[X], &[&hangs.address])
+        + &service_with("quiet", "access: open, policy: { timeout: 5s }", &[X], &[&quick.address]);
+    let remora = Remora::embedded(&entries).start();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        for _ in 0..48 {
+            scope.spawn(|| {
+                let mut conn = remora.conn();
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let status = conn.request("GET", "/noisy/x", &[], b"").unwrap().status;
+                    assert!([503, 504].contains(&status), "{status}");
+                }
+            });
+        }
+        eventually("the noise is loud", SOON, || remora.page("/services/noisy")["in_flight"] == 16);
+        let mut conn = remora.conn();
+        for _ in 0..200 {
+            let start = Instant::now();
+            let answer = conn.request("GET", "/quiet/x", &[], b"").unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            slowest = slowest.max(start.elapsed());
+        }
+        assert!(remora.page("/services/noisy")["in_flight"].as_u64().unwrap() <= 16);
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}
+
+#[test]
+fn an_automatic_limit_begins_at_20_and_grows_while_answers_stay_quick() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: auto");
+    let mut conns: Vec<_> = (0..20).map(|_| remora.conn()).collect();
+    for conn in &mut conns {
+        conn.send(request("GET", "/user/x", &[], b"")).unwrap();
+    }
+    eventually("all arrive", SOON, || held.peer.calls() == 20);
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("20 calls"), "{}", refused.text());
+    held.let_go(1_000_000);
+    for conn in &mut conns {
+        assert_eq!(conn.answer().unwrap().status, 200);
+    }
+    std::thread::scope(|scope| {
+        let grown = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        for _ in 0..16 {
+            let (grown, remora) = (grown.clone(), &remora);
+            scope.spawn(move || {
+                let mut conn = remora.conn();
+                while !grown.load(std::sync::atomic::Ordering::SeqCst) {
+                    conn.request("GET", "/user/x", &[], b"").unwrap();
+                }
+            });
+        }
+        let limit = || user(&remora)["limit"].as_u64().unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while limit() <= 20 && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        grown.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(limit() > 20, "{}", limit());
+    });
+}
+
+#[test]
+fn another_limit_in_the_registry_holds_for_those_in_line() {
+    let held = Held::new();
+    let remora = held.sidecar("concurrency: 1, queue: 50s");
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let _second = line_up(&remora, "/user/x", 1);
+    let wider = "access: open, policy: { timeout: 60s, concurrency: 2, queue: 50s }";
+    remora.edit_registry(&service_with("user", wider, &[X], &[&held.peer.address]));
+    eventually("the second arrives", SOON, || held.peer.calls() == 2);
+}
