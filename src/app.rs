@@ -65,7 +65,8 @@ impl std::error::Error for StartError {}
 
 impl App {
     /// Binds every port, then starts registry, workers, probes and admin on this runtime and their threads.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        config.connections = seats(config.connections);
         for note in &config.notes {
             tracing::warn!("{note}");
         }
@@ -105,7 +106,7 @@ impl App {
         let (stop_workers, stop) = watch::channel(false);
         let means =
             Means { host: config.host.name, host_caller: config.caller, defaults: config.defaults, buffers };
-        let seats = Arc::new(Semaphore::new(seats()));
+        let seats = Arc::new(Semaphore::new(config.connections));
         let make = Make { directory, telemetry, means, seats, stop };
         let workers = start_workers(make, doors.calls, config.workers)?;
         admin.listening.store(true, Relaxed);
@@ -195,8 +196,8 @@ impl App {
     }
 }
 
-/// How many callers may be connected at once: half of the descriptors this process may have.
-fn seats() -> usize {
+/// How many callers may be connected at once: `wanted`, and half of the descriptors this process may have.
+fn seats(wanted: usize) -> usize {
     let limits = rustix::process::getrlimit(Resource::Nofile);
     // the soft limit is for programs that use select(2)
     let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
@@ -205,7 +206,14 @@ fn seats() -> usize {
         Err(_) => limits.current,
     };
     let half = may.unwrap_or(1 << 20).min(1 << 20).saturating_sub(DESCRIPTORS_KEPT) / 2;
-    half.max(16) as usize
+    let half = half.max(16) as usize;
+    if half < wanted {
+        tracing::debug!(
+            "connections: {half} instead of {wanted}: this process may open {} files; raise `ulimit -n`",
+            may.unwrap_or(0)
+        );
+    }
+    wanted.min(half)
 }
 
 /// What operators watch of the registry and of the view.

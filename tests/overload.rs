@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -248,4 +249,45 @@ fn another_limit_in_the_registry_holds_for_those_in_line() {
     let wider = "access: open, policy: { timeout: 60s, concurrency: 2, queue: 50s }";
     remora.edit_registry(&service_with("user", wider, &[X], &[&held.peer.address]));
     eventually("the second arrives", SOON, || held.peer.calls() == 2);
+}
+
+#[test]
+fn memory_stays_within_what_the_configuration_says_whatever_callers_do() {
+    // takes connections, and reads nothing after a request's head
+    let over = Arc::new((Mutex::new(false), Condvar::new()));
+    let waits = over.clone();
+    let deaf = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = support::Request::read_head(&mut conn);
+        let (lock, end) = &*waits;
+        drop(end.wait_while(lock.lock().unwrap(), |over| !*over).unwrap());
+    });
+    let data = "access: open, policy: { timeout: 60s, max_body: 1GiB }";
+    let apis = [X, ("yar", "{ encoding: yar-json }")];
+    let remora = Remora::embedded(&service_with("user", data, &apis, &[&deaf.address]))
+        .with("connections: 64\nbuffers: 8MiB")
+        .start();
+    let config = remora.page("/config");
+    assert_eq!(config["memory"]["most"], "106MiB", "{config}");
+    let most = 106 << 20;
+    std::thread::scope(|scope| {
+        for caller in 0..80 {
+            let remora = &remora;
+            scope.spawn(move || {
+                let conn = remora.conn();
+                let mut writer = conn.writer();
+                conn.write_at_most(Duration::from_secs(3));
+                let target = if caller % 2 == 0 { "/user/x" } else { "/user/yar" };
+                let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+                let _ = writer.write_all(head.as_bytes());
+                // until nobody takes more
+                while writer.write_all(&[b'1'; 100_000]).is_ok() {}
+            });
+        }
+    });
+    let peak = remora.peak_memory();
+    assert!(peak <= most, "{} MiB", peak >> 20);
+    assert_eq!(remora.page("/config")["connections"], 64);
+    *over.0.lock().unwrap() = true;
+    over.1.notify_all();
 }

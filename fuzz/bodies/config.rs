@@ -42,7 +42,7 @@ fn check_problem(problem: &Problem) {
 fn check_shown(config: &Config) {
     let mut shown = config.to_value();
     config.notes.iter().for_each(|note| message::check(note));
-    for hidden in ["notes", "caller"] {
+    for hidden in ["notes", "caller", "memory"] {
         shown.as_object_mut().map(|fields| fields.remove(hidden));
     }
     if shown.to_string().contains("${") {
@@ -51,7 +51,7 @@ fn check_shown(config: &Config) {
     }
     let again = load(shown.to_string().as_bytes(), Vec::new());
     let mut again = again.unwrap_or_else(|problems| panic!("{shown}: {problems:?}")).to_value();
-    for hidden in ["notes", "caller"] {
+    for hidden in ["notes", "caller", "memory"] {
         again.as_object_mut().map(|fields| fields.remove(hidden));
     }
     assert_eq!(again, shown, "a configuration as shown is read back");

@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) defaults: Option<Map<String, Value>>,
     pub(super) drain: Option<Time>,
     pub(super) workers: Option<Count>,
+    pub(super) connections: Option<Count>,
     pub(super) buffers: Option<Size>,
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub drain: Duration,
     /// Data-path threads.
     pub workers: usize,
+    /// Callers connected at once, over all workers.
+    pub connections: usize,
     /// Bytes of bodies held at once because they have to be converted, over all workers.
     pub buffers: u64,
     /// What was written but is not in force in this version, for the log and `remora check`.
@@ -271,6 +273,7 @@ providers:
 defaults: { timeout: 1s, balance: random }
 drain: 500ms
 workers: 2
+connections: 500
 buffers: 8MiB
 "#;
         let config = loaded(yaml, &[]).unwrap();
@@ -290,6 +293,8 @@ buffers: 8MiB
         assert_eq!(config.providers[1].health.as_ref().unwrap().ask, Ask::Tcp);
         assert_eq!(config.defaults.timeout, Duration::from_secs(1));
         assert_eq!((config.drain.as_millis(), config.workers, config.buffers), (500, 2, 8 << 20));
+        assert_eq!(config.connections, 500);
+        assert_eq!(config.to_value()["memory"]["most"], "324MiB");
     }
 
     #[test]

@@ -29,6 +29,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
 const LAYOUT: Layout = Layout::Flat;
 const ROOT: &str = "/";
 const DRAIN: Duration = Duration::from_secs(10);
+const CONNECTIONS: usize = 10_000;
 const BUFFERS: u64 = 256 << 20;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +72,8 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         defaults: policy(file.defaults.unwrap_or_default(), &mut notes, problems),
         drain: drain(file.drain, problems),
         workers: count(file.workers, "workers", 1..=1024, problems).map_or_else(cores, |n| n as usize),
+        connections: count(file.connections, "connections", 1..=1 << 20, problems)
+            .map_or(CONNECTIONS, |n| n as usize),
         buffers: file.buffers.map_or(BUFFERS, |Size(bytes)| bytes),
         notes,
     };

@@ -7,6 +7,13 @@ use serde_json::{Value, json};
 use super::{Ask, Auth, Bind, Caller, Config, HealthCheck, Listen, OwnProvider, Source, Tls};
 use crate::units::{show_duration, show_size};
 
+/// What the process takes with a small view and without calls, in bytes.
+const BASE: u64 = 50 << 20;
+/// What a caller's connection takes at most with its call: reading and writing on both sides.
+const EACH: u64 = 512 << 10;
+/// How often a body that is converted may be there for a moment.
+const COPIES: u64 = 3;
+
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,8 +56,23 @@ impl Config {
             "defaults": self.defaults.to_value(),
             "drain": show_duration(self.drain),
             "workers": self.workers,
+            "connections": self.connections,
             "buffers": show_size(self.buffers),
+            "memory": self.memory(),
             "notes": self.notes,
+        })
+    }
+}
+
+impl Config {
+    /// What this process takes at most, and why.
+    fn memory(&self) -> Value {
+        let most = BASE + self.connections as u64 * EACH + COPIES * self.buffers;
+        json!({
+            "most": format!("{}MiB", most.div_ceil(1 << 20)),
+            "base": show_size(BASE),
+            "connections": format!("{} × {}", self.connections, show_size(EACH)),
+            "buffers": format!("{COPIES} × {}", show_size(self.buffers)),
         })
     }
 }

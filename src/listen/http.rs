@@ -25,8 +25,8 @@ use super::{Begun, HEAD_PATIENCE, LAST_REQUESTS, linger};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::socket::{Stream, stopped};
-use crate::upstream::Payload;
 use crate::upstream::body::{Broken, Inbound};
+use crate::upstream::{MAX_BUFFER, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .ignore_invalid_headers(true)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let (mut stopping, mut last_requests) = (false, None);
     let ended = loop {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::body::{Broken, Payload};
-use super::{Answered, Failure, Outgoing, yar};
+use super::{Answered, Failure, MAX_BUFFER, Outgoing, yar};
 use crate::names::Address;
 
 /// Idle connections kept per peer and worker.
@@ -152,6 +152,7 @@ impl Upstream {
         let io = TokioIo::new(Metered { stream, received: received.clone() });
         let (send, driver) = http1::Builder::new()
             .max_headers(256)
+            .max_buf_size(MAX_BUFFER)
             .handshake(io)
             .await
             .map_err(|_| "the connection closed at once".to_owned())?;

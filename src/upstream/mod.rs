@@ -16,6 +16,9 @@ pub use budget::Budget;
 pub use http::{Patience, Upstream};
 pub use spare::Spare;
 
+/// Most bytes that are buffered in one direction of an HTTP connection; no head may be larger.
+pub const MAX_BUFFER: usize = 64 << 10;
+
 /// A call in the form its provider takes.
 #[derive(Debug)]
 #[expect(

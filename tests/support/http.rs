@@ -115,6 +115,14 @@ impl Conn {
         }
     }
 
+    /// How long a write may wait for its reader.
+    pub fn write_at_most(&self, patience: Duration) {
+        match &self.stream {
+            Stream::Tcp(s) => s.set_write_timeout(Some(patience)).unwrap(),
+            Stream::Unix(s) => s.set_write_timeout(Some(patience)).unwrap(),
+        }
+    }
+
     /// Reads more into `ahead`; 0 at the end of the stream.
     fn fill(&mut self) -> io::Result<usize> {
         let mut part = vec![0; 65536];
