@@ -23,10 +23,11 @@ const ROWS: [(i32, &[&str]); 12] = [
 ];
 
 /// Where a foreign crate may be named; a path stands for the file and what lies below it.
-const CRATES: [(&[&str], &[&str]); 9] = [
+const CRATES: [(&[&str], &[&str]); 10] = [
     (&["rustls"], &["src/tls"]),
     (&["zookeeper_client"], &["src/registry/zookeeper"]),
     (&["moka"], &["src/directory"]),
+    (&["arc_swap"], &["src/balance"]),
     (&["governor"], &["src/limits"]),
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_prometheus", "prometheus"], &["src/telemetry"]),
     (
