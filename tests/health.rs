@@ -176,6 +176,24 @@ fn a_provider_whose_check_fails_gets_no_calls_until_it_succeeds() {
 }
 
 #[test]
+fn a_check_that_finds_everybody_ill_takes_no_service_down() {
+    let named = |name: &str| {
+        let body = ok_json(&json!({ "peer": name }));
+        Peer::http(move |request| if request.target == "/x" { body.clone() } else { answer(404, &[], b"") })
+    };
+    let (one, two) = (named("one"), named("two"));
+    let health = "health: { http: /wrong, interval: 100ms, fall: 2 }";
+    let remora = sidecar(health, &[&one.address, &two.address]);
+    let mut conn = remora.conn();
+    calls(&mut conn, 1);
+    let both = [&one.address, &two.address];
+    eventually("they are found ill", SOON, || both.iter().all(|address| circuit(&remora, address) == "open"));
+    assert_eq!(calls(&mut conn, 20), HashMap::from([(200, 20)]));
+    assert_eq!(shown(&remora, &one.address)["panic"], true);
+    eventually("the log says so", SOON, || remora.log().contains("\"panic\":true"));
+}
+
+#[test]
 fn the_own_zone_is_called_first_and_left_where_it_is_dead() {
     let (far, gone) = (Peer::named("far"), Peer::refusing());
     let near = Peer::named("near");
