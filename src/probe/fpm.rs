@@ -39,10 +39,10 @@ mod tests {
 
     /// As php-fpm 8.2 writes it.
     fn page(waiting: u32) -> Bytes {
-        let text = r#"{"pool":"www","process manager":"dynamic","start time":1795000000,"start since":9,
-            "accepted conn":120,"listen queue":WAITING,"max listen queue":4,"listen queue len":511,
+        let text = r#"{"pool":"www","process manager":"static","start time":1795666090,"start since":2,
+            "accepted conn":2,"listen queue":WAITING,"max listen queue":3,"listen queue len":4096,
             "idle processes":0,"active processes":5,"total processes":5,"max active processes":5,
-            "max children reached":1,"slow requests":0}"#;
+            "max children reached":0,"slow requests":0}"#;
         text.replace("WAITING", &waiting.to_string()).into()
     }
 
