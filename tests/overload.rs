@@ -177,7 +177,7 @@ fn a_noisy_service_costs_a_quiet_one_nothing() {
         + &service_with("quiet", "access: open, policy: { timeout: 5s }", &[X], &[&quick.address]);
     let remora = Remora::embedded(&entries).start();
     let done = std::sync::atomic::AtomicBool::new(false);
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     std::thread::scope(|scope| {
         for _ in 0..48 {
             scope.spawn(|| {
@@ -194,12 +194,14 @@ fn a_noisy_service_costs_a_quiet_one_nothing() {
             let start = Instant::now();
             let answer = conn.request("GET", "/quiet/x", &[], b"").unwrap();
             assert_eq!(answer.status, 200, "{}", answer.text());
-            slowest = slowest.max(start.elapsed());
+            took.push(start.elapsed());
         }
         assert!(remora.page("/services/noisy")["in_flight"].as_u64().unwrap() <= 16);
         done.store(true, std::sync::atomic::Ordering::SeqCst);
     });
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    // of all but a few: the machine itself may be busy
+    took.sort_unstable();
+    assert!(took[180] < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
