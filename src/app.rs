@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::admin::{self, Admin, Pages};
 use crate::config::{Bind, Config};
 use crate::directory::Directory;
+use crate::explain::Memory;
 use crate::gateway::{Means, Worker};
 use crate::listen::{self, Door};
 use crate::probe;
@@ -82,6 +83,7 @@ impl App {
         let (directory, wants) =
             Directory::new(config.defaults.clone(), config.host.idc.clone(), telemetry.clone());
         let buffers = Budget::new(config.buffers);
+        let memory = Arc::<Memory>::default();
         observe(&telemetry, &source, &directory, &buffers);
 
         let admin = Arc::new(Admin {
@@ -92,6 +94,7 @@ impl App {
             drain: watch::channel(false).0,
             listening: AtomicBool::new(false),
             comparing: tokio::sync::Mutex::default(),
+            memory: memory.clone(),
         });
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();
@@ -104,8 +107,14 @@ impl App {
         let left = announce(source.clone(), &config, &admin.drain);
 
         let (stop_workers, stop) = watch::channel(false);
-        let means =
-            Means { host: config.host.name, host_caller: config.caller, defaults: config.defaults, buffers };
+        let means = Means {
+            host: config.host.name,
+            host_caller: config.caller,
+            defaults: config.defaults,
+            buffers,
+            memory,
+            askers: config.explain.into(),
+        };
         let seats = Arc::new(Semaphore::new(config.connections));
         let make = Make { directory, telemetry, means, seats, stop };
         let workers = start_workers(make, doors.calls, config.workers)?;

@@ -15,8 +15,9 @@ use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::{self, Pool, Setting};
+use crate::explain::{Origin, Origins};
 use crate::limits::{Allowance, Gate, Hedges};
-use crate::model::{Api, Policy, Provider, Service};
+use crate::model::{Api, Policy, PolicyPatch, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
@@ -101,6 +102,8 @@ pub struct Route {
     pub retries: Arc<Allowance>,
     /// Where its policy has a `hedge`; survives updates.
     pub hedges: Option<Arc<Hedges>>,
+    /// Where each rule of its policy comes from.
+    pub origins: Origins,
     /// Its metrics, bound to its labels.
     pub instruments: ApiInstruments,
 }
@@ -115,6 +118,8 @@ pub struct Directory {
     losses: AtomicU64,
     wants: mpsc::Sender<Want>,
     defaults: Policy,
+    /// Which fields of these are as they are where nobody set them.
+    built_in: Vec<bool>,
     /// The data centre of this host.
     idc: Option<String>,
     telemetry: Telemetry,
@@ -142,6 +147,7 @@ impl Directory {
             started: Instant::now(),
             losses: AtomicU64::new(0),
             wants,
+            built_in: built_in(&defaults),
             defaults,
             idc,
             telemetry,
@@ -252,6 +258,17 @@ impl Directory {
         Ok(self.slots.get(name).and_then(Slot::known))
     }
 
+    /// Where each rule of an API's policy comes from.
+    fn origins(&self, api: &PolicyPatch, service: &PolicyPatch) -> Origins {
+        let mut built_in = self.built_in.iter();
+        PolicyPatch::KNOWN.map(|field| match built_in.next() {
+            _ if api.has(field) => Origin::Api,
+            _ if service.has(field) => Origin::Service,
+            Some(true) => Origin::BuiltIn,
+            Some(false) | None => Origin::Configuration,
+        })
+    }
+
     fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
         let now = Instant::now();
         let policy = service.policy.over(&self.defaults);
@@ -277,10 +294,11 @@ impl Directory {
                 name: api_name.clone(),
                 api: api.clone(),
                 pool,
-                gate: api.policy.has_concurrency().then(|| gate(api_policy.concurrency)),
+                gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),
                 retries: retries.clone(),
                 hedges: api_policy.hedge.map(hedges),
                 policy: api_policy,
+                origins: self.origins(&api.policy, &service.policy),
                 instruments: self.telemetry.bind(name.as_str(), api_name.as_str()),
             };
             routes.insert(api_name.clone(), Arc::new(route));
@@ -304,6 +322,12 @@ impl Directory {
             used: AtomicBool::new(false),
         }
     }
+}
+
+/// Which fields are as they are where nobody set them.
+fn built_in(defaults: &Policy) -> Vec<bool> {
+    let (set, unset) = (defaults.to_value(), Policy::default().to_value());
+    PolicyPatch::KNOWN.into_iter().map(|field| set.get(field) == unset.get(field)).collect()
 }
 
 /// A peer for every provider; those of addresses that `before` had are used again, others are new.

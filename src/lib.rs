@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod directory;
 pub mod error;
+pub mod explain;
 pub mod gateway;
 pub mod health;
 pub mod limits;

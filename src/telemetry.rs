@@ -146,6 +146,8 @@ pub struct Line<'a> {
     pub took: Duration,
     /// Bytes of the answer's body.
     pub bytes: u64,
+    /// Names the call, where its story is kept.
+    pub id: Option<&'a str>,
 }
 
 /// Keeps a repeated error from filling the log.
@@ -329,6 +331,7 @@ impl Line<'_> {
             attempts,
             panic,
             bytes,
+            id,
             ..
         } = *self;
         if outcome == "ok" {
@@ -338,7 +341,7 @@ impl Line<'_> {
         } else if let Some(left_out) = repeats.admit(service, outcome, now) {
             tracing::warn!(
                 target: "call",
-                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, left_out
+                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, id, left_out
             );
         }
     }

@@ -160,6 +160,8 @@ impl World {
                 host_caller: None,
                 defaults: policy,
                 buffers: buffers.clone(),
+                memory: std::sync::Arc::default(),
+                askers: ["web".to_owned()].into(),
             };
             let worker = Worker::new(directory.clone(), self.telemetry.clone(), means);
             let seen = Seen::default();

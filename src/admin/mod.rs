@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
+use crate::explain::Memory;
 use crate::names::ServiceName;
 use crate::registry::Source;
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
@@ -49,6 +50,8 @@ pub struct Admin {
     pub listening: AtomicBool,
     /// Held while the view is compared with the registry: one reader at a time loads that.
     pub comparing: tokio::sync::Mutex<()>,
+    /// Stories of calls.
+    pub memory: Arc<Memory>,
 }
 
 /// Which pages a listener has.
@@ -139,12 +142,10 @@ impl Admin {
                 }
                 Err(page) => return page,
             },
-            path => match path.strip_prefix("/services/") {
-                Some(name) => match self.service(name).await {
-                    Ok(shown) => shown,
-                    Err(page) => return page,
-                },
-                None => return text(StatusCode::NOT_FOUND, page::INDEX),
+            "/explain" => page::stories(&self.memory),
+            path => match self.one(path).await {
+                Ok(shown) => shown,
+                Err(page) => return page,
             },
         };
         if json {
@@ -152,6 +153,23 @@ impl Admin {
             return with_type(status, "application/json", body);
         }
         text(status, &page::as_text(&shown))
+    }
+
+    /// A page on one of many.
+    async fn one(&self, path: &str) -> Result<Value, Page> {
+        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+            Some(("services", name)) => self.service(name).await,
+            Some(("explain", id)) => {
+                self.story(id).map_err(|missing| text(StatusCode::NOT_FOUND, &format!("{missing}\n")))
+            }
+            Some(_) | None => Err(text(StatusCode::NOT_FOUND, page::INDEX)),
+        }
+    }
+
+    fn story(&self, id: &str) -> Result<Value, String> {
+        let id = id.trim_start_matches("urn:remora:call:").parse()?;
+        let forgotten = "no story of that call is kept (any more); /explain lists those that are";
+        self.memory.get(id).map(|story| story.to_value(id)).ok_or_else(|| forgotten.into())
     }
 
     async fn difference(&self) -> Result<(StatusCode, Value), Page> {
@@ -217,8 +235,8 @@ impl Admin {
     }
 }
 
-const PATHS: [&str; 8] =
-    ["", "/livez", "/readyz", "/metrics", "/services", "/cache/diff", "/registry", "/config"];
+const PATHS: [&str; 9] =
+    ["", "/livez", "/readyz", "/metrics", "/services", "/cache/diff", "/registry", "/config", "/explain"];
 
 /// DNS rebinding: a page of another site has its own name in `Host`, or in `Origin`.
 fn is_foreign(request: &Request<Incoming>) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::provider;
 use crate::balance::Pool;
 use crate::directory::{Directory, Entry, Route};
+use crate::explain::Memory;
 use crate::model::{Provider, Service, Skipped};
 use crate::registry::Source;
 
@@ -20,6 +21,8 @@ pages (add ?format=json for programs):
   /metrics             for Prometheus
   /services            services in the view
   /services/{service}  one of them: rules, providers, load, skipped nodes
+  /explain             calls that failed, and some that did not
+  /explain/{id}        one of them: rules and where each came from, candidates, attempts
   /cache/diff          the view beside what the registry holds now
   /registry            how it stands with the registry
   /config              the configuration as resolved
@@ -112,6 +115,12 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "callers": service.callers,
         "skipped": service.skipped.iter().map(skipped).collect::<Vec<_>>(),
     })
+}
+
+/// The calls whose stories are kept.
+pub(super) fn stories(memory: &Memory) -> Value {
+    let stories: Vec<_> = memory.list().iter().map(|(id, story)| story.summary(*id)).collect();
+    json!({ "calls": stories })
 }
 
 /// How it stands with the registry.

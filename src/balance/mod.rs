@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::health::{Change, Fault};
-use crate::model::{Balance, Circuit, Policy, Provider, State, Zone};
+use crate::model::{Balance, Circuit, Policy, Provider, Zone};
+use crate::names::Address;
 use crate::peer::{Board, InFlight, Outcome, Peer};
 
 mod hash;
@@ -16,6 +17,7 @@ mod live;
 mod p2c;
 mod random;
 mod round_robin;
+mod told;
 
 use hash::Ring;
 pub use hash::key;
@@ -37,6 +39,8 @@ pub struct Pool {
     turn: AtomicU64,
     /// Calls under way that this pool picked a peer for, where the policy asks.
     calls: Option<Arc<AtomicU32>>,
+    /// Providers that take no calls, and why.
+    left_out: Vec<(Address, &'static str)>,
     known: usize,
 }
 
@@ -101,10 +105,9 @@ impl Pool {
         };
         let zone = if idc.is_some() { policy.zone } else { Zone::Ignore };
         let is_near = |provider: &Provider| idc.is_some() && provider.idc.as_deref() == *idc;
-        let usable = |p: &&Provider| {
-            let in_zone = zone != Zone::Only || is_near(p);
-            p.state == State::On && p.weight > 0 && !p.held && in_zone
-        };
+        let why_not = |p: &Provider| told::left_out(p, zone != Zone::Only || is_near(p));
+        let usable = |p: &&Provider| !p.held && why_not(p).is_none();
+        let left_out = providers.iter().filter_map(|p| Some((p.address.clone(), why_not(p)?))).collect();
         let member = |provider: &Provider| Member {
             peer: peer(provider),
             weight: provider.weight.into(),
@@ -128,6 +131,7 @@ impl Pool {
             board: (*board).clone(),
             // a random start: sidecars that load the same list must not march in step
             turn: AtomicU64::new(fastrand::u64(..1 << 32)),
+            left_out,
             known: providers.len(),
         }
     }

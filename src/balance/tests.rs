@@ -3,6 +3,7 @@
 use super::*;
 use crate::health::Cause;
 use crate::health::State::{Closed, HalfOpen, Open};
+use crate::model::State;
 use crate::names::Address;
 
 const ALL: [Balance; 4] = [Balance::RoundRobin, Balance::Random, Balance::P2c, Balance::Hash];

@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) workers: Option<Count>,
     pub(super) connections: Option<Count>,
     pub(super) buffers: Option<Size>,
+    pub(super) explain: Option<ExplainFile>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -81,6 +82,12 @@ pub(super) struct HostFile {
 pub(super) struct CallerFile {
     pub(super) name: Option<Text>,
     pub(super) key_file: Option<Text>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ExplainFile {
+    pub(super) callers: Option<Vec<Text>>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]

@@ -68,6 +68,8 @@ pub struct Config {
     pub connections: usize,
     /// Bytes of bodies held at once because they have to be converted, over all workers.
     pub buffers: u64,
+    /// Callers that may ask for the story of their calls.
+    pub explain: Vec<String>,
     /// What was written but is not in force in this version, for the log and `remora check`.
     pub notes: Vec<String>,
 }

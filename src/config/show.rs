@@ -58,6 +58,7 @@ impl Config {
             "workers": self.workers,
             "connections": self.connections,
             "buffers": show_size(self.buffers),
+            "explain": { "callers": self.explain },
             "memory": self.memory(),
             "notes": self.notes,
         })

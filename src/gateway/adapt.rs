@@ -287,7 +287,7 @@ pub(super) fn end_to_end(headers: &mut HeaderMap) {
     }
 }
 
-static ONE_HOP: [HeaderName; 11] = [
+static ONE_HOP: [HeaderName; 12] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -299,6 +299,7 @@ static ONE_HOP: [HeaderName; 11] = [
     header::EXPECT,
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-remora-explain"),
 ];
 
 /// What described the caller's body.

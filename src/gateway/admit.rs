@@ -16,6 +16,8 @@ pub(super) struct Caller {
     name: Option<String>,
     /// Which of its grants the key opened.
     opened: Vec<usize>,
+    /// It named none and is the host's own.
+    is_host: bool,
 }
 
 /// Takes identity and key from the call, or the host's own where it has neither; checks the key if the service wants one.
@@ -31,6 +33,7 @@ pub(super) fn identify(
     }
     let named = call.header("x-caller").or_else(|| call.yar_field(|header| &header.provider));
     let given = call.header("x-api-key").or_else(|| call.yar_field(|header| &header.token));
+    let is_host = named.is_none() && given.is_none() && worker.host_caller.is_some();
     let (name, key) = match (named, given, &worker.host_caller) {
         (None, None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
         _ => (named, given),
@@ -41,7 +44,18 @@ pub(super) fn identify(
         let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
         opened = check_key(entry, name, key, SystemTime::now()).map_err(refused)?;
     }
-    Ok(Caller { name: name.map(str::to_owned), opened })
+    let caller = Caller { name: name.map(str::to_owned), opened, is_host };
+    record.trail.asked =
+        call.header("x-remora-explain").is_some_and(|value| value == "1") && caller.may_ask(worker);
+    Ok(caller)
+}
+
+impl Caller {
+    /// Whether it may be told why its calls go as they do: a name that anybody may write is not enough.
+    fn may_ask(&self, worker: &Worker) -> bool {
+        let is_proven = self.is_host || !self.opened.is_empty();
+        is_proven && self.name.as_ref().is_some_and(|name| worker.askers.contains(name))
+    }
 }
 
 /// The caller's grants that the key opens, at least one.

@@ -73,16 +73,34 @@ impl<'c> Attempts<'c> {
                 Some(before) if unsent.is_some() && before.was_reached() => before,
                 _ => tried,
             });
-            if is_settled || left == 0 {
+            if let Some(why) = self.is_last(is_settled, left) {
+                record.trail.last = why;
                 break;
             }
             left -= 1;
-            let Ok(next) = self.pick(record) else { break };
-            let Some(again) = self.again(unsent, spare.as_ref()) else { break };
+            let Ok(next) = self.pick(record) else {
+                record.trail.last = Some("every other one is passed over");
+                break;
+            };
+            let Some(again) = self.again(unsent, spare.as_ref()) else {
+                record.trail.last =
+                    Some("its `retry_budget` is used up, or its body was too large to be kept");
+                break;
+            };
             self.worker.telemetry.retried(&self.plan.service);
             (place, request) = (next, again);
         }
         record.ends(best)
+    }
+
+    /// Whether an attempt was the last, and why that is, where somebody may wonder.
+    fn is_last(&self, is_settled: bool, left: u8) -> Option<Option<&'static str>> {
+        match (is_settled, left) {
+            (true, _) if self.is_idempotent => Some(None),
+            (true, _) => Some(Some("it may have run, and may not run twice")),
+            (false, 0) => Some(Some("its `retries` are used up")),
+            (false, _) => None,
+        }
     }
 
     /// A place at a peer that this call was not at yet.

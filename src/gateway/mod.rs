@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::Caller;
 use crate::directory::{Directory, Entry, Unavailable, View};
 use crate::error::CallError;
+use crate::explain::Memory;
 use crate::model::Policy;
 use crate::names::ServiceName;
 use crate::telemetry::{Line, Repeats, Telemetry};
@@ -22,6 +23,7 @@ mod key;
 mod params;
 mod record;
 mod route;
+mod story;
 mod tried;
 
 pub use adapt::Answer;
@@ -44,6 +46,10 @@ pub struct Worker {
     pub host_caller: Option<Caller>,
     /// Room for bodies that are converted; all workers share it.
     pub buffers: Arc<Budget>,
+    /// Stories of calls; all workers share them.
+    pub memory: Arc<Memory>,
+    /// Callers that may ask for the story of their calls.
+    pub askers: Arc<[String]>,
     /// Rules where no service is known yet.
     pub defaults: Policy,
     /// Errors this worker has just logged.
@@ -62,6 +68,10 @@ pub struct Means {
     pub defaults: Policy,
     /// Room for bodies that are converted.
     pub buffers: Arc<Budget>,
+    /// Stories of calls.
+    pub memory: Arc<Memory>,
+    /// Callers that may ask for the story of their calls.
+    pub askers: Arc<[String]>,
 }
 
 /// How a call went; the record is written when the answer has left, or is dropped.
@@ -102,6 +112,7 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
         panic: None,
         took,
         bytes: 0,
+        id: None,
     };
     line.write(&worker.repeats, now);
 }
@@ -125,7 +136,7 @@ async fn carry(
 impl Worker {
     /// A worker without connections yet.
     pub fn new(directory: Arc<Directory>, telemetry: Telemetry, means: Means) -> Arc<Self> {
-        let Means { host, host_caller, defaults, buffers } = means;
+        let Means { host, host_caller, defaults, buffers, memory, askers } = means;
         Arc::new(Self {
             directory,
             telemetry,
@@ -133,6 +144,8 @@ impl Worker {
             host,
             host_caller,
             buffers,
+            memory,
+            askers,
             defaults,
             repeats: Repeats::default(),
             view: Mutex::default(),

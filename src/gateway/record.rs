@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::adapt::Answer;
 use super::route::Plan;
+use super::story::Trail;
 use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
@@ -32,7 +33,7 @@ pub enum Ending {
 /// One call's record: written once, when dropped.
 #[derive(Debug)]
 pub struct Record {
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     pub(super) started: Instant,
     pub(super) service: String,
     /// The API as called.
@@ -40,11 +41,13 @@ pub struct Record {
     /// Who called, if known.
     pub(super) caller: Option<String>,
     /// Whether the last attempt was picked while rates and checks were not heeded.
-    panic: bool,
+    pub(super) panic: bool,
+    /// For its story.
+    pub(super) trail: Trail,
     /// Peers tried, in that order.
     pub(super) tried: Vec<Arc<Peer>>,
     /// The place at the peer that settled the call.
-    in_flight: Option<InFlight>,
+    pub(super) in_flight: Option<InFlight>,
     /// Its bodies held to be converted.
     pub(super) share: Share,
     wire: &'static str,
@@ -53,9 +56,9 @@ pub struct Record {
     /// The API, once it is known.
     pub(super) route: Option<Arc<Route>>,
     known_service: bool,
-    status: u16,
-    outcome: &'static str,
-    detail: Option<String>,
+    pub(super) status: u16,
+    pub(super) outcome: &'static str,
+    pub(super) detail: Option<String>,
     bytes: u64,
 }
 
@@ -69,6 +72,7 @@ impl Record {
             api: call.target.api.chars().take(128).collect(),
             caller: None,
             panic: false,
+            trail: Trail::new(),
             tried: Vec::new(),
             in_flight: None,
             wire: match call.body {
@@ -105,8 +109,9 @@ impl Record {
         Ok(())
     }
 
-    /// Notes what an attempt that is over says of its provider, and how long it took.
-    pub(super) fn settles(&self, tried: &mut Tried) {
+    /// Trail what an attempt that is over says of its provider, and how long it took.
+    pub(super) fn settles(&mut self, tried: &mut Tried) {
+        self.trail.settles(tried, self.started);
         if let Some(outcome) = tried.outcome {
             self.notes(&mut tried.place, outcome);
         }
@@ -179,7 +184,7 @@ impl Record {
         self.panic = place.in_panic();
     }
 
-    /// Notes how the attempt that settled the call ended after all.
+    /// Trail how the attempt that settled the call ended after all.
     fn learns(&mut self, outcome: Outcome) {
         if let Some(mut place) = self.in_flight.take() {
             self.notes(&mut place, outcome);
@@ -234,6 +239,7 @@ async fn place(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Re
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
+        let id = self.tell(now).map(|id| id.to_string());
         let took = now.saturating_duration_since(self.started);
         let telemetry = &self.worker.telemetry;
         match &self.route {
@@ -258,6 +264,7 @@ impl Drop for Record {
             panic: self.panic.then_some(true),
             took,
             bytes: self.bytes,
+            id: id.as_deref(),
         };
         line.write(&self.worker.repeats, now);
     }

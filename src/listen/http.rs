@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -183,8 +183,9 @@ fn closing(mut response: Response<Leaving>) -> Response<Leaving> {
 fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
     let Handled { voice, result, mut record } = handled;
     match (voice, result) {
-        (_, Ok(Answer::Http(response))) => {
+        (_, Ok(Answer::Http(mut response))) => {
             record.passes(response.status().as_u16());
+            explain(&mut record, response.headers_mut());
             let broken = Some(signs.broken.clone());
             signs.patience(record.idle_timeout());
             response.map(|body| Leaving { body, record: Some(record), broken })
@@ -203,12 +204,16 @@ fn yar(message: Vec<u8>, record: Option<Record>) -> Response<Leaving> {
 }
 
 /// RFC 9457, and RFC 9209 in the head.
-fn problem(error: &CallError, record: Option<Record>) -> Response<Leaving> {
+fn problem(error: &CallError, mut record: Option<Record>) -> Response<Leaving> {
     let verdict = error.verdict();
+    let id = record.as_mut().and_then(Record::id);
     let (service, api) = record.as_ref().map_or(("", ""), Record::names);
-    let problem = error.problem(service, api).to_string();
+    let mut problem = error.problem(service, api);
+    if let (Some(id), Some(fields)) = (id, problem.as_object_mut()) {
+        fields.insert("instance".into(), format!("urn:remora:call:{id}").into());
+    }
     let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = leave(status, "application/problem+json", problem.into(), record);
+    let mut response = leave(status, "application/problem+json", problem.to_string().into(), record);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(format!("remora; error={}", verdict.proxy_status)) {
         headers.insert("proxy-status", value);
@@ -234,10 +239,25 @@ fn leave(
     if let Some(record) = &mut record {
         body = record.leaves(body);
     }
+    let mut headers = HeaderMap::new();
+    record.iter_mut().for_each(|record| explain(record, &mut headers));
     let mut response = Response::new(Leaving { body: Payload::full(body), record, broken: None });
     *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// Names the call, where its story is kept, and tells it to a caller that may ask.
+fn explain(record: &mut Record, headers: &mut HeaderMap) {
+    let Some(id) = record.id() else { return };
+    let story = record.asked_story();
+    let values = [("x-remora-call", Some(id.to_string())), ("x-remora-explain", story)];
+    for (name, value) in values {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// An answer on its way out; its call's record is written when it has left, or was dropped.

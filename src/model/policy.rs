@@ -288,9 +288,9 @@ impl PolicyPatch {
         policy
     }
 
-    /// Whether it limits the calls in flight.
-    pub fn has_concurrency(&self) -> bool {
-        self.0.contains_key("concurrency")
+    /// Whether it says anything on that field.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
     }
 
     /// Fields that are known but not in force in this version.

@@ -1,0 +1,287 @@
+//! Why calls went as they did: told by the gateway, remembered for a while, shown at the admin port.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::model::{Policy, PolicyPatch};
+
+/// Stories of failed calls that are kept,
+const FAILURES: usize = 1024;
+/// of one service as long as others have some too,
+const OF_ONE_SERVICE: usize = 128;
+/// and of calls that went well.
+const SUCCESSES: usize = 128;
+
+/// Names one call; shown as 16 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Id(u64);
+
+/// How one call went, and why.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// When it was over.
+    pub at: Option<SystemTime>,
+    /// Who called, if known.
+    pub caller: Option<String>,
+    /// The service as called.
+    pub service: String,
+    /// The API as called.
+    pub api: String,
+    /// `ok` or the kind of the error.
+    pub outcome: &'static str,
+    /// The HTTP status the caller got.
+    pub status: u16,
+    /// What went wrong.
+    pub detail: Option<String>,
+    /// From the call's head to the end of the answer.
+    pub took: Duration,
+    /// What was decided on the way, in order.
+    pub decided: Vec<String>,
+    /// The rules in force, and where each comes from; `None` where no API was found.
+    pub rules: Option<(Policy, Origins)>,
+    /// Who could have been called.
+    pub candidates: Vec<Candidate>,
+    /// Candidates that are not listed, being too many.
+    pub more_candidates: usize,
+    /// Who was called.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Where a rule comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The API's node.
+    Api,
+    /// The service's node.
+    Service,
+    /// `defaults` of the configuration.
+    Configuration,
+    /// Nobody set it.
+    BuiltIn,
+}
+
+/// Where the fields of a policy come from, in the order of [`PolicyPatch::KNOWN`].
+pub type Origins = [Origin; PolicyPatch::KNOWN.len()];
+
+/// A provider that could have been called.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Where it listens.
+    pub address: String,
+    /// Why it is passed over, as things stood when the call was over; `None`: it takes calls.
+    pub passed_over: Option<String>,
+}
+
+/// One try at one provider.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Where it listens.
+    pub address: String,
+    /// From the call's head until it began.
+    pub after: Duration,
+    /// Until it was decided; `None`: it was given up before.
+    pub took: Option<Duration>,
+    /// What came of it.
+    pub how: String,
+}
+
+/// The stories that are kept.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    failures: VecDeque<(Id, Arc<Story>)>,
+    by_service: HashMap<String, usize>,
+    successes: VecDeque<(Id, Arc<Story>)>,
+}
+
+impl Id {
+    /// One that no other call has, as far as chance goes.
+    pub fn any() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let read = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+        read.map(Self)
+            .ok_or_else(|| "a call's id has 16 hex digits; /explain lists those that are kept".into())
+    }
+}
+
+impl Memory {
+    /// Keeps a story; an older one of the same kind may go for it.
+    pub fn keep(&self, id: Id, story: Story) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if story.outcome == "ok" {
+            kept.successes.push_back((id, Arc::new(story)));
+            if kept.successes.len() > SUCCESSES {
+                kept.successes.pop_front();
+            }
+            return;
+        }
+        *kept.by_service.entry(story.service.clone()).or_default() += 1;
+        kept.failures.push_back((id, Arc::new(story)));
+        if kept.failures.len() > FAILURES {
+            kept.forget_one();
+        }
+    }
+
+    /// What is kept of one call.
+    pub fn get(&self, id: Id) -> Option<Arc<Story>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = kept.failures.iter().chain(&kept.successes);
+        all.find(|(known, _)| *known == id).map(|(_, story)| story.clone())
+    }
+
+    /// All that is kept, the latest first: failures, then calls that went well.
+    pub fn list(&self) -> Vec<(Id, Arc<Story>)> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.failures.iter().rev().chain(kept.successes.iter().rev()).cloned().collect()
+    }
+}
+
+impl Kept {
+    /// The oldest failure goes, of the service of the latest one where that has more than its share.
+    fn forget_one(&mut self) {
+        let latest = self.failures.back().map(|(_, story)| story.service.clone()).unwrap_or_default();
+        let greedy = self.by_service.get(&latest).is_some_and(|kept| *kept > OF_ONE_SERVICE);
+        let oldest = |(_, story): &(Id, Arc<Story>)| !greedy || story.service == latest;
+        let gone = self.failures.iter().position(oldest).and_then(|index| self.failures.remove(index));
+        let Some((_, gone)) = gone else { return };
+        if let Some(count) = self.by_service.get_mut(&gone.service) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_service.remove(&gone.service);
+            }
+        }
+    }
+}
+
+impl Story {
+    /// One line of it, for a list.
+    pub fn summary(&self, id: Id) -> Value {
+        json!({
+            "id": id.to_string(),
+            "ago_s": self.at.and_then(|at| at.elapsed().ok()).map_or(0, |ago| ago.as_secs()),
+            "service": self.service,
+            "api": self.api,
+            "outcome": self.outcome,
+            "detail": self.detail,
+        })
+    }
+
+    /// All of it.
+    pub fn to_value(&self, id: Id) -> Value {
+        let rules = self.rules.as_ref().map(|(policy, origins)| rules(policy, origins));
+        let candidate = |one: &Candidate| match &one.passed_over {
+            Some(why) => json!({ "address": one.address, "passed_over": why }),
+            None => json!({ "address": one.address }),
+        };
+        let attempt = |one: &Attempt| {
+            json!({
+                "address": one.address,
+                "after_ms": millis(one.after),
+                "took_ms": one.took.map(millis),
+                "how": one.how,
+            })
+        };
+        let mut shown = self.summary(id);
+        let more = json!({
+            "caller": self.caller,
+            "status": self.status,
+            "took_ms": millis(self.took),
+            "decided": self.decided,
+            "attempts": self.attempts.iter().map(attempt).collect::<Vec<_>>(),
+            "candidates": self.candidates.iter().map(candidate).collect::<Vec<_>>(),
+            "more_candidates": self.more_candidates,
+            "rules": rules,
+        });
+        if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+            shown.extend(more);
+        }
+        shown
+    }
+}
+
+/// Each as it would be written, and who set it.
+fn rules(policy: &Policy, origins: &Origins) -> Value {
+    let written = policy.to_value();
+    let rule = |(field, origin): (&str, &Origin)| {
+        (field.to_owned(), json!({ "value": written.get(field), "from": origin.told() }))
+    };
+    PolicyPatch::KNOWN.into_iter().zip(origins).map(rule).collect::<serde_json::Map<_, _>>().into()
+}
+
+impl Origin {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Api => "the api's policy",
+            Self::Service => "the service's policy",
+            Self::Configuration => "defaults of the configuration",
+            Self::BuiltIn => "built in",
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(service: &str, outcome: &'static str) -> Story {
+        Story { service: service.into(), outcome, ..Story::default() }
+    }
+
+    #[test]
+    fn a_noisy_service_does_not_make_a_quiet_ones_failures_forgotten() {
+        let memory = Memory::default();
+        let quiet = Id::any();
+        memory.keep(quiet, story("quiet", "cut"));
+        for _ in 0..10 * FAILURES {
+            memory.keep(Id::any(), story("noisy", "deadline"));
+            memory.keep(Id::any(), story("noisy", "ok"));
+        }
+        assert_eq!(memory.get(quiet).unwrap().service, "quiet");
+        assert_eq!(memory.list().len(), FAILURES + SUCCESSES);
+        assert_eq!(memory.0.lock().unwrap().by_service["noisy"], FAILURES - 1);
+    }
+
+    #[test]
+    fn failures_of_a_million_services_cost_bounded_memory() {
+        let memory = Memory::default();
+        for n in 0..100_000 {
+            memory.keep(Id::any(), story(&n.to_string(), "no-service"));
+        }
+        assert_eq!(memory.list().len(), FAILURES);
+        assert_eq!(memory.0.lock().unwrap().by_service.len(), FAILURES);
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_shown() {
+        let id = Id::any();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "12", "+123456789abcdef", "xyz0123456789abc", "00000000000000000"] {
+            assert!(bad.parse::<Id>().is_err(), "{bad}");
+        }
+    }
+}
