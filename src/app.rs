@@ -19,8 +19,10 @@ use crate::listen::{self, Door};
 use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound, SocketFile};
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::Telemetry;
 use crate::upstream::Budget;
+
+mod observe;
 
 /// At the end of a drain, to close the session at the registry.
 const CLOSING: Duration = Duration::from_millis(700);
@@ -84,7 +86,7 @@ impl App {
             Directory::new(config.defaults.clone(), config.host.idc.clone(), telemetry.clone());
         let buffers = Budget::new(config.buffers);
         let memory = Arc::<Memory>::default();
-        observe(&telemetry, &source, &directory, &buffers);
+        observe::observe(&telemetry, &source, &directory, &buffers);
 
         let admin = Arc::new(Admin {
             directory: directory.clone(),
@@ -223,63 +225,6 @@ fn seats(wanted: usize) -> usize {
         );
     }
     wanted.min(half)
-}
-
-/// What operators watch of the registry and of the view.
-fn observe(telemetry: &Telemetry, source: &Source, directory: &Arc<Directory>, buffers: &Arc<Budget>) {
-    type Read = fn(&registry::StatusReport) -> u64;
-    let of_registry: [(_, _, Read); 9] = [
-        ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
-        ("remora.registry.believed", "0 while a registry is reached and not believed", |s| s.believed.into()),
-        ("remora.registry.reconnects", "Connections to the registry made again", |s| s.reconnects),
-        ("remora.registry.sessions", "Sessions opened at the registry", |s| s.sessions),
-        ("remora.registry.operations", "Requests sent to the registry", |s| s.operations),
-        ("remora.registry.events", "Changes heard of from the registry", |s| s.events),
-        ("remora.registry.watched.paths", "Paths watched at the registry", |s| s.watched_paths as u64),
-        (
-            "remora.registry.held.providers",
-            "Providers that vanished with many others, kept as a last resort",
-            |s| s.held_providers as u64,
-        ),
-        ("remora.registry.drift", "Differences found between view and registry; must stay 0", |s| s.drift),
-    ];
-    for (name, description, read) in of_registry {
-        let source = source.clone();
-        telemetry.observe(name, description, move || read(&source.status()));
-    }
-    telemetry.observe(
-        "remora.log.lines.dropped",
-        "Lines of the log dropped because nobody read it",
-        telemetry::log_lines_dropped,
-    );
-    directory.observe();
-    let held = buffers.clone();
-    telemetry.observe("remora.buffers.bytes", "Bodies held to be converted", move || held.held());
-    let view = directory.clone();
-    telemetry.observe("remora.view.services", "Services in the view", move || view.list().len() as u64);
-    let view = directory.clone();
-    telemetry.observe(
-        "remora.view.stale",
-        "Services not read again since the registry went away",
-        move || view.list().values().filter(|entry| view.checked(entry).1).count() as u64,
-    );
-    let of = source.clone();
-    telemetry.observe_each(
-        "remora.registry.problems",
-        "1 for what is wrong with the registry now",
-        "topic",
-        move || of.status().topics.into_iter().map(|topic| (topic.to_owned(), 1)).collect(),
-    );
-    let of = source.clone();
-    telemetry.observe_each("remora.own.registered", "1 while an own provider is registered", "node", {
-        move || of.status().own.into_iter().map(|own| (own.path, own.registered.into())).collect()
-    });
-    let view = directory.clone();
-    telemetry.observe(
-        "remora.view.skipped",
-        "Registry nodes left out because they can't be read",
-        move || view.list().values().map(|entry| entry.service.skipped.len() as u64).sum(),
-    );
 }
 
 /// Every socket, bound.

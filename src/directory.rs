@@ -15,14 +15,15 @@ use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::balance::{self, Pool, Setting};
-use crate::explain::{Origin, Origins};
+use crate::explain::Origins;
 use crate::limits::{Allowance, Gate, Hedges};
-use crate::model::{Api, Policy, PolicyPatch, Provider, Service};
+use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 mod observe;
+mod origins;
 
 /// Most entries, absent ones included; what falls out is loaded again when called.
 const MAX_ENTRIES: u64 = 100_000;
@@ -147,7 +148,7 @@ impl Directory {
             started: Instant::now(),
             losses: AtomicU64::new(0),
             wants,
-            built_in: built_in(&defaults),
+            built_in: origins::built_in(&defaults),
             defaults,
             idc,
             telemetry,
@@ -258,17 +259,6 @@ impl Directory {
         Ok(self.slots.get(name).and_then(Slot::known))
     }
 
-    /// Where each rule of an API's policy comes from.
-    fn origins(&self, api: &PolicyPatch, service: &PolicyPatch) -> Origins {
-        let mut built_in = self.built_in.iter();
-        PolicyPatch::KNOWN.map(|field| match built_in.next() {
-            _ if api.has(field) => Origin::Api,
-            _ if service.has(field) => Origin::Service,
-            Some(true) => Origin::BuiltIn,
-            Some(false) | None => Origin::Configuration,
-        })
-    }
-
     fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
         let now = Instant::now();
         let policy = service.policy.over(&self.defaults);
@@ -322,12 +312,6 @@ impl Directory {
             used: AtomicBool::new(false),
         }
     }
-}
-
-/// Which fields are as they are where nobody set them.
-fn built_in(defaults: &Policy) -> Vec<bool> {
-    let (set, unset) = (defaults.to_value(), Policy::default().to_value());
-    PolicyPatch::KNOWN.into_iter().map(|field| set.get(field) == unset.get(field)).collect()
 }
 
 /// A peer for every provider; those of addresses that `before` had are used again, others are new.

@@ -145,21 +145,15 @@ fn a_yar_message_may_begin_long_after_its_head() {
     let more = "defaults: { timeout: 30s }";
     let remora = Remora::embedded(&service("calc", &api, &[&calc.address])).with(more).start();
     let message = yar::msgpack_request("x", &[0x90]);
-    let (length, chunk) = (message.len(), format!("{:x}\r\n", message.len()));
-    for (framing, parts) in [
-        (format!("Content-Length: {length}"), vec![message[..7].to_vec(), message[7..].to_vec()]),
-        ("Transfer-Encoding: chunked".into(), vec![[chunk.as_bytes(), &message, b"\r\n0\r\n\r\n"].concat()]),
-    ] {
-        let mut conn = remora.conn();
-        conn.send(format!("POST /calc HTTP/1.1\r\nHost: a\r\n{framing}\r\nConnection: close\r\n\r\n"))
-            .unwrap();
-        for part in parts {
-            // what is measured is that this much time may pass
-            std::thread::sleep(std::time::Duration::from_millis(1200));
-            conn.send(part).unwrap();
-        }
-        assert!(ends(&conn.answer().unwrap(), &[0xc3]), "{framing}");
+    let mut conn = remora.conn();
+    let length = message.len();
+    conn.send(format!("POST /calc HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).unwrap();
+    for part in [&message[..7], &message[7..]] {
+        // what is measured is that this much time may pass
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        conn.send(part).unwrap();
     }
+    assert!(ends(&conn.answer().unwrap(), &[0xc3]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::model::{Layout, Policy};
 use crate::names::{Address, CallerName, ServiceName};
 
+mod explain;
 mod file;
 mod problem;
 mod read;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::file::{
-    CallerFile, Count, EmbeddedFile, ExplainFile, File, HealthFile, ListenFile, ProviderFile, Size, Text,
-    Time, ZooKeeperFile,
+    CallerFile, Count, EmbeddedFile, File, HealthFile, ListenFile, ProviderFile, Size, Text, Time,
+    ZooKeeperFile,
 };
 use super::problem::{Problems, unknown_key};
 use super::secret::key;
@@ -40,17 +40,6 @@ const FALL: u32 = 3;
 const MAX_SOCKET_PATH: usize = 107;
 /// Stands where an address was refused; such a configuration is never handed out.
 const NOWHERE: Bind = Bind::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-
-/// Callers that may ask for the story of their calls.
-fn askers(file: ExplainFile, problems: &mut Problems) -> Vec<String> {
-    let written = file.callers.unwrap_or_default().into_iter().enumerate();
-    let name = |(index, Text(name)): (usize, Text)| {
-        problems
-            .keep(&format!("explain.callers.{index}"), CallerName::new(&name))
-            .map(|name| name.to_string())
-    };
-    written.filter_map(name).collect()
-}
 
 /// Puts every default in place and checks every value; where `problems` grew, the result is of no use.
 pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problems) -> Config {
@@ -86,7 +75,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         connections: count(file.connections, "connections", 1..=1 << 20, problems)
             .map_or(CONNECTIONS, |n| n as usize),
         buffers: file.buffers.map_or(BUFFERS, |Size(bytes)| bytes),
-        explain: askers(file.explain.unwrap_or_default(), problems),
+        explain: super::explain::askers(file.explain.unwrap_or_default(), problems),
         notes,
     };
     if let Err(reason) = node_name(&config.host.name) {

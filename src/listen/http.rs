@@ -28,7 +28,7 @@ use crate::socket::{Stream, stopped};
 use crate::upstream::body::{Broken, Inbound};
 use crate::upstream::{MAX_BUFFER, Payload};
 
-/// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message.
+/// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 const HIDDEN_LENGTH: &str =
     "a header that tells the body's length has a blank before its colon; write it without";
@@ -153,7 +153,8 @@ async fn call(
 
 /// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.
 fn peek_patience(worker: &Worker, headers: &HeaderMap, length: Option<u64>) -> Duration {
-    if length.is_some_and(|length| length < yar::HEAD as u64) {
+    // Yar clients tell the length; what does not may be a stream that begins slowly, or waits for an answer
+    if length.is_none_or(|length| length < yar::HEAD as u64) {
         return PEEK_PATIENCE;
     }
     // a deadline that can't be read is refused once the call is
