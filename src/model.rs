@@ -9,10 +9,12 @@ use serde_json::Value;
 use crate::names::{Address, ApiName, CallerName};
 
 mod policy;
+mod quota;
 mod rules;
 mod written;
 
 pub use policy::{Balance, Concurrency, HashOn, Policy, PolicyPatch, RetryBudget, Zone};
+pub use quota::{Quota, QuotaMode, QuotaScope};
 pub use rules::{After, Ask, Circuit, Health, Hedge};
 
 /// How the registry's nodes are laid out.
@@ -158,8 +160,8 @@ pub struct Grant {
     pub keys: Vec<Key>,
     /// API names; `*` at the end stands for any rest.
     pub apis: Vec<String>,
-    /// Kept and shown.
-    pub quota: Option<Value>,
+    /// How often it may call what they cover.
+    pub quota: Option<Quota>,
 }
 
 /// A caller's key, hashed.

@@ -22,6 +22,13 @@ pub(super) fn number(value: &Value, least: u64, most: u64) -> Result<u64, String
         .ok_or_else(|| format!("{value} is not a number from {least} to {most}"))
 }
 
+/// The same for what may be written as `1e9` too.
+pub(super) fn whole(value: &Value, least: u32, most: u32) -> Result<u32, String> {
+    let range = f64::from(least)..=f64::from(most);
+    let found = value.as_f64().filter(|n| n.fract() == 0.0 && range.contains(n));
+    found.map(|n| n as u32).ok_or_else(|| format!("{value} is not a whole number from {least} to {most}"))
+}
+
 pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let found = words.iter().find(|(word, _)| value.as_str() == Some(*word));
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::fields::{self, Fields, ProviderFields};
-use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Service, Skipped, State};
-use crate::names::{Address, ApiName};
+use crate::model::{Access, Api, Grant, PolicyPatch, Provider, Quota, Service, Skipped, State};
+use crate::names::{Address, ApiName, CallerName};
 use crate::registry::Node;
 use crate::words;
 
@@ -85,14 +85,36 @@ impl<'a> Draft<'a> {
         Some((name, api))
     }
 
-    /// Reads a caller's node.
-    pub(super) fn grant(&mut self, node: &Node) -> Option<Grant> {
-        let fields = self.read(node, fields::secret_object)?;
-        let found = self.keep(&node.path, fields::grant(&fields))?;
-        for (index, reason) in found.bad_keys {
-            self.skip(&format!("{}#keys[{index}]", node.path), reason);
+    /// Reads a caller's node; where it stands below an API, it is about that one alone.
+    ///
+    /// One that can't be read lets nobody in, and its quota stays as it was; where none was known,
+    /// it admits nothing: the node may say so.
+    pub(super) fn grant(&mut self, node: &Node, name: &str, api: Option<&str>) {
+        let name = CallerName::new(name).map_err(|e| e.to_string());
+        let Some(name) = self.keep(&node.path, name) else { return };
+        let of_api = |grant: &&Grant| api.is_none_or(|api| grant.apis.iter().eq([api]));
+        let before = self.previous.and_then(|service| service.callers.get(&name));
+        let before = before.and_then(|grants| grants.iter().find(of_api));
+        let quota = before.map_or(Some(Quota::UNREAD), |grant| grant.quota.clone());
+        let fields = self.read(node, fields::secret_object);
+        let found = fields.and_then(|fields| self.keep(&node.path, fields::grant(&fields)));
+        let mut grant = match found {
+            Some(found) => {
+                for (index, reason) in found.bad_keys {
+                    self.skip(&format!("{}#keys[{index}]", node.path), reason);
+                }
+                let quota = found.quota.unwrap_or_else(|reason| {
+                    self.skip(&node.path, format!("{reason}; the last good quota stays in force"));
+                    quota
+                });
+                Grant { quota, ..found.grant }
+            }
+            None => Grant { state: State::Off, keys: Vec::new(), apis: vec!["*".into()], quota },
+        };
+        if let Some(api) = api {
+            grant.apis = vec![api.to_owned()];
         }
-        Some(found.grant)
+        self.service.callers.entry(name).or_default().push(grant);
     }
 
     /// Reads a provider's own node, called `host:port`.

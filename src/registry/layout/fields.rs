@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, State, Transport};
+use crate::model::{Access, Api, Encoding, Grant, Key, PolicyPatch, Quota, State, Transport};
 use crate::words;
 
 /// Most data a node may hold, in bytes.
@@ -43,9 +43,10 @@ pub(super) struct ProviderFields {
     pub(super) max_connections: Option<u32>,
 }
 
-/// A grant, and those of its keys that are none.
+/// A grant without its quota, the quota, and those of its keys that are none.
 pub(super) struct GrantFields {
     pub(super) grant: Grant,
+    pub(super) quota: Result<Option<Quota>, String>,
     pub(super) bad_keys: Vec<(usize, String)>,
 }
 
@@ -176,9 +177,12 @@ pub(super) fn grant(fields: &Fields) -> Result<GrantFields, String> {
         }
     }
     let apis = texts(fields, "apis")?.unwrap_or_else(|| vec!["*".into()]);
-    let quota = present(fields, "quota").cloned();
-    let grant = Grant { state: state(fields)?.unwrap_or_default(), keys, apis, quota };
-    Ok(GrantFields { grant, bad_keys })
+    let quota = present(fields, "quota").map(|quota| {
+        let dot = if quota.is_object() { "." } else { ": " };
+        Quota::parse(quota).map_err(|reason| format!("quota{dot}{reason}"))
+    });
+    let grant = Grant { state: state(fields)?.unwrap_or_default(), keys, apis, quota: None };
+    Ok(GrantFields { grant, quota: quota.transpose(), bad_keys })
 }
 
 fn key(item: &Value) -> Result<Key, String> {

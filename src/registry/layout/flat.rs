@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::draft::{self, Draft};
 use super::fields::{self, Fields, ProviderFields};
 use crate::model::{Provider, Service};
-use crate::names::{Address, CallerName, ServiceName};
+use crate::names::{Address, ServiceName};
 use crate::registry::Node;
 
 /// What is known of one address while the list and its own node are merged.
@@ -41,7 +41,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
                     draft.service.apis.insert(name, api);
                 }
             }
-            ["access", _, name] => caller(&mut draft, node, name),
+            ["access", _, name] => draft.grant(node, name, None),
             _ => {}
         }
     }
@@ -83,14 +83,6 @@ fn keep_list(draft: &Draft<'_>, known: &mut BTreeMap<Address, Known>, hidden: bo
             tags: provider.tags.clone(),
             max_connections: provider.max_connections,
         });
-    }
-}
-
-fn caller(draft: &mut Draft<'_>, node: &Node, name: &str) {
-    let name = CallerName::new(name).map_err(|e| e.to_string());
-    let Some(name) = draft.keep(&node.path, name) else { return };
-    if let Some(grant) = draft.grant(node) {
-        draft.service.callers.insert(name, vec![grant]);
     }
 }
 

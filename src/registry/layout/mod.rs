@@ -258,10 +258,12 @@ impl Layout {
             }
             (Layout::Flat, Kind::Address) if !name.contains('/') => flat::check_list(&fields),
             (_, Kind::Address) => fields::provider(&fields).map(|_| ()),
-            (_, Kind::Access) => match fields::grant(&fields)?.bad_keys.into_iter().next() {
-                Some((index, reason)) => Err(format!("keys[{index}]: {reason}")),
-                None => Ok(()),
-            },
+            (_, Kind::Access) => {
+                let grant = fields::grant(&fields)?;
+                let bad_key =
+                    grant.bad_keys.first().map(|(index, reason)| format!("keys[{index}]: {reason}"));
+                bad_key.map_or(grant.quota.map(|_| ()), Err)
+            }
         }
     }
 

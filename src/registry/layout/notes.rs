@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Kind;
 use super::fields::{self, Fields};
-use crate::model::{Layout, PolicyPatch};
+use crate::model::{Layout, PolicyPatch, Quota};
 use crate::words;
 
 /// Who wrote one of these a little wrong leaves open what was to be closed.
@@ -58,6 +58,9 @@ impl Layout {
             Kind::Access => {
                 misspelled(&fields, "", &GRANT, &mut notes);
                 each(&fields, "keys", &KEY, &mut notes);
+                if let Some(Value::Object(quota)) = fields.get("quota") {
+                    misspelled(quota, "quota.", &Quota::KNOWN, &mut notes);
+                }
             }
         }
         if let (Kind::Service | Kind::Api, Some(Value::Object(policy))) = (kind, fields.get("policy")) {
@@ -106,6 +109,8 @@ mod tests {
         assert_eq!(notes(Kind::Address, "user", list), meant("addresses[1].wieght", "weight"));
         let keys = r#"{"keys":[{"expire":"2030-01-01T00:00:00Z"}]}"#;
         assert_eq!(notes(Kind::Access, "user/web", keys), meant("keys[0].expire", "expires"));
+        let quota = r#"{"quota":{"rate":1,"brust":2}}"#;
+        assert_eq!(notes(Kind::Access, "user/web", quota), meant("quota.brust", "burst"));
         assert!(notes(Kind::Service, "user", r#"{"team":"us","x":1,"access":"open"}"#).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Access, Encoding, Policy, State};
+use crate::model::{Access, Encoding, Policy, Quota, State};
 
 fn user() -> ServiceName {
     ServiceName::new("user").unwrap()
@@ -88,7 +88,10 @@ fn rubbish_in_one_node_is_shown_and_takes_no_other_down() {
                 );
                 some.remove(broken);
                 let rest = layout.parse(&user(), &nodes(&some), None).unwrap();
-                let parts = |s: Service| (s.apis, s.providers, s.callers);
+                let parts = |mut s: Service| {
+                    s.callers.retain(|_, grants| grants.iter().any(|grant| grant.state == State::On));
+                    (s.apis, s.providers, s.callers)
+                };
                 assert_eq!(parts(service), parts(rest), "{}: {start}", all[broken].0);
             }
         }
@@ -155,6 +158,40 @@ fn a_bad_policy_keeps_the_last_good_one() {
     assert_eq!(after.policy, before.unwrap().policy);
     assert_eq!(after.owner.as_deref(), Some("them"));
     assert!(after.skipped[0].reason.contains("timeout"), "{:?}", after.skipped);
+}
+
+#[test]
+fn a_slip_in_a_quota_lifts_no_limit() {
+    let key = format!("\"keys\":[{{\"sha256\":\"{}\"}}]", "01".repeat(32));
+    for (layout, own, caller) in [
+        (Layout::Flat, "/api/user/get", "/access/user/web"),
+        (Layout::Tree, "/services/user/get", "/services/user/get/access/web"),
+    ] {
+        let parse = |quota: &str, before: Option<&Service>| {
+            let data = format!("{{{key},\"quota\":{quota}}}");
+            layout.parse(&user(), &nodes(&[(own, "{}"), (caller, &data)]), before).unwrap()
+        };
+        let good = parse(r#"{"rate":5}"#, None);
+        let none = parse("null", None);
+        let quota = |service: &Service| service.callers["web"][0].quota.clone();
+        assert_eq!((quota(&good).unwrap().rate, quota(&none)), (5, None));
+        for bad in ["7", r#"{"rate":0}"#, r#"{"rate":1,"scope":"all"}"#] {
+            let after = parse(bad, Some(&good));
+            assert_eq!(quota(&after), quota(&good), "{bad}: the last good one stays");
+            let reason = &after.skipped[0].reason;
+            assert!(reason.starts_with("quota") && reason.ends_with("stays in force"), "{reason}");
+            assert_eq!(quota(&parse(bad, Some(&none))), None, "{bad}: what was not limited stays so");
+            let first = parse(bad, None);
+            assert_eq!(quota(&first), Some(Quota::UNREAD), "{bad}: nothing is known, nothing is admitted");
+            assert_eq!(first.callers["web"][0].keys.len(), 1, "{bad}: the rest of the node holds");
+        }
+        for broken in ["{", "[]"] {
+            let broken = nodes(&[(own, "{}"), (caller, broken)]);
+            let after = layout.parse(&user(), &broken, Some(&good)).unwrap();
+            assert_eq!((quota(&after), after.callers["web"][0].keys.len()), (quota(&good), 0));
+            assert_eq!(quota(&layout.parse(&user(), &broken, None).unwrap()), Some(Quota::UNREAD));
+        }
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! a service below it one of its APIs.
 
 use super::draft::{self, Draft};
-use crate::model::{Api, Grant, Service};
-use crate::names::{ApiName, CallerName, ServiceName};
+use crate::model::{Api, Service};
+use crate::names::{ApiName, ServiceName};
 use crate::registry::Node;
 
 /// Who calls a service is no part of it.
@@ -31,7 +31,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
                     api.providers.get_or_insert_default().push(provider);
                 }
             }
-            ["services", _, api, "access", name] => caller(&mut draft, node, api, name),
+            ["services", _, api, "access", name] => draft.grant(node, name, Some(api)),
             _ => {}
         }
     }
@@ -52,12 +52,4 @@ fn joined(name: &ApiName, api: &Api, context: Option<&str>, previous: Option<&Se
         Some(context) => format!("{context}{}", api.path),
         None => last().unwrap_or_else(|| api.path.clone()),
     }
-}
-
-/// A grant below an API covers that API alone, with its own keys.
-fn caller(draft: &mut Draft<'_>, node: &Node, api: &str, name: &str) {
-    let name = CallerName::new(name).map_err(|e| e.to_string());
-    let Some(name) = draft.keep(&node.path, name) else { return };
-    let Some(grant) = draft.grant(node) else { return };
-    draft.service.callers.entry(name).or_default().push(Grant { apis: vec![api.to_owned()], ..grant });
 }
