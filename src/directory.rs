@@ -22,8 +22,13 @@ use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
+mod accounts;
 mod observe;
 mod origins;
+mod view;
+
+pub use accounts::{Account, Accounts, LastUse};
+pub use view::View;
 
 /// Most entries, absent ones included; what falls out is loaded again when called.
 const MAX_ENTRIES: u64 = 100_000;
@@ -79,6 +84,8 @@ pub struct Entry {
     pub board: Arc<Board>,
     /// Who serves the APIs that have no providers of their own.
     pub pool: Arc<Pool>,
+    /// What is counted of its callers; survives updates.
+    pub accounts: Accounts,
     /// Of every provider, those that take no calls included, by address.
     peers: BTreeMap<String, Arc<Peer>>,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
@@ -124,13 +131,6 @@ pub struct Directory {
     /// The data centre of this host.
     idc: Option<String>,
     telemetry: Telemetry,
-}
-
-/// One worker's own map of entries.
-#[derive(Debug, Default)]
-pub struct View {
-    generation: u64,
-    entries: ahash::HashMap<ServiceName, Arc<Entry>>,
 }
 
 impl Directory {
@@ -294,6 +294,8 @@ impl Directory {
             routes.insert(api_name.clone(), Arc::new(route));
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
+        let former = before.map(|entry| (&entry.service, &entry.accounts));
+        let accounts = Accounts::new(&service, former, now);
         Entry {
             name,
             service,
@@ -306,6 +308,7 @@ impl Directory {
             retries,
             board,
             pool: shared,
+            accounts,
             peers,
             any: routes.remove("*"),
             routes,
@@ -336,29 +339,6 @@ impl Slot {
         match self {
             Slot::Known(entry) => Some(entry),
             Slot::Absent => None,
-        }
-    }
-}
-
-impl View {
-    /// The entry of `name` if this worker has it and it is current.
-    pub fn get(&mut self, directory: &Directory, name: &str) -> Option<Arc<Entry>> {
-        let current = directory.generation.load(Acquire);
-        if self.generation != current {
-            self.entries.clear();
-            self.generation = current;
-        }
-        let entry = self.entries.get(name)?;
-        entry.touch();
-        Some(entry.clone())
-    }
-
-    /// Keeps an entry that was loaded for as long as no other comes into force.
-    pub fn keep(&mut self, directory: &Directory, entry: &Arc<Entry>) {
-        entry.touch();
-        // an entry loaded before the last change may already be out of date: then it is not kept
-        if self.generation == directory.generation.load(Acquire) {
-            self.entries.insert(entry.name.clone(), entry.clone());
         }
     }
 }

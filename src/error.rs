@@ -8,8 +8,13 @@ use serde_json::{Value, json};
 
 use crate::words;
 
-/// The error type of RFC 9209 that several kinds share.
+mod over_quota;
+
+pub use over_quota::OverQuota;
+
+/// Error types of RFC 9209 that several kinds share.
 const UNAVAILABLE: &str = "destination_unavailable";
+const DENIED: &str = "http_request_denied";
 
 /// Why a call was not carried; its Display is the `detail` the caller reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +66,8 @@ pub enum CallError {
         /// What it may not call, `service/api`.
         api: String,
     },
+    /// The caller called more often than its quota says.
+    QuotaExceeded(OverQuota),
     /// Nobody serves it.
     NoProvider {
         /// The service.
@@ -162,9 +169,8 @@ impl CallError {
                 ("no-api", 404, 10405, "destination_not_found", "No such api")
             }
             Self::ApiOff { .. } => ("api-off", 503, 10511, UNAVAILABLE, "The api is switched off"),
-            Self::Forbidden { .. } => {
-                ("forbidden", 403, 10403, "http_request_denied", "The caller may not call this api")
-            }
+            Self::Forbidden { .. } => ("forbidden", 403, 10403, DENIED, "The caller may not call this api"),
+            Self::QuotaExceeded(_) => ("quota-exceeded", 429, 10429, DENIED, "The caller's quota is used up"),
             Self::NoProvider { .. } => ("no-provider", 503, 10504, UNAVAILABLE, "No provider takes calls"),
             Self::Overloaded { .. } => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")
@@ -220,6 +226,9 @@ impl CallError {
 
     /// Whole seconds after which a call may succeed, where that is known; for `Retry-After`.
     pub fn retry_after(&self) -> Option<u64> {
+        if let Self::QuotaExceeded(over) = self {
+            return Some(over.wait);
+        }
         let Self::CircuitOpen { retry_after, .. } = self else { return None };
         Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
     }
@@ -316,6 +325,7 @@ impl CallError {
             Self::Forbidden { caller, api } => {
                 write!(f, "caller \"{caller}\" may not call {api}; its `apis` in the registry do not list it")
             }
+            Self::QuotaExceeded(over) => write!(f, "{over}"),
             Self::NoProvider { service, known } => f.write_str(&no_provider(service, *known)),
             Self::Overloaded { target, limit, line } => f.write_str(&overloaded(target, *limit, *line)),
             Self::CircuitOpen { service, .. } => {

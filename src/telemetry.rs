@@ -14,6 +14,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
+use crate::model::QuotaMode;
+
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -104,6 +106,7 @@ struct Inner {
     hedges: Counter<u64>,
     hedges_won: Counter<u64>,
     failures: Counter<u64>,
+    beyond: Counter<u64>,
 }
 
 /// Instruments of one API, bound to its labels when the view's entry is built.
@@ -198,6 +201,10 @@ impl Telemetry {
                 "remora.provider.failures",
                 "Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline",
             ),
+            beyond: counter(
+                "remora.quota.exceeded",
+                "Calls beyond their caller's quota, refused (enforce) or let pass (shadow)",
+            ),
             meter,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -251,6 +258,16 @@ impl Telemetry {
     pub fn failed(&self, service: &str, provider: &str, reason: &'static str) {
         let labels = [("service", service), ("provider", provider), ("reason", reason)];
         self.inner.failures.add(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
+    }
+
+    /// Counts a call beyond its caller's quota; only callers with a quota in the registry have one.
+    pub fn beyond(&self, service: &str, caller: &str, mode: QuotaMode) {
+        let mode = match mode {
+            QuotaMode::Enforce => "enforce",
+            QuotaMode::Shadow => "shadow",
+        };
+        let labels = [("service", service), ("caller", caller), ("mode", mode)];
+        self.inner.beyond.add(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
     }
 
     /// Shows what `read` says whenever metrics are asked for.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proto_adapters::yar::{self, Code, Exception, HEAD, Header, Packager, Response};
-use remora::error::CallError;
+use remora::error::{CallError, OverQuota};
 use serde_json::Value;
 
 use super::message;
@@ -70,13 +70,17 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'z' => CallError::CircuitOpen { service, retry_after: Duration::from_millis(number) },
         b'A' => CallError::Full(service),
         b'B' => CallError::Unheld(number),
+        b'C' => {
+            let quota = (number % 2 == 0).then_some(api);
+            CallError::QuotaExceeded(OverQuota { caller: reason, service, quota, wait: number })
+        }
         // as a provider packed it
         other => {
             let packager = PACKAGERS.get(usize::from(other % 3)).copied().unwrap_or(Packager::Php);
             CallError::ProviderException(Exception::read(packager, i64::from(other), Some(more)))
         }
     };
-    let is_named = kind.is_ascii_lowercase() || b"AB".contains(&kind);
+    let is_named = kind.is_ascii_lowercase() || b"ABC".contains(&kind);
     assert!(!is_named || letters(&error).as_bytes().contains(&kind));
     error
 }
@@ -111,6 +115,7 @@ fn letters(error: &CallError) -> &'static str {
         CallError::CircuitOpen { .. } => "z",
         CallError::Full(_) => "A",
         CallError::Unheld(_) => "B",
+        CallError::QuotaExceeded(_) => "C",
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::provider;
 use crate::balance::Pool;
-use crate::directory::{Directory, Entry, Route};
+use crate::directory::{Account, Directory, Entry, LastUse, Route};
 use crate::explain::Memory;
-use crate::model::{Provider, Service, Skipped};
+use crate::model::{Grant, Key, Provider, Service, Skipped};
+use crate::names::CallerName;
 use crate::registry::Source;
 
 /// The pages there are.
@@ -112,7 +113,7 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "providers": list(&service.providers, &entry.pool, false),
         "held": held(&service.providers, &entry.pool),
         "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),
-        "callers": service.callers,
+        "callers": callers(entry, SystemTime::now()),
         "skipped": service.skipped.iter().map(skipped).collect::<Vec<_>>(),
     })
 }
@@ -121,6 +122,31 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
 pub(super) fn stories(memory: &Memory) -> Value {
     let stories: Vec<_> = memory.list().iter().map(|(id, story)| story.summary(*id)).collect();
     json!({ "calls": stories })
+}
+
+/// Who may call, each key by the beginning of its hash.
+fn callers(entry: &Entry, now: SystemTime) -> Value {
+    let key = |(key, last_use): (&Key, &std::sync::Arc<LastUse>)| {
+        let fingerprint = key.sha256.iter().take(4).map(|byte| format!("{byte:02x}"));
+        json!({
+            "fingerprint": fingerprint.collect::<String>(),
+            "last_used_s": last_use.ago(now).map(|ago| ago.as_secs()),
+            "expires_in_s": key.expires.map(|at| at.duration_since(now).map_or(0, |left| left.as_secs())),
+        })
+    };
+    let grant = |(grant, account): (&Grant, &Account)| {
+        json!({
+            "state": grant.state,
+            "apis": grant.apis,
+            "quota": grant.quota,
+            "keys": grant.keys.iter().zip(&account.keys).map(key).collect::<Vec<_>>(),
+        })
+    };
+    let caller = |(name, grants): (&CallerName, &Vec<Grant>)| {
+        let grants = grants.iter().zip(entry.accounts.of(name.as_str())).map(grant);
+        (name.to_string(), grants.collect::<Vec<_>>().into())
+    };
+    entry.service.callers.iter().map(caller).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// How it stands with the registry.

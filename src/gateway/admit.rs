@@ -1,14 +1,18 @@
 //! Who calls, and whether they may.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
 use super::call::Read;
 use super::{Record, Worker};
 use crate::directory::{Entry, Route};
-use crate::error::CallError;
-use crate::model::{Access, Grant, Key, State};
+use crate::error::{CallError, OverQuota};
+use crate::model::{Access, Grant, Key, QuotaMode, State};
+use crate::units::show_duration;
+
+/// Longest key that is looked at, in bytes: as long as one in a `key_file`.
+const MAX_KEY: usize = 4096;
 
 /// Who calls, as far as the service wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +72,19 @@ fn check_key(
     let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
     let key = key.ok_or_else(|| format!("caller \"{name}\" sent none by X-Api-Key (Yar: token)"))?;
     let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
-    let opened = (0..).zip(grants).filter(|(_, grant)| opens(&grant.keys, key, now));
-    let opened: Vec<_> = opened.map(|(index, _)| index).collect();
-    if entry.service.callers.is_empty() {
+    if key.len() > MAX_KEY {
+        return Err(format!("this one has {} bytes, more than the {MAX_KEY} that any has", key.len()));
+    }
+    let digest = Sha256::digest(key.as_bytes()).into();
+    let accounts = entry.accounts.of(name);
+    let mut opened = Vec::new();
+    for (index, grant) in grants.iter().enumerate() {
+        let Some(key) = opens(&grant.keys, &digest, now) else { continue };
+        let last_use = accounts.get(index).and_then(|account| account.keys.get(key));
+        last_use.into_iter().for_each(|last_use| last_use.touch(now));
+        opened.push(index);
+    }
+    if entry.service.callers.values().flatten().all(|grant| grant.keys.is_empty()) {
         return Err(format!("nobody has one; /services/{} of the admin port says why", entry.name));
     }
     // an unknown caller and a wrong key read the same
@@ -81,28 +95,67 @@ fn check_key(
     }
 }
 
-fn opens(keys: &[Key], given: &str, now: SystemTime) -> bool {
-    let given = Sha256::digest(given.as_bytes());
-    let same = |key: &Key| key.sha256.iter().zip(given.iter()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0;
+/// Which of the keys the given one is, while it lives.
+fn opens(keys: &[Key], given: &[u8; 32], now: SystemTime) -> Option<usize> {
+    let same = |key: &Key| key.sha256.iter().zip(given).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0;
     let live = |key: &Key| key.expires.is_none_or(|expires| now < expires);
     // every key is compared, whichever one fits
-    keys.iter().fold(false, |found, key| found | (same(key) & live(key)))
+    let fits = |(index, key): (usize, &Key)| (same(key) & live(key)).then_some(index);
+    keys.iter().enumerate().fold(None, |found, key| fits(key).or(found))
 }
 
-/// Whether the caller may call this API.
-pub(super) fn permit(entry: &Entry, caller: &Caller, route: &Route, api: &str) -> Result<(), CallError> {
-    if entry.service.access == Access::Open {
-        return Ok(());
-    }
+/// Whether the caller may call this API, and which of its grants is about that; an open service lets in
+/// callers without one.
+pub(super) fn permit(
+    entry: &Entry,
+    caller: &Caller,
+    route: &Route,
+    api: &str,
+) -> Result<Option<usize>, CallError> {
     let name = caller.name.as_deref().unwrap_or("");
-    let allowed =
-        |grant: &Grant| grant.state == State::On && grant.apis.iter().any(|p| covers(p, api, route));
     let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
-    let mut opened = caller.opened.iter().filter_map(|index| grants.get(*index));
-    match opened.any(allowed) {
-        true => Ok(()),
-        false => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
+    let is_about = |grant: &Grant| grant.apis.iter().any(|p| covers(p, api, route));
+    if entry.service.access == Access::Open {
+        return Ok(grants.iter().position(is_about));
     }
+    let allows =
+        |index: &&usize| grants.get(**index).is_some_and(|grant| grant.state == State::On && is_about(grant));
+    match caller.opened.iter().find(allows) {
+        Some(index) => Ok(Some(*index)),
+        None => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
+    }
+}
+
+/// Counts the call in the quota of its grant, where that has one.
+pub(super) fn within_quota(
+    entry: &Entry,
+    caller: &Caller,
+    grant: Option<usize>,
+    record: &mut Record,
+) -> Result<(), CallError> {
+    let (Some(name), Some(grant)) = (&caller.name, grant) else { return Ok(()) };
+    let account = entry.accounts.of(name).get(grant);
+    let Some(limiter) = account.and_then(|account| account.limiter.as_ref()) else { return Ok(()) };
+    let quota = limiter.quota();
+    match limiter.take(Instant::now()) {
+        // what is only counted is not told
+        Ok(_) if quota.mode == QuotaMode::Shadow => {}
+        Ok(standing) => record.stands(standing),
+        Err(beyond) => {
+            record.goes_beyond(&beyond);
+            if quota.mode == QuotaMode::Enforce {
+                record.stands(beyond.standing);
+                let shown = || format!("{} per {}", quota.rate, show_duration(quota.per));
+                return Err(CallError::QuotaExceeded(OverQuota {
+                    caller: name.clone(),
+                    service: entry.name.to_string(),
+                    quota: quota.is_read().then(shown),
+                    wait: beyond.standing.seconds(),
+                }));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `*` at the end of a pattern stands for any rest; an API named `*` is covered by its own name too.
@@ -123,8 +176,9 @@ mod tests {
         let key = |text: &str, expires| Key { sha256: Sha256::digest(text).into(), expires };
         let now = SystemTime::now();
         let keys = [key("old", Some(now + Duration::from_secs(1))), key("new", None)];
-        assert!(opens(&keys, "old", now) && opens(&keys, "new", now));
-        assert!(!opens(&keys, "old", now + Duration::from_secs(1)));
-        assert!(!opens(&keys, "", now) && !opens(&[], "old", now));
+        let opens = |keys: &[Key], text: &str, now| opens(keys, &Sha256::digest(text).into(), now);
+        assert_eq!((opens(&keys, "old", now), opens(&keys, "new", now)), (Some(0), Some(1)));
+        assert_eq!(opens(&keys, "old", now + Duration::from_secs(1)), None);
+        assert_eq!((opens(&keys, "", now), opens(&[], "old", now)), (None, None));
     }
 }

@@ -13,7 +13,7 @@ use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::health::Fault;
-use crate::limits::{Gate, Place};
+use crate::limits::{Beyond, Gate, Place, Standing};
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
 use crate::upstream::body::Broken;
@@ -50,6 +50,8 @@ pub struct Record {
     pub(super) in_flight: Option<InFlight>,
     /// Its bodies held to be converted.
     pub(super) share: Share,
+    /// How the caller stands with its quota.
+    standing: Option<Standing>,
     wire: &'static str,
     /// In the limit of the API where it has one, and in the service's.
     places: [Option<Place>; 2],
@@ -75,6 +77,7 @@ impl Record {
             trail: Trail::new(),
             tried: Vec::new(),
             in_flight: None,
+            standing: None,
             wire: match call.body {
                 Arrival::Http(_) | Arrival::Yar(_) => "http",
                 Arrival::Raw(_) => "yar",
@@ -132,6 +135,22 @@ impl Record {
             Ended::Unreached { reason, .. } => failed(self.tried.len(), reason),
             Ended::Failed { error, .. } | Ended::Late(error) => Err(error),
         }
+    }
+
+    /// Counts a call beyond its caller's quota.
+    pub(super) fn goes_beyond(&mut self, beyond: &Beyond) {
+        let caller = self.caller.as_deref().unwrap_or_default();
+        self.worker.telemetry.beyond(&self.service, caller, beyond.mode);
+    }
+
+    /// What the caller is told of its quota.
+    pub(super) fn stands(&mut self, standing: Standing) {
+        self.standing = Some(standing);
+    }
+
+    /// How the caller stands with its quota, where it has one that is in force.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
     }
 
     /// How the call was decided, before its answer leaves.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::admit::{Caller, permit};
+use super::admit::{Caller, permit, within_quota};
 use super::call::{Body, Read};
 use super::{Record, Target, key, millis};
 use crate::directory::{Entry, Route};
@@ -37,7 +37,8 @@ impl Plan {
     }
 }
 
-/// The API, whether it is on, whether the caller may call it, until when, and whether anybody serves it.
+/// The API, whether it is on, whether the caller may call it, and that often, whether anybody serves it,
+/// and until when.
 pub(super) fn plan(
     entry: &Entry,
     caller: &Caller,
@@ -60,7 +61,8 @@ pub(super) fn plan(
     if route.api.state != State::On {
         return Err(CallError::ApiOff { service, api });
     }
-    permit(entry, caller, &route, &api)?;
+    let grant = permit(entry, caller, &route, &api)?;
+    within_quota(entry, caller, grant, record)?;
     if route.pool.is_empty() {
         return Err(CallError::NoProvider { service, known: route.pool.known() });
     }

@@ -11,10 +11,12 @@ pub mod allowance;
 pub mod gate;
 mod gradient;
 pub mod latency;
+mod quota;
 
 pub use allowance::Allowance;
 pub use gate::{Gate, Place};
 pub use latency::{Hedges, Latencies};
+pub use quota::{Beyond, Limiter, Standing};
 
 /// No pause after a failure is shorter: what failed at once would be tried without end.
 const SHORTEST: Duration = Duration::from_millis(10);

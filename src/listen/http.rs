@@ -30,6 +30,8 @@ use crate::upstream::{MAX_BUFFER, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const HIDDEN_LENGTH: &str =
     "a header that tells the body's length has a blank before its colon; write it without";
 
@@ -186,6 +188,7 @@ fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
     match (voice, result) {
         (_, Ok(Answer::Http(mut response))) => {
             record.passes(response.status().as_u16());
+            tell_quota(response.headers_mut(), &record);
             explain(&mut record, response.headers_mut());
             let broken = Some(signs.broken.clone());
             signs.patience(record.idle_timeout());
@@ -231,6 +234,16 @@ fn problem(error: &CallError, mut record: Option<Record>) -> Response<Leaving> {
     response
 }
 
+/// `RateLimit` of the caller's quota, unless the provider tells of one of its own.
+fn tell_quota(headers: &mut HeaderMap, record: &Record) {
+    let Some(standing) = record.standing().filter(|_| !headers.contains_key(RATE_LIMIT)) else { return };
+    for (name, value) in [(RATE_LIMIT, standing.limit()), (RATE_LIMIT_POLICY, standing.policy())] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 fn leave(
     status: StatusCode,
     kind: &'static str,
@@ -241,6 +254,7 @@ fn leave(
         body = record.leaves(body);
     }
     let mut headers = HeaderMap::new();
+    record.iter().for_each(|record| tell_quota(&mut headers, record));
     record.iter_mut().for_each(|record| explain(record, &mut headers));
     let mut response = Response::new(Leaving { body: Payload::full(body), record, broken: None });
     *response.status_mut() = status;

@@ -1,0 +1,197 @@
+//! One caller's quota on this host: GCRA.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use governor::clock::Clock;
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota as Cells, RateLimiter};
+
+use crate::model::{Quota, QuotaMode};
+
+/// How long a caller waits before it asks about a quota that can't be read again.
+const UNREAD: Duration = Duration::from_secs(10);
+
+type Gcra = RateLimiter<NotKeyed, InMemoryState, Told, StateInformationMiddleware>;
+
+/// A quota and how much of it is used; all workers share it.
+pub struct Limiter {
+    quota: Quota,
+    started: Instant,
+    now: Told,
+    /// `None`: it can't be read, and admits nothing.
+    gcra: Option<Gcra>,
+}
+
+/// The time as it was last told, in nanoseconds; it never goes back.
+#[derive(Debug, Clone, Default)]
+struct Told(Arc<AtomicU64>);
+
+impl Clock for Told {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.load(Relaxed).into()
+    }
+}
+
+/// How a caller stands with its quota after a call that it admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Calls in each `per`,
+    pub rate: u32,
+    /// and the time that is meant.
+    pub per: Duration,
+    /// Calls that are admitted at once.
+    pub left: u32,
+    /// Until as many as ever are; after a refused call, until one is.
+    pub reset: Duration,
+}
+
+/// A call beyond the quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beyond {
+    /// How the caller stands; nothing is left.
+    pub standing: Standing,
+    /// Whether it is refused or only counted.
+    pub mode: QuotaMode,
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Limiter").field(&self.quota).finish()
+    }
+}
+
+impl Limiter {
+    /// With nothing used yet at `now`.
+    pub fn new(quota: Quota, now: Instant) -> Self {
+        let told = Told::default();
+        let apart = Duration::from_nanos(u64::try_from(quota.apart()).unwrap_or(u64::MAX));
+        let cells = NonZeroU32::new(quota.burst).zip(Cells::with_period(apart));
+        let cells = cells.filter(|_| quota.is_read()).map(|(burst, cells)| cells.allow_burst(burst));
+        let gcra = cells.map(|cells| RateLimiter::direct_with_clock(cells, told.clone()).with_middleware());
+        Self { quota, started: now, now: told, gcra }
+    }
+
+    /// What it holds to.
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Counts one call, if it is within the quota.
+    pub fn take(&self, now: Instant) -> Result<Standing, Beyond> {
+        let now = now.saturating_duration_since(self.started).as_nanos() as u64;
+        self.now.0.fetch_max(now, Relaxed);
+        let Some(gcra) = &self.gcra else { return Err(self.beyond(UNREAD)) };
+        match gcra.check() {
+            Ok(seen) => {
+                let left = seen.remaining_burst_capacity();
+                let used = u128::from(self.quota.burst.saturating_sub(left));
+                let reset = Duration::from_nanos((used * self.quota.apart()) as u64);
+                Ok(self.standing(left, reset))
+            }
+            Err(early) => Err(self.beyond(early.wait_time_from(self.now.now()))),
+        }
+    }
+
+    fn standing(&self, left: u32, reset: Duration) -> Standing {
+        Standing { rate: self.quota.rate, per: self.quota.per, left, reset }
+    }
+
+    fn beyond(&self, wait: Duration) -> Beyond {
+        Beyond { standing: self.standing(0, wait), mode: self.quota.mode }
+    }
+}
+
+impl Standing {
+    /// `RateLimit-Policy`, after draft-ietf-httpapi-ratelimit-headers-10; a window is told in whole seconds only.
+    pub fn policy(&self) -> String {
+        match self.per.subsec_nanos() {
+            0 => format!("\"quota\";q={};w={}", self.rate, self.per.as_secs()),
+            _ => format!("\"quota\";q={}", self.rate),
+        }
+    }
+
+    /// `RateLimit`, by the same draft.
+    pub fn limit(&self) -> String {
+        format!("\"quota\";r={};t={}", self.left, self.seconds())
+    }
+
+    /// Whole seconds until the reset, at least one.
+    pub fn seconds(&self) -> u64 {
+        (self.reset.as_nanos().div_ceil(1_000_000_000) as u64).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::QuotaScope;
+
+    fn quota(rate: u32, per: Duration, burst: u32) -> Quota {
+        let (scope, mode) = (QuotaScope::Host, QuotaMode::Enforce);
+        Quota { rate, per, burst, floor: 0, scope, mode }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_burst_passes_at_once_and_the_rate_over_time() {
+        let start = Instant::now();
+        let limiter = Limiter::new(quota(10, ms(1000), 3), start);
+        let left: Vec<_> = (0..3).map(|_| limiter.take(start).unwrap().left).collect();
+        assert_eq!(left, [2, 1, 0]);
+        let beyond = limiter.take(start).unwrap_err();
+        assert_eq!((beyond.standing.left, beyond.standing.reset), (0, ms(100)));
+        let admitted = (0..10_000).filter(|at| limiter.take(start + ms(*at)).is_ok()).count();
+        assert_eq!(admitted, 99, "one each 100 ms, the first after 100 ms");
+        assert_eq!(limiter.take(start + ms(60_000)).unwrap().left, 2, "after a rest the burst is back");
+    }
+
+    #[test]
+    fn a_clock_that_is_told_late_gives_nothing_twice() {
+        let start = Instant::now();
+        let limiter = Limiter::new(quota(1, ms(1000), 1), start);
+        assert!(limiter.take(start + ms(5000)).is_ok());
+        assert!(limiter.take(start).is_err() && limiter.take(start + ms(5999)).is_err());
+        assert!(limiter.take(start + ms(6000)).is_ok());
+    }
+
+    #[test]
+    fn what_can_not_be_read_admits_nothing() {
+        let limiter = Limiter::new(Quota::UNREAD, Instant::now());
+        let beyond = limiter.take(Instant::now()).unwrap_err();
+        assert_eq!((beyond.standing.seconds(), beyond.mode), (10, QuotaMode::Enforce));
+    }
+
+    #[test]
+    fn the_extremes_of_a_quota_are_held_to() {
+        let start = Instant::now();
+        for (rate, per, burst) in [
+            (1_000_000_000, Duration::from_secs(3600), 1_000_000_000),
+            (1, Duration::from_secs(86_400), 1),
+            (1_000_000, ms(1000), 1),
+        ] {
+            let limiter = Limiter::new(quota(rate, per, burst), start);
+            assert_eq!(limiter.take(start).unwrap().left, burst - 1, "{rate} per {per:?}");
+            assert_eq!(limiter.take(start + per).unwrap().left, burst - 1, "{rate} per {per:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_those_of_the_draft() {
+        let standing = Standing { rate: 100, per: ms(2000), left: 7, reset: ms(1200) };
+        assert_eq!(standing.policy(), "\"quota\";q=100;w=2");
+        assert_eq!(standing.limit(), "\"quota\";r=7;t=2");
+        let short = Standing { per: ms(250), reset: Duration::ZERO, ..standing };
+        assert_eq!((short.policy(), short.seconds()), ("\"quota\";q=100".into(), 1));
+    }
+}
