@@ -15,7 +15,7 @@ use crate::config::{Bind, Config};
 use crate::directory::Directory;
 use crate::explain::Memory;
 use crate::gateway::{Means, Worker};
-use crate::listen::{self, Door};
+use crate::listen::{self, Door, Terms};
 use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound, SocketFile};
@@ -244,8 +244,9 @@ impl Doors {
         for at in &config.listen {
             let bound = bind("listen", &at.bind, config.workers, &mut files)?;
             listening.extend(bound.first().map(|bound| socket::address(bound, &at.bind)));
-            let service = &at.service;
-            let door = |socket| Door { socket, service: service.clone() };
+            let terms = Terms { service: at.service.clone(), callers: at.callers.clone() };
+            let terms = Arc::new(terms);
+            let door = |socket| Door { socket, terms: terms.clone() };
             calls.push(bound.into_iter().map(door).collect());
         }
         let mut one = |key, at: &Bind| {

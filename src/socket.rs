@@ -204,6 +204,14 @@ impl Stream {
         }
     }
 
+    /// The user at the other end, by the kernel's word; `None` where it has none.
+    pub fn user(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
+        }
+    }
+
     /// Waits until the connection is found broken; a regular end of the other side is none.
     pub async fn broken(&self) {
         // an error here is one of the runtime: then nothing can be waited for

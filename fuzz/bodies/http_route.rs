@@ -13,7 +13,7 @@ use std::time::Duration;
 use proto_adapters::yar::{self, HEAD, Header};
 use remora::directory::{Directory, Want};
 use remora::gateway::{Means, Worker};
-use remora::listen::{self, Door};
+use remora::listen::{self, Door, Terms};
 use remora::model::{Layout, Policy};
 use remora::names::ServiceName;
 use remora::registry::Node;
@@ -170,7 +170,8 @@ impl World {
             let absent = tokio::spawn(no_others(directory.clone(), wants));
             let provider = tokio::spawn(provide(listener, address, seen.clone()));
             let socket = Bound::Unix(self.door.try_clone().expect("a socket can be shared"));
-            let door = Door { socket, service: ServiceName::new("yar").ok() };
+            let terms = Terms { service: ServiceName::new("yar").ok(), ..Terms::default() };
+            let door = Door { socket, terms: Arc::new(terms) };
             let (stop, stopped) = watch::channel(false);
             let served =
                 tokio::spawn(listen::serve(worker, vec![door], Arc::new(Semaphore::new(4)), stopped));

@@ -1,5 +1,6 @@
 //! The configuration as written: every key optional, nothing checked but its type.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -115,6 +116,8 @@ pub(super) struct HealthFile {
 pub(super) struct ListenFile {
     pub(super) address: Option<Text>,
     pub(super) service: Option<Text>,
+    /// By user id.
+    pub(super) callers: Option<BTreeMap<String, Text>>,
     /// Whether it was written as an object, so that messages can name the key.
     pub(super) is_object: bool,
 }
@@ -124,6 +127,7 @@ pub(super) struct ListenFile {
 struct ListenObject {
     address: Option<Text>,
     service: Option<Text>,
+    callers: Option<BTreeMap<String, Text>>,
 }
 
 impl<'de> Deserialize<'de> for ListenFile {
@@ -137,13 +141,13 @@ impl<'de> Deserialize<'de> for ListenFile {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ListenFile, E> {
-                Ok(ListenFile { address: Some(Text(text.into())), service: None, is_object: false })
+                Ok(ListenFile { address: Some(Text(text.into())), ..ListenFile::default() })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ListenFile, A::Error> {
-                let ListenObject { address, service } =
+                let ListenObject { address, service, callers } =
                     ListenObject::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(ListenFile { address, service, is_object: true })
+                Ok(ListenFile { address, service, callers, is_object: true })
             }
         }
         d.deserialize_any(Either)

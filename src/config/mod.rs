@@ -11,6 +11,7 @@ use crate::names::{Address, CallerName, ServiceName};
 
 mod explain;
 mod file;
+mod listen;
 mod problem;
 mod read;
 mod resolve;
@@ -163,6 +164,8 @@ pub struct Listen {
     pub bind: Bind,
     /// Meant by raw Yar calls whose method names no service.
     pub service: Option<ServiceName>,
+    /// On a unix socket, who a user of this host is where a call says nothing itself, by user id.
+    pub callers: BTreeMap<u32, CallerName>,
 }
 
 /// This host.
@@ -301,6 +304,26 @@ buffers: 8MiB
     }
 
     #[test]
+    fn users_of_a_unix_socket_have_names() {
+        let yaml = "listen: [{ address: \"unix:/s\", callers: { 33: shop, 0: cron } }]";
+        let config = loaded(yaml, &[]).unwrap();
+        let callers: Vec<_> =
+            config.listen[0].callers.iter().map(|(id, name)| (*id, name.as_str())).collect();
+        assert_eq!(callers, [(0, "cron"), (33, "shop")]);
+        let shown = json!([{"address": "unix:/s", "callers": {"0": "cron", "33": "shop"}}]);
+        assert_eq!(config.to_value()["listen"], shown);
+        let yaml = "listen: [{ address: \"127.0.0.1:1\", callers: { www-data: shop, 33: \"\" } }]";
+        assert_eq!(
+            problems(yaml),
+            [
+                "listen[0].callers: the kernel tells who calls on a unix socket only; take unix:/path as the address",
+                "listen[0].callers.33: \"\" is not a caller name: it is empty",
+                "listen[0].callers.www-data: \"www-data\" is no user id such as 33",
+            ]
+        );
+    }
+
+    #[test]
     fn every_problem_is_told_with_its_place_and_the_way_out() {
         let yaml = r#"
 regstry: {}
@@ -327,7 +350,7 @@ workers: many
             "registry.layout: \"round\" is none of flat, tree",
             "listen[0]: \"localhost:9501\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path",
             "listen[1]: found integer `9501`, expected an address such as 127.0.0.1:9501 or unix:/run/remora.sock",
-            "listen[2].x: there is no such key; known here: address, service",
+            "listen[2].x: there is no such key; known here: address, service, callers",
             "listen[2].service: \"user/get\" is not a service name: only A-Z a-z 0-9 . _ - are allowed",
             "admin: 0.0.0.0:9500 can be reached from other hosts; take 127.0.0.1 or a unix socket, and `telemetry` for probes",
             "host.name: \"a/b\" can't name a registry node; give 1 to 253 bytes without `/`",

@@ -8,21 +8,18 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::file::{
-    CallerFile, Count, EmbeddedFile, File, HealthFile, ListenFile, ProviderFile, Size, Text, Time,
-    ZooKeeperFile,
+    CallerFile, Count, EmbeddedFile, File, HealthFile, ProviderFile, Size, Text, Time, ZooKeeperFile,
 };
+use super::listen::{bind, listeners};
 use super::problem::{Problems, unknown_key};
 use super::secret::key;
 use super::security::{certificates, credentials};
-use super::{
-    Acl, Ask, Bind, Caller, Config, HealthCheck, Host, Listen, OwnProvider, Registry, Security, Source,
-};
+use super::{Acl, Ask, Bind, Caller, Config, HealthCheck, Host, OwnProvider, Registry, Security, Source};
 use crate::model::{Layout, Policy, PolicyPatch};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::units::show_duration;
 
 // every default; those of `defaults` are `Policy::default`, `workers` and `host.name` come from the system
-const LISTEN: &str = "127.0.0.1:9501";
 const ADMIN: &str = "127.0.0.1:9500";
 const EMBEDDED_FILE: &str = "./registry.yaml";
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,8 +33,6 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 const RISE: u32 = 2;
 const FALL: u32 = 3;
 
-/// Longest path of a unix socket, by the kernel's `sockaddr_un`.
-const MAX_SOCKET_PATH: usize = 107;
 /// Stands where an address was refused; such a configuration is never handed out.
 const NOWHERE: Bind = Bind::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
 
@@ -216,19 +211,6 @@ fn ensemble(connect: &str) -> Result<(), String> {
     if chroot.is_empty() { Ok(()) } else { node_path(chroot).map(|_| ()) }
 }
 
-fn bind(at: &str) -> Result<Bind, String> {
-    if let Some(path) = at.strip_prefix("unix:") {
-        return match path.len() {
-            0 => Err("unix: has no path behind it; write unix:/run/remora/remora.sock".into()),
-            1..=MAX_SOCKET_PATH => Ok(Bind::Unix(path.into())),
-            long => Err(format!("the socket's path has {long} bytes, the kernel takes {MAX_SOCKET_PATH}")),
-        };
-    }
-    at.parse().map(Bind::Tcp).map_err(|_| {
-        format!("\"{at}\" is no address to listen on; write 127.0.0.1:9501, [::1]:9501 or unix:/path")
-    })
-}
-
 fn private(bind: Bind) -> Result<Bind, String> {
     match bind {
         Bind::Tcp(at) if !at.ip().to_canonical().is_loopback() => Err(format!(
@@ -236,31 +218,6 @@ fn private(bind: Bind) -> Result<Bind, String> {
         )),
         private @ (Bind::Tcp(_) | Bind::Unix(_)) => Ok(private),
     }
-}
-
-fn listeners(written: Option<Vec<Option<ListenFile>>>, problems: &mut Problems) -> Vec<Listen> {
-    let Some(written) = written else {
-        let bind = problems.keep("listen", bind(LISTEN));
-        return bind.map(|bind| Listen { bind, service: None }).into_iter().collect();
-    };
-    if written.is_empty() {
-        problems.add("listen", format!("the list is empty; leave it out to listen on {LISTEN}"));
-    }
-    let mut listeners = Vec::new();
-    for (index, entry) in written.into_iter().enumerate() {
-        let entry = entry.unwrap_or_default();
-        let path = format!("listen[{index}]");
-        let at = if entry.is_object { format!("{path}.address") } else { path.clone() };
-        let service = text(entry.service)
-            .and_then(|name| problems.keep(&format!("{path}.service"), ServiceName::new(&name)));
-        match entry.address {
-            Some(Text(address)) => {
-                listeners.extend(problems.keep(&at, bind(&address)).map(|bind| Listen { bind, service }));
-            }
-            None => problems.missing(&at, "give an address such as 127.0.0.1:9501"),
-        }
-    }
-    listeners
 }
 
 /// No address is listened on twice.

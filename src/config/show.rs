@@ -79,9 +79,12 @@ impl Config {
 }
 
 fn listen(listen: &Listen) -> Value {
-    match &listen.service {
-        Some(service) => json!({ "address": listen.bind.to_string(), "service": service }),
-        None => json!(listen.bind.to_string()),
+    let address = listen.bind.to_string();
+    match (&listen.service, listen.callers.is_empty()) {
+        (None, true) => json!(address),
+        (service, true) => json!({ "address": address, "service": service }),
+        (None, false) => json!({ "address": address, "callers": listen.callers }),
+        (service, false) => json!({ "address": address, "service": service, "callers": listen.callers }),
     }
 }
 

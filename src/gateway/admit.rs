@@ -9,6 +9,7 @@ use super::{Record, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::{CallError, OverQuota};
 use crate::model::{Access, Grant, Key, QuotaMode, State};
+use crate::names::CallerName;
 use crate::units::show_duration;
 
 /// Longest key that is looked at, in bytes: as long as one in a `key_file`.
@@ -20,11 +21,12 @@ pub(super) struct Caller {
     name: Option<String>,
     /// Which of its grants the key opened.
     opened: Vec<usize>,
-    /// It named none and is the host's own.
-    is_host: bool,
+    /// It named none: the kernel vouches for it, or it is the host's own.
+    is_of_host: bool,
 }
 
-/// Takes identity and key from the call, or the host's own where it has neither; checks the key if the service wants one.
+/// Takes identity and key from the call; where it has neither, who the listener vouches for, or the
+/// host's own. Checks the key if the service wants one.
 pub(super) fn identify(
     worker: &Worker,
     entry: &Entry,
@@ -37,18 +39,24 @@ pub(super) fn identify(
     }
     let named = call.header("x-caller").or_else(|| call.yar_field(|header| &header.provider));
     let given = call.header("x-api-key").or_else(|| call.yar_field(|header| &header.token));
-    let is_host = named.is_none() && given.is_none() && worker.host_caller.is_some();
-    let (name, key) = match (named, given, &worker.host_caller) {
-        (None, None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
-        _ => (named, given),
+    let silent = named.is_none() && given.is_none();
+    let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);
+    let (name, key) = match (vouched, worker.host_caller.as_ref().filter(|_| silent)) {
+        (Some(name), _) => (Some(name), None),
+        (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
+        (None, None) => (named, given),
     };
     record.caller = name.map(|name| name.chars().take(128).collect());
     let mut opened = Vec::new();
     if entry.service.access == Access::Key {
         let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
-        opened = check_key(entry, name, key, SystemTime::now()).map_err(refused)?;
+        opened = match vouched {
+            Some(name) => without_key(entry, name),
+            None => check_key(entry, name, key, SystemTime::now()),
+        }
+        .map_err(refused)?;
     }
-    let caller = Caller { name: name.map(str::to_owned), opened, is_host };
+    let caller = Caller { name: name.map(str::to_owned), opened, is_of_host: silent };
     record.trail.asked =
         call.header("x-remora-explain").is_some_and(|value| value == "1") && caller.may_ask(worker);
     Ok(caller)
@@ -57,8 +65,16 @@ pub(super) fn identify(
 impl Caller {
     /// Whether it may be told why its calls go as they do: a name that anybody may write is not enough.
     fn may_ask(&self, worker: &Worker) -> bool {
-        let is_proven = self.is_host || !self.opened.is_empty();
+        let is_proven = self.is_of_host || !self.opened.is_empty();
         is_proven && self.name.as_ref().is_some_and(|name| worker.askers.contains(name))
+    }
+}
+
+/// All grants of a caller whom the kernel vouches for, at least one.
+fn without_key(entry: &Entry, name: &str) -> Result<Vec<usize>, String> {
+    match entry.service.callers.get(name).map_or(0, Vec::len) {
+        0 => Err(format!("caller \"{name}\", this listener's name for the calling user, has no entry there")),
+        grants => Ok((0..grants).collect()),
     }
 }
 

@@ -9,7 +9,7 @@ use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
 use crate::error::CallError;
-use crate::names::ServiceName;
+use crate::names::{CallerName, ServiceName};
 use crate::upstream::Payload;
 use crate::upstream::body::Inbound;
 use crate::upstream::budget::Share;
@@ -36,6 +36,8 @@ pub struct Call {
     pub body: Arrival,
     /// When its head was read.
     pub started: Instant,
+    /// Who it is by the kernel's word, where the listener knows users.
+    pub vouched: Option<CallerName>,
 }
 
 /// How a call's body comes in.
@@ -77,6 +79,8 @@ pub(super) struct Read {
     pub target: Target,
     pub head: Parts,
     pub started: Instant,
+    /// Who it is by the kernel's word.
+    pub vouched: Option<CallerName>,
     /// The time the caller says it has left.
     pub asked: Option<Duration>,
     pub body: Body,
@@ -120,7 +124,8 @@ impl Call {
         let method = message.as_ref().ok().map(|message| message.request.method.as_str());
         let target = Target::of_method(method.or(early.as_deref()).unwrap_or(""), own);
         let (head, ()) = Request::new(()).into_parts();
-        Self { target, head, body: Arrival::Raw(Raw { voice, message, share }), started }
+        let body = Arrival::Raw(Raw { voice, message, share });
+        Self { target, head, body, started, vouched: None }
     }
 
     /// The time the caller says it has left; fails where it says something else.
@@ -137,14 +142,15 @@ impl Call {
         record: &mut Record,
     ) -> Result<Read, CallError> {
         let asked = self.asked_patience();
-        let Self { mut target, head, body, started } = self;
+        let Self { mut target, head, body, started, vouched } = self;
         let body = match body {
             Arrival::Http(body) => {
-                return Ok(Read { target, head, started, asked: asked?, body: Body::Http(body) });
+                return Ok(Read { target, head, started, vouched, asked: asked?, body: Body::Http(body) });
             }
             Arrival::Raw(raw) => {
                 (*voice, record.share) = (raw.voice, raw.share);
-                return Ok(Read { target, head, started, asked: None, body: Body::Yar(raw.message?) });
+                let body = Body::Yar(raw.message?);
+                return Ok(Read { target, head, started, vouched, asked: None, body });
             }
             Arrival::Yar(body) => body,
         };
@@ -156,7 +162,7 @@ impl Call {
         let message = parse(gathered.unwrap_or_else(|| Err(late(patience, asked)))?, voice)?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api.clone_from(&target.api);
-        Ok(Read { target, head, started, asked, body: Body::Yar(message) })
+        Ok(Read { target, head, started, vouched, asked, body: Body::Yar(message) })
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::Begun;
 use super::heads::Heads;
+use crate::names::CallerName;
 use crate::socket::Stream;
 
 /// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
@@ -102,11 +103,13 @@ impl Begun {
     }
 }
 
-/// Where the listener is, for URLs that name it.
+/// Where the listener is, for URLs that name it, and who calls there.
 #[derive(Debug, Clone)]
 pub(super) struct Here {
     /// Of this connection; `None` on a unix socket.
     pub(super) local: Option<SocketAddr>,
+    /// Who it is by the kernel's word.
+    pub(super) vouched: Option<CallerName>,
 }
 
 impl Here {
@@ -185,14 +188,15 @@ mod tests {
 
     #[test]
     fn only_the_listeners_own_address_is_the_listener() {
-        let here = Here { local: Some("127.0.0.1:9501".parse().unwrap()) };
+        let at = |local: &str| Here { local: Some(local.parse().unwrap()), vouched: None };
+        let here = at("127.0.0.1:9501");
         for (host, port) in [("127.0.0.1", 9501), ("localhost", 9501), ("web-17", 9501), ("[::1]", 9501)] {
             assert!(here.is(host, Some(port), "web-17"), "{host}:{port}");
         }
         for (host, port) in [("127.0.0.1", 8080), ("10.0.0.9", 9501), ("user", 9501), ("localhost", 80)] {
             assert!(!here.is(host, Some(port), "web-17"), "{host}:{port}");
         }
-        let wide = Here { local: Some("10.0.0.7:80".parse().unwrap()) };
+        let wide = at("10.0.0.7:80");
         assert!(wide.is("10.0.0.7", None, "") && !wide.is("10.0.0.8", None, ""));
     }
 }

@@ -24,6 +24,7 @@ use super::caller::{CallerStream, Here, Signs};
 use super::{Begun, HEAD_PATIENCE, LAST_REQUESTS, linger};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::names::CallerName;
 use crate::socket::{Stream, stopped};
 use crate::upstream::body::{Broken, Inbound};
 use crate::upstream::{MAX_BUFFER, Payload};
@@ -40,10 +41,11 @@ pub(super) async fn serve(
     worker: Arc<Worker>,
     stream: Stream,
     begun: Begun,
+    vouched: Option<CallerName>,
     mut stop: watch::Receiver<bool>,
 ) {
     let first = begun.clone();
-    let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local() });
+    let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local(), vouched });
     let stream = CallerStream::new(stream, begun, signs.clone());
     let refusing = worker.clone();
     // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
@@ -150,7 +152,7 @@ async fn call(
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
-    Ok(Call { target, head, body, started })
+    Ok(Call { target, head, body, started, vouched: here.vouched.clone() })
 }
 
 /// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.

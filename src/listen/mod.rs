@@ -1,5 +1,6 @@
 //! Doors for callers: the accept loop, what a connection speaks, the drain.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::gateway::Worker;
-use crate::names::ServiceName;
+use crate::names::{CallerName, ServiceName};
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 
 mod caller;
@@ -32,8 +33,34 @@ const LINGER_BYTES: usize = 256 << 20;
 pub struct Door {
     /// The socket.
     pub socket: Bound,
+    /// What it knows beside.
+    pub terms: Arc<Terms>,
+}
+
+/// What a listener knows of the calls that come in by it.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
     /// Meant by raw Yar calls whose method names no service.
     pub service: Option<ServiceName>,
+    /// Who a user of this host is where a call says nothing itself, by user id.
+    pub callers: BTreeMap<u32, CallerName>,
+}
+
+/// What is known of the calls of one connection.
+#[derive(Debug, Clone)]
+struct Known {
+    /// Meant where a method names no service.
+    service: Option<ServiceName>,
+    /// Who it is by the kernel's word.
+    vouched: Option<CallerName>,
+}
+
+impl Terms {
+    fn of(&self, stream: &Stream) -> Known {
+        let user = if self.callers.is_empty() { None } else { stream.user() };
+        let vouched = user.and_then(|user| self.callers.get(&user)).cloned();
+        Known { service: self.service.clone(), vouched }
+    }
 }
 
 /// The first bytes of a connection, as many as tell Yar from HTTP.
@@ -53,10 +80,10 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let mut loops = JoinSet::new();
-    for Door { socket, service } in doors {
+    for Door { socket, terms } in doors {
         match Listener::adopt(socket) {
             Ok(listener) => {
-                loops.spawn(accept_loop(worker.clone(), listener, service, seats.clone(), stop.clone()));
+                loops.spawn(accept_loop(worker.clone(), listener, terms, seats.clone(), stop.clone()));
             }
             Err(error) => tracing::error!(%error, "a listener can't be served"),
         }
@@ -67,7 +94,7 @@ pub async fn serve(
 async fn accept_loop(
     worker: Arc<Worker>,
     listener: Listener,
-    service: Option<ServiceName>,
+    terms: Arc<Terms>,
     seats: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -79,7 +106,8 @@ async fn accept_loop(
         listener.accept().await.map(|stream| (seat, stream))
     };
     let take = |(seat, stream), connections: &mut JoinSet<()>| {
-        let served = serve_one(worker.clone(), stream, service.clone(), each_stop.clone());
+        let known = terms.of(&stream);
+        let served = serve_one(worker.clone(), stream, known, each_stop.clone());
         connections.spawn(async move {
             served.await;
             drop(seat);
@@ -109,18 +137,13 @@ async fn accept_loop(
 }
 
 /// Serves one connection in what its first bytes say it speaks.
-async fn serve_one(
-    worker: Arc<Worker>,
-    mut stream: Stream,
-    service: Option<ServiceName>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn serve_one(worker: Arc<Worker>, mut stream: Stream, known: Known, mut stop: watch::Receiver<bool>) {
     let Some(begun) = begin(&mut stream, &mut stop).await else { return };
     if proto_adapters::yar::is_yar(begun.seen()) {
         // boxed: a connection that speaks HTTP holds no room for it
-        Box::pin(yar::serve(worker, stream, begun, service, stop)).await;
+        Box::pin(yar::serve(worker, stream, begun, known, stop)).await;
     } else {
-        http::serve(worker, stream, begun, stop).await;
+        http::serve(worker, stream, begun, known.vouched, stop).await;
     }
 }
 

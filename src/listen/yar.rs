@@ -9,10 +9,9 @@ use proto_adapters::yar::{self, HEAD};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::{Begun, HEAD_PATIENCE, LAST_REQUESTS, linger};
+use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, linger};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Target, Voice, Worker};
-use crate::names::ServiceName;
 use crate::socket::{Stream, stopped};
 use crate::upstream::budget::Share;
 
@@ -29,8 +28,7 @@ struct Connection {
     stream: Stream,
     /// Requests that were not carried yet.
     requests: yar::Stream,
-    /// Meant where a method names no service.
-    own: Option<ServiceName>,
+    known: Known,
     stop: watch::Receiver<bool>,
 }
 
@@ -47,11 +45,11 @@ pub(super) async fn serve(
     worker: Arc<Worker>,
     stream: Stream,
     begun: Begun,
-    own: Option<ServiceName>,
+    known: Known,
     stop: watch::Receiver<bool>,
 ) {
     let requests = yar::Stream::new(begun.seen());
-    let mut connection = Connection { worker, stream, requests, own, stop };
+    let mut connection = Connection { worker, stream, requests, known, stop };
     while let Some(request) = connection.next().await {
         let is_last = request.trouble.is_some();
         if !connection.carry(request).await {
@@ -145,7 +143,7 @@ impl Connection {
     /// Whether the service takes a payload that is over the usual limit.
     async fn allow(&self, payload: u64) -> Result<(), CallError> {
         let method = yar::early_method(self.requests.ahead()).unwrap_or_default();
-        let target = Target::of_method(&method, self.own.as_ref());
+        let target = Target::of_method(&method, self.known.service.as_ref());
         let limit = self.worker.max_payload(&target).await;
         if payload > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
     }
@@ -168,7 +166,8 @@ impl Connection {
     async fn carry(&mut self, request: Incoming) -> bool {
         let Incoming { bytes, trouble, share, started } = request;
         let stays = yar::is_persistent(&bytes);
-        let call = Call::raw(bytes, trouble, share, self.own.as_ref(), started);
+        let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), started);
+        call.vouched.clone_from(&self.known.vouched);
         let worker = self.worker.clone();
         // boxed: an idle connection holds no room for a call
         let carried = Box::pin(gateway::handle(&worker, call));
