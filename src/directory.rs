@@ -125,6 +125,8 @@ pub struct Directory {
     /// How often the registry was lost.
     losses: AtomicU64,
     wants: mpsc::Sender<Want>,
+    /// Whether a fleet's quotas are lent to this host.
+    shares: AtomicBool,
     defaults: Policy,
     /// Which fields of these are as they are where nobody set them.
     built_in: Vec<bool>,
@@ -148,12 +150,18 @@ impl Directory {
             started: Instant::now(),
             losses: AtomicU64::new(0),
             wants,
+            shares: AtomicBool::new(false),
             built_in: origins::built_in(&defaults),
             defaults,
             idc,
             telemetry,
         };
         (Arc::new(directory), wanted)
+    }
+
+    /// From now on a fleet's quotas are lent to this host; otherwise it is the whole fleet.
+    pub fn share_quotas(&self) {
+        self.shares.store(true, Relaxed);
     }
 
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
@@ -295,7 +303,8 @@ impl Directory {
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
         let former = before.map(|entry| (&entry.service, &entry.accounts));
-        let accounts = Accounts::new(&service, former, now);
+        let shares = self.shares.load(Relaxed);
+        let accounts = Accounts::new(&service, former, shares, now);
         Entry {
             name,
             service,

@@ -124,6 +124,11 @@ pub(super) fn stories(memory: &Memory) -> Value {
     json!({ "calls": stories })
 }
 
+/// Millionths as people read them.
+fn share(millionths: u32) -> String {
+    format!("{:.1}%", f64::from(millionths) / 10_000.0)
+}
+
 /// Who may call, each key by the beginning of its hash.
 fn callers(entry: &Entry, now: SystemTime) -> Value {
     let key = |(key, last_use): (&Key, &std::sync::Arc<LastUse>)| {
@@ -139,6 +144,7 @@ fn callers(entry: &Entry, now: SystemTime) -> Value {
             "state": grant.state,
             "apis": grant.apis,
             "quota": grant.quota,
+            "lent": account.limiter.as_ref().and_then(|limiter| limiter.lent(Instant::now())).map(share),
             "keys": grant.keys.iter().zip(&account.keys).map(key).collect::<Vec<_>>(),
         })
     };

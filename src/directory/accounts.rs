@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::limits::Limiter;
-use crate::model::{Grant, Key, Service};
+use crate::model::{Grant, Key, Quota, QuotaScope, Service};
 use crate::names::CallerName;
 
 /// Of every caller of one service, an account for each of its grants, in their order.
@@ -28,14 +28,24 @@ pub struct Account {
 pub struct LastUse(AtomicU64);
 
 impl Accounts {
-    /// Those of `service`; what was counted `before` stays where quota or key are the same.
-    pub(super) fn new(service: &Service, before: Option<(&Service, &Self)>, now: Instant) -> Self {
+    /// Those of `service`; what was counted `before` stays where quota or key are the same. `shared`:
+    /// a fleet's quotas are lent to this host.
+    pub(super) fn new(
+        service: &Service,
+        before: Option<(&Service, &Self)>,
+        shared: bool,
+        now: Instant,
+    ) -> Self {
         let accounts = service.callers.iter().map(|(name, grants)| {
             let former = before.and_then(|(service, accounts)| {
                 Some((service.callers.get(name)?.as_slice(), accounts.of(name.as_str())))
             });
             let (former, counted) = former.unwrap_or_default();
-            let account = |grant| Account::new(grant, former, counted, now);
+            let limiter = |quota: &Quota| match quota.scope {
+                QuotaScope::Fleet if shared => Limiter::shared(quota.clone(), now),
+                QuotaScope::Fleet | QuotaScope::Host => Limiter::new(quota.clone(), now),
+            };
+            let account = |grant| Account::new(grant, former, counted, limiter);
             (name.clone(), grants.iter().map(account).collect())
         });
         Self(accounts.collect())
@@ -48,14 +58,14 @@ impl Accounts {
 }
 
 impl Account {
-    fn new(grant: &Grant, former: &[Grant], counted: &[Self], now: Instant) -> Self {
+    fn new(grant: &Grant, former: &[Grant], counted: &[Self], new: impl Fn(&Quota) -> Limiter) -> Self {
         let known = || former.iter().zip(counted);
         let limiter = grant.quota.as_ref().map(|quota| {
             // the same rule for the same apis
             let same = known().find(|(former, _)| former.apis == grant.apis);
             let same = same.and_then(|(_, account)| account.limiter.clone());
             let same = same.filter(|limiter| limiter.quota() == quota);
-            same.unwrap_or_else(|| Arc::new(Limiter::new(quota.clone(), now)))
+            same.unwrap_or_else(|| Arc::new(new(quota)))
         });
         let last_use = |key: &Key| {
             let mut uses = known().flat_map(|(grant, account)| grant.keys.iter().zip(&account.keys));
@@ -91,7 +101,6 @@ impl LastUse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Quota;
     use serde_json::json;
 
     fn service(rate: u32, keys: &[u8]) -> Service {
@@ -108,15 +117,15 @@ mod tests {
     fn what_is_counted_stays_with_the_same_quota_and_the_same_key() {
         let (now, today) = (Instant::now(), SystemTime::now());
         let (first, rotated, raised) = (service(1, &[1]), service(1, &[2, 1]), service(2, &[2]));
-        let one = Accounts::new(&first, None, now);
+        let one = Accounts::new(&first, None, false, now);
         let take = |accounts: &Accounts| accounts.of("web")[0].limiter.as_ref().unwrap().take(now).is_ok();
         assert!(take(&one) && !take(&one));
         one.of("web")[0].keys[0].touch(today);
-        let two = Accounts::new(&rotated, Some((&first, &one)), now);
+        let two = Accounts::new(&rotated, Some((&first, &one)), false, now);
         assert!(!take(&two), "the quota is the same");
         let used: Vec<_> = two.of("web")[0].keys.iter().map(|key| key.ago(today).is_some()).collect();
         assert_eq!(used, [false, true]);
-        let three = Accounts::new(&raised, Some((&rotated, &two)), now);
+        let three = Accounts::new(&raised, Some((&rotated, &two)), false, now);
         assert!(take(&three), "another quota begins anew");
         assert!(three.of("shop").is_empty());
     }

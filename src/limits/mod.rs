@@ -12,6 +12,7 @@ pub mod gate;
 mod gradient;
 pub mod latency;
 mod quota;
+mod share;
 
 pub use allowance::Allowance;
 pub use gate::{Gate, Place};

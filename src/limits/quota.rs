@@ -1,9 +1,9 @@
-//! One caller's quota on this host: GCRA.
+//! One caller's quota: GCRA for one of this host, a bucket for the lent part of one that a fleet shares.
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
@@ -12,6 +12,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as Cells, RateLimiter};
 
+use super::share::Bucket;
 use crate::model::{Quota, QuotaMode};
 
 /// How long a caller waits before it asks about a quota that can't be read again.
@@ -22,10 +23,16 @@ type Gcra = RateLimiter<NotKeyed, InMemoryState, Told, StateInformationMiddlewar
 /// A quota and how much of it is used; all workers share it.
 pub struct Limiter {
     quota: Quota,
-    started: Instant,
-    now: Told,
-    /// `None`: it can't be read, and admits nothing.
-    gcra: Option<Gcra>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// It can't be read, and admits nothing.
+    Unread,
+    /// It is this host's own, since then.
+    Own(Instant, Told, Gcra),
+    /// It is a fleet's; what its calls were so far.
+    Shared(Mutex<Bucket>, AtomicU64),
 }
 
 /// The time as it was last told, in nanoseconds; it never goes back.
@@ -69,14 +76,21 @@ impl fmt::Debug for Limiter {
 }
 
 impl Limiter {
-    /// With nothing used yet at `now`.
+    /// A quota of this host, with nothing used yet at `now`.
     pub fn new(quota: Quota, now: Instant) -> Self {
         let told = Told::default();
         let apart = Duration::from_nanos(u64::try_from(quota.apart()).unwrap_or(u64::MAX));
         let cells = NonZeroU32::new(quota.burst).zip(Cells::with_period(apart));
         let cells = cells.filter(|_| quota.is_read()).map(|(burst, cells)| cells.allow_burst(burst));
         let gcra = cells.map(|cells| RateLimiter::direct_with_clock(cells, told.clone()).with_middleware());
-        Self { quota, started: now, now: told, gcra }
+        let kind = gcra.map_or(Kind::Unread, |gcra| Kind::Own(now, told, gcra));
+        Self { quota, kind }
+    }
+
+    /// A quota that a fleet shares; until something of it is lent, only its floor is admitted.
+    pub fn shared(quota: Quota, now: Instant) -> Self {
+        let bucket = Mutex::new(Bucket::new(&quota, now));
+        Self { quota, kind: Kind::Shared(bucket, AtomicU64::new(0)) }
     }
 
     /// What it holds to.
@@ -84,11 +98,50 @@ impl Limiter {
         &self.quota
     }
 
+    /// How many calls were asked for so far, where a fleet shares the quota.
+    pub fn asked(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Shared(_, asked) => Some(asked.load(Relaxed)),
+            Kind::Unread | Kind::Own(..) => None,
+        }
+    }
+
+    /// From now on so many millionths of a shared quota are lent to this host, until then.
+    pub fn lend(&self, share: u32, until: Instant, now: Instant) {
+        if let Kind::Shared(bucket, _) = &self.kind {
+            lock(bucket).lend(share, until, now);
+        }
+    }
+
+    /// How many millionths of a shared quota are lent to this host now.
+    pub fn lent(&self, now: Instant) -> Option<u32> {
+        match &self.kind {
+            Kind::Shared(bucket, _) => Some(lock(bucket).lent(now)),
+            Kind::Unread | Kind::Own(..) => None,
+        }
+    }
+
     /// Counts one call, if it is within the quota.
     pub fn take(&self, now: Instant) -> Result<Standing, Beyond> {
-        let now = now.saturating_duration_since(self.started).as_nanos() as u64;
-        self.now.0.fetch_max(now, Relaxed);
-        let Some(gcra) = &self.gcra else { return Err(self.beyond(UNREAD)) };
+        match &self.kind {
+            Kind::Unread => Err(self.beyond(UNREAD)),
+            Kind::Own(since, told, gcra) => self.take_own((*since, told, gcra), now),
+            Kind::Shared(bucket, asked) => {
+                asked.fetch_add(1, Relaxed);
+                match lock(bucket).take(now) {
+                    Ok((left, reset)) => Ok(self.standing(left, reset)),
+                    Err(wait) => Err(self.beyond(wait)),
+                }
+            }
+        }
+    }
+
+    fn take_own(
+        &self,
+        (since, told, gcra): (Instant, &Told, &Gcra),
+        now: Instant,
+    ) -> Result<Standing, Beyond> {
+        told.0.fetch_max(now.saturating_duration_since(since).as_nanos() as u64, Relaxed);
         match gcra.check() {
             Ok(seen) => {
                 let left = seen.remaining_burst_capacity();
@@ -96,7 +149,7 @@ impl Limiter {
                 let reset = Duration::from_nanos((used * self.quota.apart()) as u64);
                 Ok(self.standing(left, reset))
             }
-            Err(early) => Err(self.beyond(early.wait_time_from(self.now.now()))),
+            Err(early) => Err(self.beyond(early.wait_time_from(told.now()))),
         }
     }
 
@@ -107,6 +160,11 @@ impl Limiter {
     fn beyond(&self, wait: Duration) -> Beyond {
         Beyond { standing: self.standing(0, wait), mode: self.quota.mode }
     }
+}
+
+/// The value, also after a panic elsewhere: every writer leaves it whole.
+fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Standing {

@@ -1,0 +1,141 @@
+//! One caller's part of a quota that a fleet shares: a bucket that fills as fast as a lease says (pure).
+
+use std::time::{Duration, Instant};
+
+use crate::model::Quota;
+
+/// Parts of a quota.
+const WHOLE: f64 = 1e6;
+
+/// Calls that may pass; it begins empty, so that no change of hands makes calls out of nothing.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// Calls a second, and at once, of the whole quota.
+    rate: f64,
+    burst: f64,
+    /// The part that needs no lease.
+    floor: f64,
+    /// The part that was lent, until then.
+    share: f64,
+    until: Instant,
+    calls: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(quota: &Quota, now: Instant) -> Self {
+        let rate = f64::from(quota.rate.max(1));
+        Self {
+            rate: rate / quota.per.as_secs_f64(),
+            burst: f64::from(quota.burst),
+            floor: f64::from(quota.floor) / rate,
+            share: 0.0,
+            until: now,
+            calls: 0.0,
+            at: now,
+        }
+    }
+
+    /// From now on so many millionths of the quota are lent, until then.
+    pub(super) fn lend(&mut self, share: u32, until: Instant, now: Instant) {
+        self.fill(now);
+        (self.share, self.until) = (f64::from(share) / WHOLE, until);
+        self.calls = self.calls.min(self.most());
+    }
+
+    /// Lets one call pass, or says after how long one may; gives how many pass then, and when as many as ever.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(u32, Duration), Duration> {
+        self.fill(now);
+        let speed = self.rate * self.part();
+        // a lease may come at any time
+        let until = |calls: f64| match speed {
+            0.0 => Duration::from_secs(1),
+            speed => Duration::from_secs_f64(((calls - self.calls) / speed).clamp(0.0, 86_400.0)),
+        };
+        if self.calls < 1.0 {
+            return Err(until(1.0));
+        }
+        let reset = until(self.most() + 1.0);
+        self.calls -= 1.0;
+        Ok((self.calls as u32, reset))
+    }
+
+    /// How many millionths are lent now.
+    pub(super) fn lent(&self, now: Instant) -> u32 {
+        if now < self.until { (self.share * WHOLE).round() as u32 } else { 0 }
+    }
+
+    /// The part of the quota that holds at `at`.
+    fn part(&self) -> f64 {
+        let lent = if self.at < self.until { self.share } else { 0.0 };
+        self.floor + lent
+    }
+
+    /// Most calls at once: one at least, where there is any part.
+    fn most(&self) -> f64 {
+        if self.part() > 0.0 { (self.burst * self.part()).max(1.0) } else { 0.0 }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let now = now.max(self.at);
+        let lent = self.until.min(now).saturating_duration_since(self.at).as_secs_f64() * self.share;
+        let own = now.saturating_duration_since(self.at).as_secs_f64() * self.floor;
+        self.at = now;
+        self.calls = (self.calls + (lent + own) * self.rate).min(self.most());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bucket(floor: u32, now: Instant) -> Bucket {
+        let quota = json!({"rate": 100, "per": "1s", "burst": 10, "floor": floor});
+        Bucket::new(&Quota::parse(&quota).unwrap(), now)
+    }
+
+    /// How many of a call each millisecond pass.
+    fn pass(bucket: &mut Bucket, from: Instant, ms: std::ops::Range<u64>) -> usize {
+        ms.filter(|ms| bucket.take(from + Duration::from_millis(*ms)).is_ok()).count()
+    }
+
+    #[test]
+    fn a_lease_lets_its_part_pass_and_nothing_after_its_end() {
+        let now = Instant::now();
+        let mut bucket = bucket(0, now);
+        assert_eq!(pass(&mut bucket, now, 0..1000), 0, "no lease yet");
+        let (from, until) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
+        bucket.lend(250_000, until, from);
+        let passed = pass(&mut bucket, from, 0..2000);
+        assert!((49..=50).contains(&passed), "{passed} in 2 s at 25 a second");
+        assert_eq!(pass(&mut bucket, until, 0..5000), 0);
+    }
+
+    #[test]
+    fn without_a_lease_the_floor_passes() {
+        let now = Instant::now();
+        let mut bucket = bucket(5, now);
+        let passed = pass(&mut bucket, now, 0..10_000);
+        assert!((49..=50).contains(&passed), "{passed} in 10 s at 5 a second");
+        bucket.lend(100_000, now + Duration::from_secs(20), now + Duration::from_secs(10));
+        let passed = pass(&mut bucket, now, 10_000..30_000);
+        assert!((198..=202).contains(&passed), "{passed} in 10 s at 15 a second and 10 s at 5");
+    }
+
+    #[test]
+    fn shares_that_change_hands_make_no_calls() {
+        let now = Instant::now();
+        let (mut one, mut other) = (bucket(0, now), bucket(0, now));
+        let (mut passed, end) = (0, now + Duration::from_secs(1000));
+        for second in 0..100 {
+            let at = now + Duration::from_secs(second);
+            let (to, from) = if second % 2 == 0 { (&mut one, &mut other) } else { (&mut other, &mut one) };
+            from.lend(0, end, at);
+            to.lend(1_000_000, end, at);
+            passed += pass(to, at, 0..1000) + pass(from, at, 0..1000);
+        }
+        assert!(passed <= 100 * 100 + 10, "{passed}");
+        assert!(passed >= 9_800, "{passed}");
+    }
+}
