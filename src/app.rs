@@ -100,7 +100,8 @@ impl App {
         });
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();
-        control.spawn(registry::run(source.clone(), directory.clone(), wants, stopped.clone()));
+        let host = config.host.name.clone();
+        control.spawn(registry::run(source.clone(), directory.clone(), host, wants, stopped.clone()));
         control.spawn(probe::peers(directory.clone(), stopped.clone()));
         control.spawn(admin::serve(admin.clone(), doors.admin, Pages::All, stopped.clone()));
         if let Some(socket) = doors.telemetry {

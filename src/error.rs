@@ -224,15 +224,6 @@ impl CallError {
         Verdict { kind, title, status, code, proxy_status }
     }
 
-    /// Whole seconds after which a call may succeed, where that is known; for `Retry-After`.
-    pub fn retry_after(&self) -> Option<u64> {
-        if let Self::QuotaExceeded(over) = self {
-            return Some(over.wait);
-        }
-        let Self::CircuitOpen { retry_after, .. } = self else { return None };
-        Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
-    }
-
     /// What an HTTP caller reads (RFC 9457), of a call to `service` and `api`; empty where it named none.
     pub fn problem(&self, service: &str, api: &str) -> Value {
         let verdict = self.verdict();

@@ -44,9 +44,11 @@ impl Sidecar {
         let (stop, stopped) = watch::channel(false);
         let (leave, leaves) = watch::channel(false);
         let (_, healthy) = watch::channel(Some(true));
+        let host = own.address.to_string();
         let own = vec![Own { provider: own, idc: None, healthy }];
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(registry::run(source.clone(), directory.clone(), wants, stopped), make.handle);
+        let run = registry::run(source.clone(), directory.clone(), host, wants, stopped);
+        tasks.spawn_on(run, make.handle);
         tasks.spawn_on(registry::announce(source.clone(), own, leaves), make.handle);
         let callers = callers(directory.clone(), make.names.clone(), services.clone(), make.used);
         tasks.spawn_on(callers, make.handle);

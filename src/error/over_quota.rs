@@ -1,6 +1,8 @@
-//! A call beyond its caller's quota.
+//! A call beyond its caller's quota, and when to come back.
 
 use std::fmt;
+
+use super::CallError;
 
 /// Who called what too often; its Display is the `detail` the caller reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,17 @@ pub struct OverQuota {
     pub quota: Option<String>,
     /// Until a call is admitted again, in seconds.
     pub wait: u64,
+}
+
+impl CallError {
+    /// Whole seconds after which a call may succeed, where that is known; for `Retry-After`.
+    pub fn retry_after(&self) -> Option<u64> {
+        if let Self::QuotaExceeded(over) = self {
+            return Some(over.wait);
+        }
+        let Self::CircuitOpen { retry_after, .. } = self else { return None };
+        Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
+    }
 }
 
 impl fmt::Display for OverQuota {

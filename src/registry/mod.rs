@@ -4,11 +4,13 @@
 //! other way. Paths are below the configured root: they start with `/` and never end with it.
 
 mod announce;
+mod consumers;
 mod embedded;
 mod file;
 mod follow;
 pub mod layout;
 mod mirror;
+mod shares;
 pub mod snapshot;
 mod source;
 mod status;
@@ -179,15 +181,24 @@ pub fn snapshot_trouble(config: &config::Registry) -> Option<String> {
     config.snapshot.as_deref().and_then(|path| snapshot::writable(path).err())
 }
 
-/// Keeps `directory` equal to the registry; ends soon after `stop` turns true, the session closed.
+/// Keeps `directory` equal to the registry, and this `host` among those that call its services; ends soon
+/// after `stop` turns true, the session closed.
 pub async fn run(
     source: Source,
     directory: Arc<Directory>,
+    host: String,
     wants: mpsc::Receiver<Want>,
     stop: watch::Receiver<bool>,
 ) {
     source.give_mark();
-    tokio::join!(source.supervise(stop.clone()), follow::follow(&source, &directory, wants, stop));
+    let consumers = async {
+        if source.is_shared() {
+            directory.share_quotas();
+            consumers::share(&source, &directory, &host, stop.clone()).await;
+        }
+    };
+    let supervised = source.supervise(stop.clone());
+    tokio::join!(consumers, supervised, follow::follow(&source, &directory, wants, stop.clone()));
 }
 
 /// The value, also after a panic elsewhere: every writer leaves it whole.

@@ -240,6 +240,35 @@ impl Source {
         Ok(None)
     }
 
+    /// How long a session lasts without contact; `None`: there is none.
+    pub(super) fn session_timeout(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Embedded(_) => None,
+            Kind::ZooKeeper(zookeeper) => zookeeper.session_lasts(),
+        }
+    }
+
+    /// Whether other hosts have the same registry.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::ZooKeeper(_))
+    }
+
+    /// Replaces the data of a node of this version; gives the new one.
+    pub(super) async fn replace(&self, path: &str, version: i32, data: &[u8]) -> Result<i32, Trouble> {
+        match &self.kind {
+            Kind::Embedded(_) => Err(Trouble::Refused("a file has no versions".into())),
+            Kind::ZooKeeper(zookeeper) => zookeeper.replace(path, version, data).await,
+        }
+    }
+
+    /// What stands right below a node, by name.
+    pub(super) async fn held_below(&self, parent: &str) -> Result<Vec<(String, Held)>, Trouble> {
+        match &self.kind {
+            Kind::Embedded(_) => Ok(Vec::new()),
+            Kind::ZooKeeper(zookeeper) => zookeeper.held_below(parent).await,
+        }
+    }
+
     pub(super) fn link(&self) -> watch::Receiver<Link> {
         match &self.kind {
             Kind::Embedded(embedded) => embedded.link(),

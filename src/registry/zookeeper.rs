@@ -132,6 +132,11 @@ impl ZooKeeper {
         lock(&self.here).as_ref().map(|here| here.client.session_id().to_string())
     }
 
+    /// How long the session lasts without contact, while there is one.
+    pub(super) fn session_lasts(&self) -> Option<Duration> {
+        lock(&self.here).as_ref().map(|here| here.client.session_timeout())
+    }
+
     /// Whether each watch fires once.
     pub(super) fn one_shot(&self) -> bool {
         lock(&self.here).as_ref().is_some_and(|here| here.one_shot.is_some())

@@ -10,6 +10,8 @@ use super::read::{cut, out_of_step};
 use super::{ZooKeeper, trouble};
 use crate::registry::layout::Scope;
 
+/// Nodes read with one request, by name.
+const NODES_AT_ONCE: usize = 50;
 /// Nodes deleted with one request.
 const DELETES_AT_ONCE: usize = 100;
 
@@ -37,6 +39,40 @@ impl ZooKeeper {
             Err(Trouble::NoNode) => Ok(None),
             Err(trouble) => Err(trouble),
         }
+    }
+
+    /// What stands right below `parent`, by name; nothing is armed.
+    pub(in crate::registry) async fn held_below(&self, parent: &str) -> Result<Vec<(String, Held)>, Trouble> {
+        let (client, parent) = (self.paced().await?, self.full(parent));
+        let names = self.answered(client.list_children(&parent)).await?;
+        let mut found = Vec::new();
+        for some in cut(&names, NODES_AT_ONCE, |name| parent.len() + name.len()) {
+            self.pace.turn().await;
+            let mut reader = client.new_multi_reader();
+            for name in some {
+                reader.add_get_data(&format!("{parent}/{name}")).map_err(trouble)?;
+            }
+            for (name, answer) in some.iter().zip(self.answered(reader.commit()).await?) {
+                // what is gone meanwhile is left out
+                if let MultiReadResult::Data { data, stat } = answer {
+                    let owner = self.owner(&client, stat.ephemeral_owner);
+                    found.push((name.clone(), Held { owner, born: stat.czxid, version: stat.version, data }));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Replaces the data of a node of this version; gives the new one.
+    pub(in crate::registry) async fn replace(
+        &self,
+        path: &str,
+        version: i32,
+        data: &[u8],
+    ) -> Result<i32, Trouble> {
+        let (client, path) = (self.paced().await?, self.full(path));
+        let stat = self.written(&client, &path, client.set_data(&path, data, Some(version))).await?;
+        Ok(stat.version)
     }
 
     fn owner(&self, client: &Client, session: i64) -> Owner {

@@ -1,0 +1,194 @@
+//! This sidecar among those that call a service: its node, its shares of their quotas, and the one that gives.
+
+mod group;
+mod holder;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::Source;
+use crate::directory::{Directory, Entry};
+use crate::limits::Limiter;
+use crate::model::Layout;
+use crate::names::{ApiName, ServiceName};
+use group::Group;
+
+/// How often the view is looked at for services that are called, or no longer.
+const LOOK: Duration = Duration::from_millis(250);
+/// A sidecar's node in a service without a shared quota is made within so long: nobody waits for it.
+const SPREAD: Duration = Duration::from_secs(30);
+
+/// Most places whose nodes are watched: the client library can't reconnect with too many watched paths.
+const WATCHED: usize = 150;
+
+/// What sidecars gather around: a service, in layout `tree` one API of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    service: ServiceName,
+    api: Option<ApiName>,
+}
+
+/// The quotas of one place that a fleet shares, by caller.
+type Limiters = BTreeMap<String, Arc<Limiter>>;
+
+impl Place {
+    /// Where its sidecars' nodes stand.
+    fn path(&self) -> String {
+        match &self.api {
+            None => format!("/consumers/{}", self.service),
+            Some(api) => format!("/services/{}/{api}/consumers", self.service),
+        }
+    }
+
+    fn limiters(&self, entry: &Entry) -> Limiters {
+        let mut found = Limiters::new();
+        for (caller, grants) in &entry.service.callers {
+            for (grant, account) in grants.iter().zip(entry.accounts.of(caller.as_str())) {
+                let is_here = self.api.as_ref().is_none_or(|api| grant.apis.iter().eq([api.as_str()]));
+                let limiter = account.limiter.as_ref().filter(|limiter| limiter.asked().is_some());
+                found.extend(limiter.filter(|_| is_here).map(|l| (caller.to_string(), l.clone())));
+            }
+        }
+        found
+    }
+}
+
+fn places(layout: Layout, entry: &Entry) -> Vec<Place> {
+    let place = |api| Place { service: entry.name.clone(), api };
+    match layout {
+        Layout::Flat => vec![place(None)],
+        Layout::Tree => entry.service.apis.keys().map(|api| place(Some(api.clone()))).collect(),
+    }
+}
+
+/// Keeps a node of this host beside every service in the view, and the limiters of shared quotas at what
+/// it was given, until `stop` turns true.
+pub(super) async fn share(
+    source: &Source,
+    directory: &Directory,
+    host: &str,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut groups: HashMap<Place, watch::Sender<Limiters>> = HashMap::new();
+    let (mut tasks, seats) = (JoinSet::new(), Arc::new(Semaphore::new(WATCHED)));
+    loop {
+        let mut seen = HashMap::new();
+        for entry in directory.list().values() {
+            for place in places(source.layout(), entry) {
+                let limiters = place.limiters(entry);
+                seen.insert(place, limiters);
+            }
+        }
+        // a group ends when its limiters do
+        groups.retain(|place, _| seen.contains_key(place));
+        for (place, limiters) in seen {
+            match groups.get(&place) {
+                Some(known) => {
+                    known.send_if_modified(|known| {
+                        let changed = !same(known, &limiters);
+                        *known = limiters;
+                        changed
+                    });
+                }
+                None => {
+                    let (tell, told) = watch::channel(limiters);
+                    let group = Group::new(source, (&place.path(), host), seats.clone(), told);
+                    groups.insert(place, tell);
+                    tasks.spawn(group.run());
+                }
+            }
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            Some(_) = tasks.join_next() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+fn same(known: &Limiters, found: &Limiters) -> bool {
+    known.len() == found.len()
+        && known.iter().zip(found).all(|((a, one), (b, other))| a == b && Arc::ptr_eq(one, other))
+}
+
+/// How much callers ask for, from how often their limiters were asked.
+#[derive(Debug, Default)]
+struct Asked(BTreeMap<String, Meter>);
+
+#[derive(Debug)]
+struct Meter {
+    asked: u64,
+    at: Instant,
+    /// Calls a second, lately.
+    speed: f64,
+}
+
+impl Asked {
+    /// Reads the limiters; gives who asks, in calls per 1,000 seconds.
+    fn read(&mut self, limiters: &Limiters, now: Instant) -> BTreeMap<String, u64> {
+        self.0.retain(|caller, _| limiters.contains_key(caller));
+        let mut asks = BTreeMap::new();
+        for (caller, limiter) in limiters {
+            let asked = limiter.asked().unwrap_or(0);
+            let meter = self.0.entry(caller.clone()).or_insert_with(|| Meter::new(now));
+            let speed = meter.read(asked, now);
+            // less than one call in two minutes is none
+            if speed > 0.008 {
+                asks.insert(caller.clone(), (speed * 1000.0).ceil() as u64);
+            }
+        }
+        asks
+    }
+}
+
+impl Meter {
+    /// The average goes back over so many seconds.
+    const OVER: f64 = 5.0;
+
+    fn new(now: Instant) -> Self {
+        Self { asked: 0, at: now, speed: 0.0 }
+    }
+
+    fn read(&mut self, asked: u64, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        // another limiter begins at nothing
+        let calls = asked.checked_sub(self.asked).unwrap_or(asked) as f64;
+        if passed > 0.0 {
+            let kept = (-passed / Self::OVER).exp();
+            self.speed = self.speed * kept + calls / passed * (1.0 - kept);
+            (self.asked, self.at) = (asked, now);
+        } else if calls > 0.0 && self.speed == 0.0 {
+            // known to be called before it is known how often
+            self.speed = calls / Self::OVER;
+            self.asked = asked;
+        }
+        self.speed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_known_soon_and_forgotten_when_it_ends() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        assert!(meter.read(1, start) > 0.0, "the first call is known at once");
+        let (mut at, mut asked, mut speed) = (start, 1, 0.0);
+        for _ in 0..60 {
+            (at, asked) = (at + Duration::from_millis(500), asked + 50);
+            speed = meter.read(asked, at);
+        }
+        assert!((99.0..101.0).contains(&speed), "{speed}");
+        for _ in 0..120 {
+            at += Duration::from_millis(500);
+            speed = meter.read(asked, at);
+        }
+        assert!(speed < 0.008, "{speed}");
+    }
+}

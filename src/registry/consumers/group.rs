@@ -1,0 +1,230 @@
+//! This sidecar's node beside one service: made, renewed, obeyed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::holder::Holder;
+use super::{Asked, Limiters, SPREAD};
+use crate::registry::shares::{Card, Outcome, Step, Taker, lease};
+use crate::registry::watches::backoff;
+use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
+
+/// What is told below the registry's problems.
+const TOPIC: &str = "consumers";
+/// How often what callers ask for is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// The same where no quota is shared: only the node is kept.
+const REST: Duration = Duration::from_secs(600);
+/// A fleet that comes back has its shares looked at within so long.
+const STORM: Duration = Duration::from_secs(1);
+/// How often the node is looked at where no watch tells of it.
+const UNWATCHED: Duration = Duration::from_secs(2);
+/// Steps that follow each other at once: look, make, look, write.
+const STEPS: usize = 8;
+
+/// See the module.
+pub(super) struct Group {
+    source: Source,
+    path: String,
+    limiters: watch::Receiver<Limiters>,
+    asked: Asked,
+    taker: Taker,
+    holder: Holder,
+    changes: Arc<Changes>,
+    watch: Option<Watching>,
+    epoch: u64,
+    /// Whether it may have watches.
+    seats: Arc<Semaphore>,
+    seat: Option<OwnedSemaphorePermit>,
+    next_look: Instant,
+    failures: u32,
+    not_before: Instant,
+}
+
+impl Group {
+    /// Of this host, whose node stands below `parent`.
+    pub(super) fn new(
+        source: &Source,
+        (parent, host): (&str, &str),
+        seats: Arc<Semaphore>,
+        limiters: watch::Receiver<Limiters>,
+    ) -> Self {
+        Self {
+            source: source.clone(),
+            path: format!("{parent}/{host}"),
+            limiters,
+            asked: Asked::default(),
+            taker: Taker::new(Duration::ZERO),
+            holder: Holder::new(source, parent),
+            changes: Arc::default(),
+            watch: None,
+            epoch: 0,
+            seats,
+            seat: None,
+            next_look: now(),
+            failures: 0,
+            not_before: now(),
+        }
+    }
+
+    /// Runs until nobody wants its limiters.
+    pub(super) async fn run(mut self) {
+        let mut link = self.source.link();
+        if self.limiters.borrow().is_empty() {
+            let spread = SPREAD.mul_f64(fastrand::f64());
+            tokio::select! {
+                changed = self.limiters.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(spread) => {}
+            }
+        }
+        loop {
+            let linked = *link.borrow_and_update();
+            let limiters = self.limiters.borrow_and_update().clone();
+            let asks = self.asked.read(&limiters, now());
+            if linked.up && now() >= self.not_before {
+                self.attach(linked).await;
+                self.keep(&limiters, &asks).await;
+                if !limiters.is_empty() {
+                    self.holder.turn(linked, &limiters, !asks.is_empty()).await;
+                }
+            }
+            let rest = now() + if limiters.is_empty() { REST } else { TICK };
+            let wake = if self.not_before > now() { self.not_before } else { rest };
+            tokio::select! {
+                Ok(()) = link.changed() => self.spread(link.borrow().storm),
+                changed = self.limiters.changed() => if changed.is_err() { break },
+                () = self.changes.changed() => {
+                    self.changes.take();
+                    self.taker.noticed();
+                }
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// A new connection has all hosts come at once: who has no share to lose waits longest.
+    fn spread(&mut self, storm: bool) {
+        let most = match (self.limiters.borrow().is_empty(), storm) {
+            (true, _) => SPREAD,
+            (false, true) => STORM,
+            (false, false) => return,
+        };
+        self.not_before = now() + most.mul_f64(fastrand::f64());
+    }
+
+    /// Hears of what happens to the own node; a new connection has nothing of the one before.
+    async fn attach(&mut self, link: Link) {
+        if self.epoch != link.epoch {
+            self.watch = None;
+            self.taker.noticed();
+        }
+        if !self.limiters.borrow().is_empty() && self.seat.is_none() {
+            self.seat = self.seats.clone().try_acquire_owned().ok();
+        }
+        if self.watch.is_none() && self.seat.is_some() {
+            let paths = [self.path.clone()];
+            let watch = self.source.watch(link.epoch, &paths, Reach::Node, &self.changes).await.pop();
+            self.watch = watch.and_then(Result::ok);
+        }
+        if self.watch.is_none() && now() >= self.next_look {
+            self.next_look = now() + UNWATCHED;
+            self.taker.noticed();
+        }
+        self.epoch = link.epoch;
+        if let Some(session) = self.source.session_timeout() {
+            self.taker.last(lease(session));
+        }
+    }
+
+    /// Brings the node in line, and the limiters with it.
+    async fn keep(&mut self, limiters: &Limiters, asks: &BTreeMap<String, u64>) {
+        for _ in 0..STEPS {
+            let step = match self.taker.next(asks, now()) {
+                Step::Wait(_) => break,
+                Step::Look => self.look().await,
+                Step::Create(card) => {
+                    self.taker.noticed();
+                    self.source.create_ephemeral(&self.path, &card.data()).await
+                }
+                Step::Write(version, card) => {
+                    let sent = now();
+                    let written = self.source.replace(&self.path, version, &card.data()).await;
+                    let outcome = written.as_ref().map_or(Outcome::Open, |version| Outcome::Done(*version));
+                    self.taker.done(outcome, sent);
+                    written.map(|_| ())
+                }
+            };
+            // what is taken away is out of use before anybody is told that it is
+            self.lend(limiters);
+            match step {
+                Ok(()) | Err(Trouble::Exists | Trouble::Changed | Trouble::NoNode) => self.well(),
+                Err(trouble @ (Trouble::Unknown(_) | Trouble::Refused(_))) => {
+                    self.ill(&trouble);
+                    self.not_before = now() + backoff(self.failures, &mut fastrand::Rng::new());
+                    break;
+                }
+            }
+        }
+        self.lend(limiters);
+    }
+
+    fn well(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.source.status.problem(TOPIC, None);
+        }
+    }
+
+    fn ill(&mut self, trouble: &Trouble) {
+        self.failures += 1;
+        // where no quota is shared, nobody misses the node
+        if matches!(trouble, Trouble::Refused(_)) && !self.limiters.borrow().is_empty() {
+            let path = &self.path;
+            let problem =
+                format!("{path} can't be written: {trouble}; a fleet's quotas admit their floor only");
+            if self.source.status.problem(TOPIC, Some(problem.clone())) {
+                tracing::warn!(problem, "this host has no share of quotas");
+            }
+        }
+    }
+
+    fn lend(&self, limiters: &Limiters) {
+        let now = now();
+        for (caller, limiter) in limiters {
+            let (share, until) = self.taker.share(caller, now).unwrap_or((0, now));
+            limiter.lend(share, until, now);
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Trouble> {
+        let held = self.source.held(&self.path).await?;
+        match held {
+            None => self.taker.seen(None),
+            Some(held) if held.owner == Owner::Me => {
+                self.taker.seen(Some((held.version, Card::read(&held.data))));
+            }
+            Some(held) => {
+                // left by a former process of this host, or session
+                self.taker.noticed();
+                let card = Card::default();
+                self.source.take_over(&self.path, &held, &card.data()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody calls any more: the node goes, after its shares.
+    async fn leave(self) {
+        let now = now();
+        self.limiters.borrow().values().for_each(|limiter| limiter.lend(0, now, now));
+        if let Ok(Some(held)) = self.source.held(&self.path).await
+            && held.owner == Owner::Me
+        {
+            // it ends with the session otherwise
+            let _ = self.source.release(&self.path, &held).await;
+        }
+    }
+}

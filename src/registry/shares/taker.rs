@@ -1,0 +1,155 @@
+//! A sidecar's own card: when it is written, and how long its shares are good.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Card;
+
+/// A lease is used for so much of its time only: clocks may differ by 2.5 % each.
+const USED: f64 = 0.95;
+/// After so much of it, it is renewed.
+const RENEWED: f64 = 0.4;
+/// Between two writes that only say what is asked for.
+const APART: Duration = Duration::from_secs(1);
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Make the node, with this card.
+    Create(Card),
+    /// Replace this version of it.
+    Write(i32, Card),
+    /// Read it.
+    Look,
+    /// Nothing, until then at the latest.
+    Wait(Instant),
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is the node's new version.
+    Done(i32),
+    /// It was not done, or nobody knows.
+    Open,
+}
+
+/// A share until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lease {
+    share: u32,
+    until: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Taker {
+    /// How long a share is good.
+    lease: Duration,
+    /// The node as it was last known, with its version.
+    own: Option<(i32, Card)>,
+    leases: BTreeMap<String, Lease>,
+    /// The node is to be read before anything else.
+    look: bool,
+    /// When the last write that was done was sent.
+    confirmed: Option<Instant>,
+    /// The card under way.
+    writing: Option<Card>,
+}
+
+impl Taker {
+    /// Of a sidecar that has no node yet, as far as it knows.
+    pub(crate) fn new(lease: Duration) -> Self {
+        let leases = BTreeMap::new();
+        Self { lease, own: None, leases, look: true, confirmed: None, writing: None }
+    }
+
+    /// From now on leases are so long: the session may be another.
+    pub(crate) fn last(&mut self, lease: Duration) {
+        self.lease = lease;
+    }
+
+    /// Something happened to the node, or to the connection.
+    pub(crate) fn noticed(&mut self) {
+        self.look = true;
+    }
+
+    /// The node as it was just read: ours, or none.
+    pub(crate) fn seen(&mut self, own: Option<(i32, Card)>) {
+        self.look = false;
+        self.own = own;
+        self.obey();
+    }
+
+    /// The version of the node as it was last known.
+    #[cfg(test)]
+    pub(crate) fn version(&self) -> Option<i32> {
+        self.own.as_ref().map(|(version, _)| *version)
+    }
+
+    /// What a caller may have of its quota, and until when.
+    pub(crate) fn share(&self, caller: &str, now: Instant) -> Option<(u32, Instant)> {
+        let lease = self.leases.get(caller).filter(|lease| now < lease.until)?;
+        Some((lease.share, lease.until))
+    }
+
+    /// What to do next, where callers ask for so much.
+    pub(crate) fn next(&mut self, asks: &BTreeMap<String, u64>, now: Instant) -> Step {
+        if self.look {
+            return Step::Look;
+        }
+        let Some((version, card)) = &self.own else {
+            let card = Card { asks: asks.clone(), ..Card::default() };
+            return Step::Create(card);
+        };
+        let due = self.due(card, asks, now);
+        if due.is_none_or(|due| now < due) {
+            return Step::Wait(due.unwrap_or(now + self.lease));
+        }
+        let (version, shares) = (*version, card.shares.clone());
+        let card =
+            Card { asks: asks.clone(), took: card.gave, gave: card.gave, shares, before: BTreeMap::new() };
+        self.writing = Some(card.clone());
+        Step::Write(version, card)
+    }
+
+    /// When the card is to be written; `None`: not before something changes.
+    fn due(&self, card: &Card, asks: &BTreeMap<String, u64>, now: Instant) -> Option<Instant> {
+        if !card.is_taken() {
+            return Some(now);
+        }
+        let renewed = |confirmed| confirmed + self.lease.mul_f64(RENEWED);
+        // what nobody asks for, or was not given, needs no lease
+        let is_used = !asks.is_empty() && !card.shares.is_empty();
+        let renewal = is_used.then(|| self.confirmed.map_or(now, renewed));
+        let told = differ(&card.asks, asks).then(|| self.confirmed.map_or(now, |at| at + APART));
+        renewal.into_iter().chain(told).min()
+    }
+
+    /// The node as it stands is obeyed in what it takes away, before that is confirmed.
+    fn obey(&mut self) {
+        let Some((_, card)) = self.own.as_ref().filter(|(_, card)| !card.is_taken()) else { return };
+        for (caller, lease) in &mut self.leases {
+            lease.share = lease.share.min(card.share(caller));
+        }
+    }
+
+    /// How a write ended that was sent then.
+    pub(crate) fn done(&mut self, outcome: Outcome, sent: Instant) {
+        let (Outcome::Done(version), Some(card)) = (outcome, self.writing.take()) else {
+            self.look = true;
+            return;
+        };
+        let until = sent + self.lease.mul_f64(USED);
+        let lease = |(caller, share): (&String, &u32)| (caller.clone(), Lease { share: *share, until });
+        self.leases = card.shares.iter().map(lease).collect();
+        self.own = Some((version, card));
+        self.confirmed = Some(sent);
+    }
+}
+
+/// Whether callers ask for twice what is told, or half, or others do; a renewal tells the rest.
+fn differ(told: &BTreeMap<String, u64>, asks: &BTreeMap<String, u64>) -> bool {
+    let near = |(a, b): (&u64, &u64)| a.abs_diff(*b) <= a.max(b) / 2;
+    !told.keys().eq(asks.keys()) || !told.values().zip(asks.values()).all(near)
+}
