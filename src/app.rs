@@ -84,7 +84,7 @@ impl App {
         let telemetry = Telemetry::new().map_err(StartError)?;
         let (directory, wants) =
             Directory::new(config.defaults.clone(), config.host.idc.clone(), telemetry.clone());
-        let buffers = Budget::new(config.buffers);
+        let buffers = Budget::new(config.buffers, config.workers);
         let memory = Arc::<Memory>::default();
         observe::observe(&telemetry, &source, &directory, &buffers);
 

@@ -154,7 +154,7 @@ impl World {
             let (directory, wants) = Directory::new(policy.clone(), None, self.telemetry.clone());
             let address = self.provider.local_addr().expect("a bound socket has an address");
             publish(&directory, address);
-            let buffers = Budget::new(BUFFERS);
+            let buffers = Budget::new(BUFFERS, 1);
             let means = Means {
                 host: "web-17".into(),
                 host_caller: None,

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
 use super::attempt::broken_body;
+use super::beside::convert;
 use super::call::{Body, Message, Read};
 use super::route::Plan;
 use super::{millis, params};
@@ -52,7 +54,10 @@ pub(super) async fn request(
 ) -> Result<(Outgoing, Sent), CallError> {
     let mut made = match packager(plan) {
         Some(packager) => yar_request(plan, call, packager, share).await,
-        None => json_request(plan, call, share).map(|(request, sent)| (Outgoing::Http(request), sent)),
+        None => {
+            let made = json_request(plan, call, share).await;
+            made.map(|(request, sent)| (Outgoing::Http(request), sent))
+        }
     };
     if let Err(CallError::NoRoom(most)) = &mut made {
         *most = share.most();
@@ -83,7 +88,11 @@ pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     }
 }
 
-fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Request<Payload>, Sent), CallError> {
+async fn json_request(
+    plan: &Plan,
+    call: Read,
+    share: &mut Share,
+) -> Result<(Request<Payload>, Sent), CallError> {
     let Read { head, body, target, .. } = call;
     let method = plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok);
     let query = head.uri.query();
@@ -111,8 +120,14 @@ fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Request<P
         return Ok((request, Sent::AsItCame));
     };
     check_size(plan, message.payload.len())?;
-    let request = yar_to_json(plan, &message, method, headers, share)?;
-    Ok((request, Sent::Json { packager: message.header.packager, id: message.header.id }))
+    let sent = Sent::Json { packager: message.header.packager, id: message.header.id };
+    let held = HEAD + message.payload.len();
+    let o = Options { room: Some(share.room(held)), ..options(plan) };
+    let work = move |plan: &Plan| yar_to_json(plan, &message, method, headers, o);
+    let request = convert(share, plan, held, work).await?;
+    let body = hyper::body::Body::size_hint(request.body()).lower() as usize;
+    share.turn(held, body).map_err(|broken| broken_body(broken, 0))?;
+    Ok((request, sent))
 }
 
 fn yar_to_json(
@@ -120,9 +135,9 @@ fn yar_to_json(
     message: &Message,
     method: Method,
     mut headers: HeaderMap,
-    share: &mut Share,
+    o: Options,
 ) -> Result<Request<Payload>, CallError> {
-    let (wire, held) = (message.header.packager.wire(), HEAD + message.payload.len());
+    let wire = message.header.packager.wire();
     are_params(wire, message.params())?;
     without_body_headers(&mut headers);
     let (uri, payload) = if method == Method::GET || method == Method::HEAD {
@@ -130,9 +145,7 @@ fn yar_to_json(
         let query = adapt::params_to_query(wire, message.params(), names).map_err(callers)?;
         (uri(plan, &plan.api, Some(&query))?, Payload::full(""))
     } else {
-        let o = Options { room: Some(share.room(held)), ..options(plan) };
         let body = adapt::params_to_body(wire, message.params(), o).map_err(callers)?;
-        share.turn(held, body.len()).map_err(|broken| broken_body(broken, 0))?;
         headers.insert(header::CONTENT_TYPE, JSON_BODY);
         (uri(plan, &plan.api, None)?, Payload::full(body))
     };
@@ -150,23 +163,27 @@ async fn yar_request(
 ) -> Result<(Outgoing, Sent), CallError> {
     let Read { head, body, .. } = call;
     let within = |held, share: &Share| Options { room: Some(share.room(held)), ..toward_yar(plan) };
-    let (mut message, ids, caller, held) = match body {
+    let (head, mut message, ids, caller, held) = match body {
         Body::Yar(message) => {
             let (own, id, held) = (message.header.packager, message.header.id, HEAD + message.payload.len());
             check_size(plan, message.payload.len())?;
             let ids = [u64::from(id), message.request.id];
-            (yar_to_yar(plan, &message, packager, within(held, share))?, ids, Some((own, id)), held)
+            let o = within(held, share);
+            let message = convert(share, plan, held, move |plan| yar_to_yar(plan, &message, packager, o));
+            (head, message.await?, ids, Some((own, id)), held)
         }
         Body::Http(body) => {
             params::check_head(&head)?;
             let limit = plan.route.policy.max_body;
             let body = Payload::request(body, limit, None).collect(limit, share).await;
             let body = body.map_err(|broken| broken_body(broken, limit))?;
-            let id = fastrand::u32(..);
-            let params = params::of_request(plan, &head, &body, packager, within(body.len(), share))?;
-            let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
-            let encoded = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
-            (encoded.map_err(callers)?, [u64::from(id); 2], None, body.len())
+            let (id, held) = (fastrand::u32(..), body.len());
+            let o = within(held, share);
+            let message = convert(share, plan, held, move |plan| {
+                http_to_yar(plan, (&head, &body), packager, id, o).map(|message| (message, head))
+            });
+            let (message, head) = message.await?;
+            (head, message, [u64::from(id); 2], None, held)
         }
     };
     share.turn(held, message.len()).map_err(|broken| broken_body(broken, 0))?;
@@ -184,6 +201,18 @@ async fn yar_request(
     *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
     *request.headers_mut() = headers;
     Ok((Outgoing::Http(request), sent))
+}
+
+fn http_to_yar(
+    plan: &Plan,
+    (head, body): (&Parts, &[u8]),
+    packager: Packager,
+    id: u32,
+    o: Options,
+) -> Result<Vec<u8>, CallError> {
+    let params = params::of_request(plan, head, body, packager, o)?;
+    let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
+    yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params).map_err(callers)
 }
 
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {

@@ -10,6 +10,7 @@ use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
 use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 
 use super::adapt::{Answer, Sent, end_to_end, options, packager};
+use super::beside::convert;
 use super::route::Plan;
 use crate::error::CallError;
 use crate::upstream::Answered;
@@ -47,26 +48,30 @@ pub(super) async fn answer(
                 400.. => CallError::ProviderError { status, body: reason },
                 _ => undecoded(&reason),
             });
-            let body = body.await?;
-            let o = Options { in_message: true, room: Some(share.room(body.len())), ..options(plan) };
-            hold(json_answer(plan, o, (status, &body), *packager, *id)?, &body, share)
+            let (body, packager, id) = (body.await?, *packager, *id);
+            let held = body.len();
+            let o = Options { in_message: true, room: Some(share.room(held)), ..options(plan) };
+            let work = move |plan: &Plan| json_answer(plan, o, (status, &body), packager, id);
+            hold(convert(share, plan, held, work).await?, held, share)
         }
         Sent::Yar { ids, caller } => {
             let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
-            let o = Options { room: Some(share.room(body.len())), ..options(plan) };
-            hold(yar_answer(plan, o, (status, &body), *ids, *caller)?, &body, share)
+            let (held, ids, caller) = (body.len(), *ids, *caller);
+            let o = Options { room: Some(share.room(held)), ..options(plan) };
+            let work = move |plan: &Plan| yar_answer(plan, o, (status, &body), ids, caller);
+            hold(convert(share, plan, held, work).await?, held, share)
         }
     }
 }
 
 /// Counts what became of a body in its place.
-fn hold(made: Answer, body: &Bytes, share: &mut Share) -> Result<Answer, CallError> {
+fn hold(made: Answer, held: usize, share: &mut Share) -> Result<Answer, CallError> {
     let bytes = match &made {
         Answer::Http(_) => return Ok(made),
         Answer::Json(json) => json.len(),
         Answer::Yar(message) => message.len(),
     };
-    share.turn(body.len(), bytes).map_err(|_| no_room())?;
+    share.turn(held, bytes).map_err(|_| no_room())?;
     Ok(made)
 }
 

@@ -8,6 +8,7 @@ use hyper::{HeaderMap, Request};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
+use super::beside::convert;
 use crate::error::CallError;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::Payload;
@@ -105,7 +106,7 @@ impl Call {
     /// A raw Yar message, whole or, with the reason, as far as it was read; `share` holds its bytes.
     ///
     /// Its method is `service.api`; where it names no service, `own` is meant.
-    pub fn raw(
+    pub async fn raw(
         bytes: Bytes,
         trouble: Option<CallError>,
         share: Share,
@@ -114,12 +115,10 @@ impl Call {
     ) -> Self {
         let mut voice = Voice::Yar { packager: Packager::Json, id: 0 };
         let early = trouble.as_ref().and_then(|_| yar::early_method(&bytes));
+        hear(&bytes, &mut voice);
         let message = match trouble {
-            None => parse(bytes, &mut voice),
-            Some(error) => {
-                hear(&bytes, &mut voice);
-                Err(error)
-            }
+            None => convert(&share, &(), bytes.len(), |()| parse(bytes)).await,
+            Some(error) => Err(error),
         };
         let method = message.as_ref().ok().map(|message| message.request.method.as_str());
         let target = Target::of_method(method.or(early.as_deref()).unwrap_or(""), own);
@@ -159,7 +158,9 @@ impl Call {
         let asked = asked?;
         let patience = asked.unwrap_or(patience).min(patience);
         let gathered = gather(body, limit, started + patience, &mut record.share).await;
-        let message = parse(gathered.unwrap_or_else(|| Err(late(patience, asked)))?, voice)?;
+        let bytes = gathered.unwrap_or_else(|| Err(late(patience, asked)))?;
+        hear(&bytes, voice);
+        let message = convert(&record.share, &(), bytes.len(), |()| parse(bytes)).await?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api.clone_from(&target.api);
         Ok(Read { target, head, started, vouched, asked, body: Body::Yar(message) })
@@ -209,9 +210,8 @@ fn late(patience: Duration, asked: Option<Duration>) -> CallError {
     CallError::MalformedRequest(format!("the request's body did not arrive within {ms}ms"))
 }
 
-fn parse(mut bytes: Bytes, voice: &mut Voice) -> Result<Message, CallError> {
+fn parse(mut bytes: Bytes) -> Result<Message, CallError> {
     let malformed = |fault: proto_adapters::Fault| CallError::MalformedRequest(fault.to_string());
-    hear(&bytes, voice);
     let header = Header::parse(&bytes).map_err(malformed)?;
     let payload = bytes.split_off(HEAD.min(bytes.len()));
     let request = yar::Request::read(header.packager, &payload).map_err(malformed)?;

@@ -16,6 +16,7 @@ mod adapt;
 mod admit;
 mod answer;
 mod attempt;
+mod beside;
 mod call;
 mod hedge;
 mod judge;

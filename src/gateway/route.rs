@@ -12,7 +12,7 @@ use crate::model::State;
 use crate::names::ApiName;
 
 /// A call, decided.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// The service.
     pub service: String,

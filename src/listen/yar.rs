@@ -166,7 +166,7 @@ impl Connection {
     async fn carry(&mut self, request: Incoming) -> bool {
         let Incoming { bytes, trouble, share, started } = request;
         let stays = yar::is_persistent(&bytes);
-        let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), started);
+        let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), started).await;
         call.vouched.clone_from(&self.known.vouched);
         let worker = self.worker.clone();
         // boxed: an idle connection holds no room for a call

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::Broken;
 
@@ -12,6 +13,8 @@ use super::body::Broken;
 pub struct Budget {
     most: u64,
     held: AtomicU64,
+    /// Long conversions at once.
+    lanes: Arc<Semaphore>,
 }
 
 /// What one call holds of it; given back on drop.
@@ -22,9 +25,9 @@ pub struct Share {
 }
 
 impl Budget {
-    /// Room for `most` bytes.
-    pub fn new(most: u64) -> Arc<Self> {
-        Arc::new(Self { most, held: AtomicU64::new(0) })
+    /// Room for `most` bytes, and for `lanes` long conversions at once.
+    pub fn new(most: u64, lanes: usize) -> Arc<Self> {
+        Arc::new(Self { most, held: AtomicU64::new(0), lanes: Arc::new(Semaphore::new(lanes)) })
     }
 
     /// Bytes held now.
@@ -82,6 +85,12 @@ impl Share {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
+    /// Waits until a long conversion may begin; it is over when what this gives is dropped.
+    pub async fn lane(&self) -> Option<OwnedSemaphorePermit> {
+        // nobody closes it
+        self.budget.lanes.clone().acquire_owned().await.ok()
+    }
+
     /// The bytes, with all that is held so far given back when the last of them is dropped.
     pub fn leave_with(&mut self, bytes: Bytes) -> Bytes {
         if self.bytes == 0 {
@@ -118,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded_and_given_back() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(10, 1);
         let (mut one, mut other) = (budget.share(), budget.share());
         assert_eq!(one.grow(6), Ok(()));
         assert_eq!(other.grow(4), Ok(()));
