@@ -8,7 +8,7 @@ use super::call::{Body, Read};
 use super::{Record, Target, key, millis};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
-use crate::model::State;
+use crate::model::{Encoding, State};
 use crate::names::ApiName;
 
 /// A call, decided.
@@ -47,16 +47,28 @@ pub(super) fn plan(
 ) -> Result<Plan, CallError> {
     let service = entry.name.to_string();
     let api = call.target.api.clone();
-    let no_api = || CallError::NoApi { service: service.clone(), api: call.target.rest_shown() };
+    let no_api = || match call.body {
+        Body::Yar(_) if api.is_empty() => CallError::BadApi(format!(
+            "the method names no api; over raw Yar call {service}.{{api}}, over HTTP {{api}} at /{service}"
+        )),
+        Body::Yar(_) | Body::Http(_) => {
+            CallError::NoApi { service: service.clone(), api: call.target.rest_shown() }
+        }
+    };
     // what goes into a provider's path under `*` is no more than what `permit` is asked about
     if let Some(reason) = no_name(&call.target) {
         return Err(CallError::BadApi(reason));
     }
     let known = entry.route(&api).filter(|_| !api.is_empty());
-    let route = known.ok_or_else(|| left_out(entry, &api).unwrap_or_else(no_api))?.clone();
-    let takes_more = route.name.as_str() == "*" || matches!(call.body, Body::Yar(_));
-    if call.target.rest != api && !takes_more {
-        return Err(no_api());
+    let route = known
+        .ok_or_else(|| left_out(entry, &api).filter(|_| !api.is_empty()).unwrap_or_else(no_api))?
+        .clone();
+    if call.target.rest != api && matches!(call.body, Body::Http(_)) {
+        match (route.name.as_str(), route.api.encoding) {
+            ("*", Encoding::Json) => {}
+            ("*", _) => return Err(CallError::BadApi(no_path(&service, &api, &call.target))),
+            _ => return Err(no_api()),
+        }
     }
     if route.api.state != State::On {
         return Err(CallError::ApiOff { service, api });
@@ -71,6 +83,14 @@ pub(super) fn plan(
     let patience_ms = millis(call.started, deadline);
     let hash = key::of(&route.policy, call);
     Ok(Plan { service, route, api, deadline, patience_ms, caller: record.caller.clone(), hash })
+}
+
+/// A JSON provider would get the rest of the path; dropped, it would be missed.
+fn no_path(service: &str, api: &str, target: &Target) -> String {
+    format!(
+        "\"{}\" is more than the name of a function of a Yar provider; call /{service}/{api} alone",
+        target.rest_shown()
+    )
 }
 
 /// Why what a call names can't be an API, where it names something.
@@ -88,11 +108,13 @@ fn no_name(target: &Target) -> Option<String> {
     }
 }
 
-/// The API's node is in the registry, in either layout, and can't be read.
+/// The API's node, or that of `*`, is in the registry, in either layout, and can't be read.
 fn left_out(entry: &Entry, api: &str) -> Option<CallError> {
-    let service = &entry.name;
-    let paths = [format!("/api/{service}/{api}"), format!("/services/{service}/{api}")];
-    let node = entry.service.skipped.iter().find(|node| paths.contains(&node.path))?;
+    let (service, skipped) = (&entry.name, &entry.service.skipped);
+    let paths = [api, "*"]
+        .map(|name| [format!("/api/{service}/{name}"), format!("/services/{service}/{name}")])
+        .concat();
+    let node = paths.iter().find_map(|path| skipped.iter().find(|node| node.path == *path))?;
     Some(CallError::BadApi(format!(
         "api \"{api}\" of service \"{service}\" is not in force: its node {} can't be read: {}",
         node.path, node.reason
