@@ -263,17 +263,21 @@ impl PolicyPatch {
         "charset",
     ];
 
-    /// Checks every field; fails with the first that is wrong, as `timeout: …`.
+    /// Checks every field; fails with all that are wrong, as `timeout: …; zone: …`.
     pub fn parse(policy: &Value) -> Result<Self, String> {
         let Value::Object(fields) = policy else {
             return Err("it is not an object of fields such as {\"timeout\":\"2s\"}".into());
         };
         let mut scratch = Policy::default();
-        for (field, value) in fields {
-            scratch.set(field, value).map_err(|reason| format!("{field}: {reason}"))?;
+        let set = |(field, value): (&String, &Value)| {
+            scratch.set(field, value).err().map(|reason| format!("{field}: {reason}"))
+        };
+        let mut wrong: Vec<_> = fields.iter().filter_map(set).collect();
+        if scratch.balance == Balance::Hash && scratch.hash_on.is_none() && wrong.is_empty() {
+            wrong.push("balance: \"hash\" needs hash_on beside it, such as header:X-User".into());
         }
-        if scratch.balance == Balance::Hash && scratch.hash_on.is_none() {
-            return Err("balance: \"hash\" needs hash_on beside it, such as header:X-User".into());
+        if !wrong.is_empty() {
+            return Err(wrong.join("; "));
         }
         Ok(Self(fields.iter().map(|(field, value)| (field.clone(), value.clone())).collect()))
     }
@@ -369,5 +373,10 @@ mod tests {
         );
         assert!(bad(json!({"concurrency": "lots"})).ends_with("nor \"auto\""));
         assert!(bad(json!([])).contains("not an object"));
+        let two = bad(json!({"zone": "all", "timeout": 5, "retries": 1}));
+        assert_eq!(
+            two,
+            "zone: \"all\" is none of prefer, only, ignore; timeout: 5 is not a duration such as 250ms or 10s"
+        );
     }
 }
