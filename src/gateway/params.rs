@@ -45,6 +45,7 @@ pub(super) fn of_request(
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
     } else if announced(head) == FORM && !looks_like_json(body) {
+        check_text(body)?;
         check_form(body)?;
         adapt::form_to_params(body, wire, names, o)
     } else {
@@ -94,6 +95,18 @@ fn check_form(body: &[u8]) -> Result<(), CallError> {
         "the body, {} bytes, is announced as a form and has no \"=\"; send name=value, or a JSON array or object",
         body.len()
     )))
+}
+
+/// Refuses a JSON text, as of `json_encode("a=1")`, whose first field would be called `"a`.
+fn check_text(body: &[u8]) -> Result<(), CallError> {
+    if !body.trim_ascii_start().starts_with(b"\"") || serde_json::from_slice::<String>(body).is_err() {
+        return Ok(());
+    }
+    Err(CallError::MalformedRequest(
+        "the body is a JSON text, announced as a form; send an array or an object, and say \
+         Content-Type: application/json"
+            .into(),
+    ))
 }
 
 /// A fault of a body that is no form, and so is taken for JSON.
