@@ -106,6 +106,8 @@ pub enum CallError {
     },
     /// The provider ended before its answer did.
     Cut,
+    /// It ended after so many bytes of so many.
+    CutShort(u64, u64),
     /// The provider fell silent in the middle of its answer, for longer than `idle_timeout`.
     Stalled,
     /// The provider's bytes are not what its encoding says.
@@ -186,7 +188,7 @@ impl CallError {
             Self::ConnectFailed { .. } => {
                 ("connect-failed", 502, 10502, "connection_refused", "No provider was reached")
             }
-            Self::Cut => {
+            Self::Cut | Self::CutShort(..) => {
                 ("cut", 502, 10507, "connection_terminated", "The provider ended before its answer did")
             }
             Self::Stalled => (
@@ -337,6 +339,9 @@ impl CallError {
             }
             Self::ConnectFailed { tried, reason } => {
                 write!(f, "{tried} of its providers tried, none reached: {reason}")
+            }
+            Self::CutShort(have, of) => {
+                write!(f, "the provider closed the connection: {have} of {of} bytes of the answer arrived")
             }
             Self::Cut => f.write_str("the provider closed the connection before its answer was complete"),
             Self::Stalled => f.write_str(

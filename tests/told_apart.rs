@@ -4,9 +4,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::Value;
-use support::{Answer, Peer, Remora, assert_problem, service, yar};
-use yar::{assert_refused, call_raw, json_request};
+use support::{Answer, Conn, Peer, Remora, assert_problem, eventually, service, yar};
+use yar::{assert_refused, call_raw, json_request, raw_payload, read_raw};
 
 const YAR_JSON: &str = "{ encoding: yar-json }";
 
@@ -51,4 +53,103 @@ fn a_raw_method_that_names_no_api_is_told_how_it_is_called() {
     let seen = call_raw(remora.conn(), &json_request("mp.", "[]"));
     assert_refused(&seen, "NoApi", 10405);
     assert!(thrown(&seen).contains("over raw Yar call mp.{api}"), "{seen}");
+}
+
+#[test]
+fn a_caller_that_stalls_is_not_taken_for_a_slow_provider() {
+    let peer = Peer::echo();
+    let apis = [("json", "{ path: / }"), ("yar", YAR_JSON)];
+    let remora =
+        Remora::embedded(&service("mp", &apis, &[&peer.address])).with("defaults: { timeout: 1500ms }");
+    let remora = remora.start();
+    let chunked = "transfer-encoding: chunked\r\n\r\n4\r\n[1,2\r\n";
+    for (api, body, said) in [
+        ("json", "content-length: 30\r\n\r\n[1,2", "4 of the body's 30 bytes arrived within 1500ms"),
+        ("yar", "content-length: 30\r\n\r\n[1,2", "4 of the body's 30 bytes arrived within 1500ms"),
+        ("json", chunked, "4 bytes of the body arrived, and not its end, within 1500ms"),
+    ] {
+        let mut conn = remora.conn();
+        conn.send(format!("POST /mp/{api} HTTP/1.1\r\nhost: a\r\n{body}")).unwrap();
+        let answer = conn.answer().unwrap();
+        assert_problem(&answer, "malformed-request", 400);
+        assert_eq!(detail(&answer), said);
+    }
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(!metrics.contains("remora_provider_failures_total{"), "{metrics}");
+}
+
+#[test]
+fn a_provider_that_does_not_read_a_body_is_not_taken_for_a_caller_that_stalls() {
+    let peer = Peer::silent();
+    let remora = Remora::embedded(&service("mp", &[("json", "{ path: / }")], &[&peer.address]));
+    let remora = remora.with("defaults: { timeout: 400ms }").start();
+    let answer = remora.post("/mp/json", "[1]");
+    assert_problem(&answer, "deadline", 504);
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(metrics.contains("remora_provider_failures_total{"), "{metrics}");
+}
+
+#[test]
+fn a_payload_is_told_to_be_missing_or_cut_short_where_it_is() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("mp", &[("x", YAR_JSON)], &[&peer.address])).start();
+    let cut = b"\x83\xa1i\x01\xa1m\xa1x\xa1p\x92";
+    for (packager, payload, said) in [
+        ("JSON", &b""[..], "no payload; perhaps its json_encode failed, as on text that is not UTF-8"),
+        ("PHP", b"", "no payload; it ended early, as by exit() or a fatal error"),
+        ("MSGPACK", cut, "byte 10 of the MSGPACK payload: a list of 2 entries, cut short after 0 bytes"),
+    ] {
+        let answer = remora.call("POST", "/mp", &[], &yar::message(packager, payload));
+        assert!(answer.text().contains(said), "{}", answer.text());
+    }
+    assert_eq!(peer.calls(), 0);
+}
+
+#[test]
+fn a_raw_message_that_announces_too_much_is_refused_once_its_service_is_known() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("mp", &[("x", YAR_JSON)], &[&peer.address])).start();
+    let begun = yar::message_with(b"JSON\0\0\0\0", br#"{"i":1,"m":"mp.x","p":["#, u32::MAX);
+    let mut conn = remora.conn();
+    conn.send(begun).unwrap();
+    assert_refused(&raw_payload(&read_raw(&mut conn).unwrap()), "TooLarge", 10413);
+}
+
+#[test]
+fn a_raw_answer_that_ends_early_is_told_how_much_of_it_arrived() {
+    let mut answer = yar::message_with(b"JSON\0\0\0\0", br#"{"i":1"#, 100);
+    answer[..4].fill(0);
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        let _ = read_raw(&mut conn);
+        let _ = conn.send(&answer);
+    });
+    let api = "{ encoding: yar-json, transport: tcp }";
+    let remora = Remora::embedded(&service("mp", &[("x", api)], &[&peer.address])).start();
+    let answer = remora.get("/mp/x");
+    assert_problem(&answer, "cut", 502);
+    assert!(detail(&answer).ends_with("96 of 182 bytes of the answer arrived"), "{}", answer.text());
+}
+
+#[test]
+fn a_json_text_announced_as_a_form_is_no_form() {
+    let peer = Peer::echo();
+    let remora = Remora::embedded(&service("mp", &[("x", YAR_JSON)], &[&peer.address])).start();
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let answer = remora.call("POST", "/mp/x", &form, br#""a=b""#);
+    assert_problem(&answer, "malformed-request", 400);
+    assert!(detail(&answer).ends_with("say Content-Type: application/json"), "{}", answer.text());
+    assert_eq!(peer.calls(), 0);
+}
+
+#[test]
+fn http_2_is_answered_as_any_head_that_is_none() {
+    let remora = Remora::embedded(&service("mp", &[], &[])).start();
+    let mut conn = remora.conn();
+    conn.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    assert_eq!(conn.answer().unwrap().status, 400);
+    assert!(conn.is_closed());
+    eventually("a line in the log", Duration::from_secs(5), || {
+        remora.log().contains("HTTP/2, which is not offered")
+    });
 }

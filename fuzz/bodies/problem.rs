@@ -74,6 +74,7 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
             let quota = (number % 2 == 0).then_some(api);
             CallError::QuotaExceeded(OverQuota { caller: reason, service, quota, wait: number })
         }
+        b'D' => CallError::CutShort(number, number),
         // as a provider packed it
         other => {
             let packager = PACKAGERS.get(usize::from(other % 3)).copied().unwrap_or(Packager::Php);
@@ -116,6 +117,7 @@ fn letters(error: &CallError) -> &'static str {
         CallError::Full(_) => "A",
         CallError::Unheld(_) => "B",
         CallError::QuotaExceeded(_) => "C",
+        CallError::CutShort(..) => "D",
     }
 }
 

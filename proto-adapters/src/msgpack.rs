@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
         let left = self.input.len().saturating_sub(self.at) as u64;
         if items > left {
             let what = if map { "map" } else { "list" };
-            let reason = format!("a {what} of {len} entries in {left} bytes");
+            let reason = format!("a {what} of {len} entries, cut short after {left} bytes");
             return Err(Fault::malformed(self.start, reason));
         }
         if self.stack.len() >= MAX_DEPTH {

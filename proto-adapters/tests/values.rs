@@ -316,13 +316,13 @@ fn malformed_msgpack_is_named_by_its_offset() {
     for (packed, fault) in [
         ("", "byte 0: 1 bytes wanted, 0 left"),
         ("92c0c1", "byte 2: the reserved marker c1"),
-        ("ddffffffff", "byte 0: a list of 4294967295 entries in 0 bytes"),
-        ("dfffffffff0000", "byte 0: a map of 4294967295 entries in 2 bytes"),
+        ("ddffffffff", "byte 0: a list of 4294967295 entries, cut short after 0 bytes"),
+        ("dfffffffff0000", "byte 0: a map of 4294967295 entries, cut short after 2 bytes"),
         ("dbffffffff61", "byte 5: 4294967295 bytes wanted, 1 left"),
         ("c6ffffffff61", "byte 5: 4294967295 bytes wanted, 1 left"),
         ("c9ffffffff0161", "byte 6: 4294967295 bytes wanted, 1 left"),
         ("cd00", "byte 1: 2 bytes wanted, 1 left"),
-        ("8101", "byte 0: a map of 1 entries in 1 bytes"),
+        ("8101", "byte 0: a map of 1 entries, cut short after 1 bytes"),
         ("0000", "byte 1: bytes behind the value"),
     ] {
         assert_eq!(unpack(&unhex(packed)).unwrap_err().to_string(), fault, "{packed}");

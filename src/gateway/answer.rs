@@ -115,6 +115,7 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
         }
         // the provider has run: this is no refusal that a caller may take for "not done"
         Broken::NoRoom(most) => CallError::Unheld(most),
+        Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Idle => CallError::Stalled,
         Broken::Caller | Broken::Provider => CallError::Cut,
     })

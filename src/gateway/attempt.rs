@@ -1,11 +1,11 @@
 //! Attempts: a peer, one try, perhaps another peer, all under the deadline.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 
 use super::adapt::{self, Answer, Sent};
-use super::call::Read;
+use super::call::{Read, Stall};
 use super::route::Plan;
 use super::tried::{Ended, Tried};
 use super::{Record, Worker, answer, judge};
@@ -20,18 +20,20 @@ use crate::upstream::{Answered, Failure, Outgoing, Patience, Spare};
 pub(super) async fn attempt_all(
     worker: &Worker,
     plan: Plan,
-    call: Read,
+    mut call: Read,
     record: &mut Record,
 ) -> Result<Answer, CallError> {
     let until = tokio::time::Instant::from_std(plan.deadline);
+    let stall = call.stall(Duration::from_millis(plan.patience_ms));
+    let late = || stall.fault().unwrap_or(CallError::Deadline(plan.patience_ms));
     // a timeout that has passed already would still let the attempt begin
     if tokio::time::Instant::now() >= until {
-        return Err(CallError::Deadline(plan.patience_ms));
+        return Err(late());
     }
     let adapted = adapt::request(&plan, call, &mut record.share);
     let adapted = tokio::time::timeout_at(until, adapted).await;
-    let (request, sent) = adapted.unwrap_or(Err(CallError::Deadline(plan.patience_ms)))?;
-    let attempts = Attempts::new(worker, &plan, &sent, &request);
+    let (request, sent) = adapted.unwrap_or_else(|_| Err(late()))?;
+    let attempts = Attempts::new(worker, &plan, (&sent, &stall), &request);
     attempts.run(request, record).await
 }
 
@@ -40,20 +42,26 @@ pub(super) struct Attempts<'c> {
     pub(super) worker: &'c Worker,
     pub(super) plan: &'c Plan,
     sent: &'c Sent,
+    stall: &'c Stall,
     /// Whether it may run twice.
     pub(super) is_idempotent: bool,
     patience: Patience,
 }
 
 impl<'c> Attempts<'c> {
-    fn new(worker: &'c Worker, plan: &'c Plan, sent: &'c Sent, request: &Outgoing) -> Self {
+    fn new(
+        worker: &'c Worker,
+        plan: &'c Plan,
+        (sent, stall): (&'c Sent, &'c Stall),
+        request: &Outgoing,
+    ) -> Self {
         let (api, policy) = (&plan.route.api, &plan.route.policy);
         let reads = match request {
             Outgoing::Http(request) => [Method::GET, Method::HEAD].contains(request.method()),
             Outgoing::Raw(_) => false,
         };
         let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false };
-        Self { worker, plan, sent, is_idempotent: api.idempotent || reads, patience }
+        Self { worker, plan, sent, stall, is_idempotent: api.idempotent || reads, patience }
     }
 
     /// Tries peers until one settles the call, or nothing more may be tried.
@@ -152,8 +160,13 @@ impl<'c> Attempts<'c> {
             }
         };
         let until = tokio::time::Instant::from_std(self.plan.deadline);
-        let (ended, outcome) = tokio::time::timeout_at(until, exchange).await.unwrap_or_else(|_| {
-            (Ended::Late(CallError::Deadline(self.plan.patience_ms)), Some(Outcome::bad(Fault::Late)))
+        let exchanged = tokio::time::timeout_at(until, exchange).await;
+        let (ended, outcome) = exchanged.unwrap_or_else(|_| match self.stall.fault() {
+            // its provider waited too
+            Some(fault) => (Ended::Late(fault), None),
+            None => {
+                (Ended::Late(CallError::Deadline(self.plan.patience_ms)), Some(Outcome::bad(Fault::Late)))
+            }
         });
         Tried { place, share, took: began.elapsed(), ended, outcome }
     }
@@ -182,6 +195,7 @@ pub fn broken_body(broken: Broken, limit: u64) -> CallError {
     match broken {
         Broken::TooLarge => CallError::TooLarge(limit),
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
+        Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Provider | Broken::Idle => CallError::Cut,
         Broken::NoRoom(most) => CallError::NoRoom(most),
     }

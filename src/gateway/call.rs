@@ -1,19 +1,21 @@
 //! A call as the doors hand it in, and as it is once it was read.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request};
+use proto_adapters::Fault;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
 use super::beside::convert;
 use crate::error::CallError;
 use crate::names::{CallerName, ServiceName};
-use crate::upstream::Payload;
 use crate::upstream::body::Inbound;
 use crate::upstream::budget::Share;
+use crate::upstream::{Payload, Upload};
 
 /// What the URL names, or the method of a raw Yar message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +144,7 @@ impl Call {
     ) -> Result<Read, CallError> {
         let asked = self.asked_patience();
         let Self { mut target, head, body, started, vouched } = self;
-        let body = match body {
+        let mut body = match body {
             Arrival::Http(body) => {
                 return Ok(Read { target, head, started, vouched, asked: asked?, body: Body::Http(body) });
             }
@@ -157,8 +159,12 @@ impl Call {
         hear(&begun, voice);
         let asked = asked?;
         let patience = asked.unwrap_or(patience).min(patience);
+        let upload = body.upload();
         let gathered = gather(body, limit, started + patience, &mut record.share).await;
-        let bytes = gathered.unwrap_or_else(|| Err(late(patience, asked)))?;
+        let bytes = gathered.unwrap_or_else(|| {
+            let stalled = upload.and_then(|upload| upload.stalled());
+            Err(late(&stalled.unwrap_or_else(|| "the request's body did not arrive".into()), patience, asked))
+        })?;
         hear(&bytes, voice);
         let message = convert(&record.share, &(), bytes.len(), |()| parse(bytes)).await?;
         target.api = merge_api(&target, &message.request.method)?;
@@ -201,21 +207,56 @@ async fn gather(
     Some(gathered.map_err(|broken| super::attempt::broken_body(broken, limit)))
 }
 
-/// A body that was not there in the time the caller has, or in that which any has.
-fn late(patience: Duration, asked: Option<Duration>) -> CallError {
+/// A caller that may not send its body in the time of its call.
+#[derive(Debug)]
+pub(super) struct Stall {
+    upload: Option<Arc<Upload>>,
+    patience: Duration,
+    asked: Option<Duration>,
+}
+
+impl Stall {
+    /// What the call is refused with where its body is waited for when the time is over.
+    pub(super) fn fault(&self) -> Option<CallError> {
+        Some(late(&self.upload.as_ref()?.stalled()?, self.patience, self.asked))
+    }
+}
+
+/// What a call is refused with whose body was `stalled` when the time was over that the caller has, or any has.
+fn late(stalled: &str, patience: Duration, asked: Option<Duration>) -> CallError {
     let ms = patience.as_millis();
-    if asked == Some(patience) {
+    if asked.is_some_and(|asked| asked <= patience) {
         return CallError::Deadline(ms as u64);
     }
-    CallError::MalformedRequest(format!("the request's body did not arrive within {ms}ms"))
+    CallError::MalformedRequest(format!("{stalled} within {ms}ms"))
 }
 
 fn parse(mut bytes: Bytes) -> Result<Message, CallError> {
-    let malformed = |fault: proto_adapters::Fault| CallError::MalformedRequest(fault.to_string());
-    let header = Header::parse(&bytes).map_err(malformed)?;
+    let header = Header::parse(&bytes).map_err(|fault| CallError::MalformedRequest(fault.to_string()))?;
     let payload = bytes.split_off(HEAD.min(bytes.len()));
-    let request = yar::Request::read(header.packager, &payload).map_err(malformed)?;
+    if payload.is_empty() {
+        let reason = format!("the Yar message has no payload; {}", why_empty(header.packager));
+        return Err(CallError::MalformedRequest(reason));
+    }
+    let request = yar::Request::read(header.packager, &payload);
+    let request = request.map_err(|fault| CallError::MalformedRequest(in_payload(fault, header.packager)))?;
     Ok(Message { header, payload, request })
+}
+
+/// What leaves a message without a payload.
+pub(super) fn why_empty(packager: Packager) -> &'static str {
+    match packager {
+        Packager::Json => "perhaps its json_encode failed, as on text that is not UTF-8",
+        Packager::Msgpack | Packager::Php => "it ended early, as by exit() or a fatal error",
+    }
+}
+
+/// A fault of a payload's bytes, which are not counted from the message's beginning.
+pub(super) fn in_payload(fault: Fault, packager: Packager) -> String {
+    match fault {
+        Fault::Malformed { at, reason } => format!("byte {at} of the {} payload: {reason}", packager.name()),
+        Fault::Unadaptable { .. } | Fault::TooLong { .. } => fault.to_string(),
+    }
 }
 
 impl Target {
@@ -252,6 +293,15 @@ impl Read {
         let Body::Yar(message) = &self.body else { return None };
         let text = std::str::from_utf8(field(&message.header)).ok()?;
         (!text.is_empty() && text != "Yar TCP Client").then_some(text)
+    }
+
+    /// Looks on while its body comes, where it is still on the wire.
+    pub(super) fn stall(&mut self, patience: Duration) -> Stall {
+        let upload = match &mut self.body {
+            Body::Http(body) => body.upload(),
+            Body::Yar(_) => None,
+        };
+        Stall { upload, patience, asked: self.asked }
     }
 
     /// A header as text.

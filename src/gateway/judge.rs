@@ -24,7 +24,11 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
             return Some(Outcome { fault, retry_after });
         }
         Err(Failure::Unreached { .. }) => Fault::Unreached,
-        Err(Failure::Cut | Failure::Stale | Failure::Body(Broken::Provider | Broken::Idle)) => Fault::Cut,
+        Err(
+            Failure::Cut
+            | Failure::Stale
+            | Failure::Body(Broken::Provider | Broken::Short(..) | Broken::Idle),
+        ) => Fault::Cut,
         Err(Failure::NotHttp | Failure::NotYar(_)) => Fault::BadAnswer,
         Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => return None,
     };
@@ -33,7 +37,7 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
 
 /// The same of an answer whose body was read to be converted.
 pub(super) fn of_answer(error: &CallError) -> Option<Outcome> {
-    let cut = matches!(error, CallError::Cut | CallError::Stalled);
+    let cut = matches!(error, CallError::Cut | CallError::CutShort(..) | CallError::Stalled);
     let bad = matches!(error, CallError::BadAnswer(_));
     match (cut, bad) {
         (true, _) => Some(Outcome::bad(Fault::Cut)),

@@ -45,8 +45,8 @@ pub(super) fn of_request(
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
     } else if announced(head) == FORM && !looks_like_json(body) {
-        check_text(body)?;
         check_form(body)?;
+        check_text(body)?;
         adapt::form_to_params(body, wire, names, o)
     } else {
         return adapt::body_to_params(body, wire, names, o).map_err(as_json);

@@ -66,7 +66,10 @@ impl Tried {
             Ended::Unreached { .. } | Ended::Answered { status: 502..=504, .. } => true,
             Ended::Failed { status: 502..=504, .. } => true,
             Ended::Failed { error, .. } => {
-                matches!(error, CallError::Cut | CallError::Stalled | CallError::BadAnswer(_))
+                matches!(
+                    error,
+                    CallError::Cut | CallError::CutShort(..) | CallError::Stalled | CallError::BadAnswer(_)
+                )
             }
             Ended::Answered { .. } | Ended::Late(_) => false,
         }

@@ -33,6 +33,9 @@ use crate::upstream::{MAX_BUFFER, Payload};
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
+const HTTP_2: &[u8] = b"PRI * HTTP";
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const HIDDEN_LENGTH: &str =
     "a header that tells the body's length has a blank before its colon; write it without";
 
@@ -78,6 +81,10 @@ pub(super) async fn serve(
         refuse_head(&refusing, error, first.seen());
     }
     let mut stream = connection.into_parts().io.into_inner().into_inner();
+    if first.seen().starts_with(HTTP_2) {
+        // the HTTP library closes it without a word
+        let _ = stream.write_all(BAD_REQUEST).await;
+    }
     if signs.broken.load(Relaxed) {
         // an answer without a length ends with the connection: this one must not seem whole
         stream.abort();
@@ -93,6 +100,7 @@ pub(super) async fn serve(
 fn refuse_head(worker: &Worker, error: &hyper::Error, first: &[u8]) {
     let what = match first {
         _ if error.is_parse_too_large() => "the head of a request",
+        HTTP_2 => "HTTP/2, which is not offered",
         [0x16, ..] => "neither HTTP nor Yar (TLS?)",
         _ => "neither HTTP nor Yar",
     };
@@ -141,12 +149,15 @@ async fn call(
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
     let unread = signs.unread.clone();
-    let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread };
+    let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread, upload: None };
     let mut is_yar = false;
     if head.method == Method::POST && !waits && !body.rest.is_end_stream() {
         let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
         let looked = tokio::time::timeout(patience, gateway::peek(&mut body)).await;
         // a body that begins late is nothing to refuse: it may be a stream
+        if looked.is_err() {
+            body.upload().iter().for_each(|upload| upload.waits());
+        }
         is_yar = looked
             .unwrap_or(Ok(false))
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;

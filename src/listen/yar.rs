@@ -125,7 +125,7 @@ impl Connection {
             let have = self.requests.ahead().len().min(length);
             share.grow(have - held).map_err(|broken| gateway::broken_body(broken, 0))?;
             held = have;
-            if !is_allowed && have >= length.min(EARLY) {
+            if !is_allowed && self.is_known(have >= length.min(EARLY)) {
                 self.allow(payload).await?;
                 is_allowed = true;
             }
@@ -138,6 +138,11 @@ impl Connection {
                 return Err(CallError::MalformedRequest(reason));
             }
         }
+    }
+
+    /// Whether it is known which service a message is for: its method is there, or will not be looked for any `longer`.
+    fn is_known(&self, longer: bool) -> bool {
+        longer || yar::early_method(self.requests.ahead()).is_some()
     }
 
     /// Whether the service takes a payload that is over the usual limit.

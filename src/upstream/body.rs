@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::budget::Share;
 use super::http::Lease;
+use super::upload::Upload;
 use super::yar::RawAnswer;
 
 /// A streamed request body is kept up to this size, in bytes, to be sent again.
@@ -41,6 +42,8 @@ pub enum Broken {
     Caller,
     /// The provider went away or broke HTTP.
     Provider,
+    /// The provider ended after so many bytes of an answer that it said to have so many.
+    Short(u64, u64),
     /// The provider was silent for the idle timeout.
     Idle,
     /// That many bytes, all that may be, are held by other calls.
@@ -52,7 +55,7 @@ impl fmt::Display for Broken {
         f.write_str(match self {
             Self::TooLarge => "the request body is over its limit",
             Self::Caller => "the caller's body ended early",
-            Self::Provider => "the provider's answer ended early",
+            Self::Provider | Self::Short(..) => "the provider's answer ended early",
             Self::Idle => "the provider stopped in the middle of its answer",
             Self::NoRoom(_) => "too many bytes are held for other calls",
         })
@@ -72,6 +75,8 @@ pub struct Inbound {
     pub rest: Incoming,
     /// Until all of it was read.
     pub unread: Arc<AtomicBool>,
+    /// How far it has come, where somebody asked.
+    pub upload: Option<Arc<Upload>>,
 }
 
 #[derive(Debug)]
@@ -299,6 +304,27 @@ impl Body for Payload {
 }
 
 impl Inbound {
+    /// How far it comes from now on; `None`: it is over.
+    pub fn upload(&mut self) -> Option<Arc<Upload>> {
+        if self.is_over() || self.upload.is_some() {
+            return self.upload.clone();
+        }
+        let peeked = self.peeked.iter().map(|frame| frame.len() as u64).sum();
+        let length = self.rest.size_hint().exact().map(|rest| rest + peeked);
+        let upload = Arc::new(Upload::new(peeked, length));
+        self.upload = Some(upload.clone());
+        Some(upload)
+    }
+
+    /// The next frame of the rest.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.rest).poll_frame(cx);
+        if let Some(upload) = &self.upload {
+            upload.sees(&frame);
+        }
+        frame
+    }
+
     fn is_over(&self) -> bool {
         self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
@@ -316,7 +342,7 @@ impl RequestStream {
             None if self.from.trailers.is_some() => {
                 Frame::trailers(self.from.trailers.take().unwrap_or_default())
             }
-            None => match ready!(Pin::new(&mut self.from.rest).poll_frame(cx)) {
+            None => match ready!(self.from.poll_rest(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     self.progress.caller_broke.store(true, Relaxed);

@@ -9,12 +9,14 @@ pub mod body;
 pub mod budget;
 pub mod http;
 mod spare;
+mod upload;
 mod yar;
 
 pub use body::Payload;
 pub use budget::Budget;
 pub use http::{Patience, Upstream};
 pub use spare::Spare;
+pub use upload::Upload;
 
 /// Most bytes that are buffered in one direction of an HTTP connection; no head may be larger.
 pub const MAX_BUFFER: usize = 64 << 10;

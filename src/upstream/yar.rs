@@ -39,8 +39,10 @@ struct Idle {
 pub(super) struct RawAnswer {
     /// Read with the head and not handed on yet.
     begun: Bytes,
-    /// Bytes to be read yet.
+    /// Bytes to be read yet,
     left: usize,
+    /// of so many.
+    length: usize,
     silence: Silence,
     lease: Option<Lease>,
 }
@@ -141,7 +143,7 @@ impl Upstream {
         let lease = Lease { stream, peer: peer.clone(), upstream: self.myself.clone(), reusable };
         let left = length - answer.len();
         let silence = Silence::new(idle);
-        let answer = RawAnswer { begun: answer.into(), left, silence, lease: Some(lease) };
+        let answer = RawAnswer { begun: answer.into(), left, length, silence, lease: Some(lease) };
         Ok(Response::new(Payload::raw_answer(answer)))
     }
 }
@@ -199,6 +201,10 @@ impl RawAnswer {
         (self.begun.len() + self.left) as u64
     }
 
+    fn short(&self) -> Broken {
+        Broken::Short((self.length - self.left) as u64, self.length as u64)
+    }
+
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut data = std::mem::take(&mut self.begun);
         if data.is_empty() {
@@ -210,7 +216,7 @@ impl RawAnswer {
                     return Poll::Ready(Some(Err(Broken::Idle)));
                 }
                 Poll::Ready(Ok(())) if !part.is_empty() => {}
-                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(Some(Err(Broken::Provider))),
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(Some(Err(self.short()))),
             }
             self.silence.end();
             self.left -= part.len();

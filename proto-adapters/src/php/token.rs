@@ -254,7 +254,7 @@ impl<'a> Tokens<'a> {
         self.expect(b":{")?;
         let left = self.input.len().saturating_sub(self.at) as u64;
         if count.saturating_mul(ENTRY) > left {
-            let reason = format!("an {what} of {count} entries in {left} bytes");
+            let reason = format!("an {what} of {count} entries, cut short after {left} bytes");
             return Err(Fault::malformed(start, reason));
         }
         Ok(count)
