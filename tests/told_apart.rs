@@ -7,6 +7,8 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::peer::answer;
+use support::remora::remora;
 use support::{Answer, Conn, Peer, Remora, assert_problem, eventually, service, yar};
 use yar::{assert_refused, call_raw, json_request, raw_payload, read_raw};
 
@@ -152,4 +154,52 @@ fn http_2_is_answered_as_any_head_that_is_none() {
     eventually("a line in the log", Duration::from_secs(5), || {
         remora.log().contains("HTTP/2, which is not offered")
     });
+}
+
+#[test]
+fn an_answer_that_is_no_yar_message_is_told_by_what_it_is() {
+    let notice = b"\xef\xbb\xbf<br />\nNotice: Undefined index\n";
+    let good = yar::message("JSON", br#"{"i":1,"s":0,"r":1}"#);
+    let noticed = [&notice[..], &good].concat();
+    for (bytes, said) in [
+        (
+            answer(302, &[("location", "/login")], b"moved"),
+            "HTTP 302, a redirect to \"/login\" that is not followed,",
+        ),
+        (answer(204, &[], b""), "HTTP 204, no content,"),
+        (answer(200, &[], &noticed), "HTTP 200 with text before its Yar message: \""),
+        (answer(200, &[], &[0; 100]), "without a Yar message: \"\\x00\\x00"),
+        (answer(200, &[], &yar::message("JSON", b"")), "perhaps its json_encode failed"),
+        (answer(200, &[], &yar::message("PHP", b"")), "it ended early, as by exit() or a fatal error"),
+        (
+            answer(200, &[], &yar::message("MSGPACK", b"\x83\xa1i")),
+            "byte 0 of the MSGPACK payload: a map of 3 entries, cut short",
+        ),
+    ] {
+        let peer = Peer::http(move |_| bytes.clone());
+        let remora = Remora::embedded(&service("mp", &[("x", YAR_JSON)], &[&peer.address])).start();
+        let answer = remora.get("/mp/x");
+        assert_problem(&answer, "bad-answer", 502);
+        let told = detail(&answer);
+        assert!(told.contains(said), "{told}");
+        assert!(told.contains("Undefined index") || !told.contains("before"), "{told}");
+        assert!(!told.contains("\u{80}"), "{told}");
+    }
+}
+
+#[test]
+fn a_yar_caller_is_told_of_a_redirect_too() {
+    let peer = Peer::http(|_| answer(302, &[("location", "/login")], b""));
+    let remora = Remora::embedded(&service("mp", &[("x", "{ path: / }")], &[&peer.address])).start();
+    let seen = call_raw(remora.conn(), &json_request("mp.x", "[]"));
+    assert_refused(&seen, "BadAnswer", 10508);
+    assert!(thrown(&seen).contains("HTTP 302, a redirect to \"/login\""), "{seen}");
+}
+
+#[test]
+fn yar_call_tells_of_an_empty_answer() {
+    let peer = Peer::http(|_| answer(200, &[], b""));
+    let output = remora(&["yar", "call", &format!("http://{}/", peer.address), "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("an empty answer"), "{output:?}");
 }

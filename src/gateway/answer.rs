@@ -1,9 +1,11 @@
 //! A provider's answer in the caller's form.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::{Response, header};
+use hyper::Response;
+use hyper::header::{self, HeaderValue};
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
@@ -11,6 +13,7 @@ use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 
 use super::adapt::{Answer, Sent, end_to_end, options, packager};
 use super::beside::convert;
+use super::call::{in_payload, why_empty};
 use super::route::Plan;
 use crate::error::CallError;
 use crate::upstream::Answered;
@@ -25,6 +28,32 @@ const EXCEPTION: i64 = 64;
 /// Bytes of a provider's error that are shown to the caller.
 const SHOWN: usize = 200;
 
+/// What a provider's answer says before its body.
+struct Head {
+    status: u16,
+    /// Where a redirect leads.
+    location: Option<HeaderValue>,
+}
+
+impl Head {
+    fn of(answered: &Answered) -> Self {
+        let status = answered.status().as_u16();
+        let location = answered.headers().get(header::LOCATION).filter(|_| (300..400).contains(&status));
+        Self { status, location: location.cloned() }
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        match &self.location {
+            Some(to) => write!(f, ", a redirect to \"{}\" that is not followed,", shown(to.as_bytes())),
+            None if self.status == 204 => f.write_str(", no content,"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The answer in the caller's form.
 pub(super) async fn answer(
     plan: &Plan,
@@ -32,8 +61,8 @@ pub(super) async fn answer(
     answered: Answered,
     share: &mut Share,
 ) -> Result<Answer, CallError> {
-    let status = answered.status().as_u16();
-    if status == 101 {
+    let head = Head::of(&answered);
+    if head.status == 101 {
         return Err(CallError::BadAnswer("the provider switched protocols, which nobody asked for".into()));
     }
     match sent {
@@ -51,14 +80,14 @@ pub(super) async fn answer(
             let (body, packager, id) = (body.await?, *packager, *id);
             let held = body.len();
             let o = Options { in_message: true, room: Some(share.room(held)), ..options(plan) };
-            let work = move |plan: &Plan| json_answer(plan, o, (status, &body), packager, id);
+            let work = move |plan: &Plan| json_answer(plan, o, (&head, &body), packager, id);
             hold(convert(share, plan, held, work).await?, held, share)
         }
         Sent::Yar { ids, caller } => {
             let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
             let (held, ids, caller) = (body.len(), *ids, *caller);
             let o = Options { room: Some(share.room(held)), ..options(plan) };
-            let work = move |plan: &Plan| yar_answer(plan, o, (status, &body), ids, caller);
+            let work = move |plan: &Plan| yar_answer(plan, o, (&head, &body), ids, caller);
             hold(convert(share, plan, held, work).await?, held, share)
         }
     }
@@ -124,15 +153,16 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
 fn json_answer(
     plan: &Plan,
     o: Options,
-    (status, body): (u16, &Bytes),
+    (head, body): (&Head, &Bytes),
     packager: Packager,
     id: u32,
 ) -> Result<Answer, CallError> {
+    let status = head.status;
     match status {
         200..300 => {}
         400.. => return Err(CallError::ProviderError { status, body: shown(body) }),
         _ => {
-            let reason = format!("the provider answered HTTP {status}, which is no result and no error");
+            let reason = format!("the provider answered {head}, which is no result and no error");
             return Err(CallError::BadAnswer(reason));
         }
     }
@@ -165,11 +195,11 @@ fn json_value<'a>(plan: &Plan, status: u16, body: &'a [u8]) -> Result<&'a [u8], 
 fn yar_answer(
     plan: &Plan,
     o: Options,
-    (status, body): (u16, &Bytes),
+    (head, body): (&Head, &Bytes),
     ids: [u64; 2],
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
-    let (header, read) = yar_message(status, body, ids)?;
+    let (header, read) = yar_message(head, body, ids)?;
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let from = header.packager.wire();
@@ -195,34 +225,44 @@ fn yar_answer(
 }
 
 /// Reads the provider's message, which must answer a request of one of these ids.
-fn yar_message(status: u16, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::Response), CallError> {
-    if body.is_empty() {
-        return Err(CallError::BadAnswer(format!(
-            "the provider answered HTTP {status} with an empty body; see its PHP error log"
-        )));
-    }
+fn yar_message(head: &Head, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::Response), CallError> {
     if !yar::is_yar(body) {
-        let reason =
-            format!("the provider answered HTTP {status} without a Yar message: \"{}\"", shown(body));
-        return Err(CallError::BadAnswer(reason));
+        return Err(CallError::BadAnswer(no_message(head, body)));
     }
     let header = Header::parse(body).map_err(providers)?;
     let payload = body.get(HEAD..).unwrap_or_default();
     if payload.is_empty() {
-        let reason = "the provider's Yar message has no payload; perhaps its json_encode failed, as on text \
-            that is not UTF-8; see its PHP error log";
-        return Err(CallError::BadAnswer(reason.into()));
+        let why = why_empty(header.packager);
+        return Err(CallError::BadAnswer(format!(
+            "the provider's Yar message has no payload; {why}; see its PHP error log"
+        )));
     }
-    let read = yar::Response::read(header.packager, payload).map_err(providers)?;
+    let read = yar::Response::read(header.packager, payload).map_err(|fault| {
+        CallError::BadAnswer(format!("the provider's answer: {}", in_payload(fault, header.packager)))
+    })?;
     if read.id.is_none_or(|other| other != 0 && !ids.contains(&other)) {
         return Err(CallError::BadAnswer("the provider's answer belongs to another request".into()));
     }
-    if read.status == 0 && status != 200 {
-        let reason =
-            format!("the provider answered HTTP {status} with a Yar message; a result comes with 200");
+    if read.status == 0 && head.status != 200 {
+        let reason = format!("the provider answered {head} with a Yar message; a result comes with 200");
         return Err(CallError::BadAnswer(reason));
     }
     Ok((header, read))
+}
+
+/// What a body that does not begin as a Yar message is.
+fn no_message(head: &Head, body: &[u8]) -> String {
+    if let Some(at) = (1..body.len()).find(|at| body.get(*at..).is_some_and(yar::is_yar)) {
+        let before = shown(body.get(..at).unwrap_or_default());
+        return format!("the provider answered {head} with text before its Yar message: \"{before}\"");
+    }
+    match body.is_empty() {
+        true if head.status != 204 && head.location.is_none() => {
+            format!("the provider answered {head} with an empty body; see its PHP error log")
+        }
+        true => format!("the provider answered {head} with an empty body"),
+        false => format!("the provider answered {head} without a Yar message: \"{}\"", shown(body)),
+    }
 }
 
 /// Of a success without a result.

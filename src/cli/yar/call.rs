@@ -170,6 +170,9 @@ async fn raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut request: Vec<u
 
 /// What a call returned, as JSON; fails with the exception it threw.
 fn result(answer: &[u8], id: u32) -> Result<String, String> {
+    if answer.is_empty() {
+        return Err("an empty answer; see the server's PHP error log".into());
+    }
     let bad = |fault| format!("the answer can't be read: {fault}; it begins \"{}\"", begun(answer));
     let header = Header::parse(answer).map_err(bad)?;
     let payload = answer.get(HEAD..).unwrap_or_default();
