@@ -105,6 +105,13 @@ pub(crate) fn run(data: &[u8]) {
         if *cut > 0 {
             let part = usize::from(*cut).max(bytes.len().div_ceil(MAX_PARTS));
             let parted = world.exchange(bytes, part, provide);
+            // the time in which the registry answers is real, and the machine may be busy
+            let is_late = |exchange: &Exchange| {
+                exchange.answers.windows(20).any(|part| part == b"registry-unavailable")
+            };
+            if is_late(&whole) || is_late(&parted) {
+                return;
+            }
             // an answer that comes early ends the connection, or not, by what has arrived
             let same = check(bytes, &parted).iter().zip(&statuses).all(|(one, other)| one == other);
             assert!(same, "the cuts change nothing: {:?} {:?}", show(&whole.answers), show(&parted.answers));

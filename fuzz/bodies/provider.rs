@@ -127,6 +127,10 @@ fn said(bytes: &[u8], wire: Option<Packager>, is_raw: bool) -> Option<Said> {
         let mut stream = yar::Stream::new(bytes);
         (200, stream.take().ok()??)
     } else {
+        // heads that end at bare line feeds are read in more than one way
+        if bytes.windows(2).any(|pair| pair == b"\n\n") {
+            return None;
+        }
         let message = Message::answer(bytes).ok()??;
         // one that may have its body behind its head has it in `body`
         if message.status().is_none_or(|status| status < 200) || message.end != bytes.len() {

@@ -23,6 +23,10 @@ pub(crate) fn run(data: &[u8]) {
     let dir = dir.expect("there is room for a file");
     let file = dir.path().join("registry.yaml");
     fs::write(&file, data).expect("there is room for a file");
+    // a carriage return alone ends a line for one reader of YAML and not for another
+    if data.windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n') {
+        return;
+    }
     let source = match open(&file) {
         Ok(source) => source,
         Err(reason) => {

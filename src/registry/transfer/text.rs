@@ -50,7 +50,9 @@ impl Document {
         }
         let document: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let path = error.path().to_string();
-            if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) }
+            // it quotes what stands there
+            let told = words::line(&error.inner().to_string());
+            if path == "." { told } else { words::line(&format!("{path}: {told}")) }
         })?;
         document.fits_its_layout()?;
         Ok(document)
