@@ -13,9 +13,8 @@ use super::Record;
 use super::beside::convert;
 use crate::error::CallError;
 use crate::names::{CallerName, ServiceName};
-use crate::upstream::body::Inbound;
 use crate::upstream::budget::Share;
-use crate::upstream::{Payload, Upload};
+use crate::upstream::{Inbound, Payload, Upload};
 
 /// What the URL names, or the method of a raw Yar message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,8 @@ use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::names::CallerName;
 use crate::socket::{Stream, stopped};
-use crate::upstream::body::{Broken, Inbound};
+use crate::upstream::Inbound;
+use crate::upstream::body::Broken;
 use crate::upstream::{MAX_BUFFER, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.

@@ -1,6 +1,5 @@
 //! Bodies on their way through: counted, bounded, never gathered unless they are small.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,13 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Share;
 use super::http::Lease;
-use super::upload::Upload;
+use super::inbound::Inbound;
 use super::yar::RawAnswer;
 
 /// A streamed request body is kept up to this size, in bytes, to be sent again.
@@ -63,21 +61,6 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
-
-/// A caller's body, still on the wire.
-#[derive(Debug)]
-pub struct Inbound {
-    /// Frames that were read to tell Yar from HTTP.
-    pub peeked: VecDeque<Bytes>,
-    /// What came behind them, where that was the end.
-    pub trailers: Option<HeaderMap>,
-    /// The rest.
-    pub rest: Incoming,
-    /// Until all of it was read.
-    pub unread: Arc<AtomicBool>,
-    /// How far it has come, where somebody asked.
-    pub upload: Option<Arc<Upload>>,
-}
 
 #[derive(Debug)]
 struct RequestStream {
@@ -300,33 +283,6 @@ impl Body for Payload {
                 }
             }
         }
-    }
-}
-
-impl Inbound {
-    /// How far it comes from now on; `None`: it is over.
-    pub fn upload(&mut self) -> Option<Arc<Upload>> {
-        if self.is_over() || self.upload.is_some() {
-            return self.upload.clone();
-        }
-        let peeked = self.peeked.iter().map(|frame| frame.len() as u64).sum();
-        let length = self.rest.size_hint().exact().map(|rest| rest + peeked);
-        let upload = Arc::new(Upload::new(peeked, length));
-        self.upload = Some(upload.clone());
-        Some(upload)
-    }
-
-    /// The next frame of the rest.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.rest).poll_frame(cx);
-        if let Some(upload) = &self.upload {
-            upload.sees(&frame);
-        }
-        frame
-    }
-
-    fn is_over(&self) -> bool {
-        self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
 }
 

@@ -8,15 +8,15 @@ use crate::names::Address;
 pub mod body;
 pub mod budget;
 pub mod http;
+mod inbound;
 mod spare;
-mod upload;
 mod yar;
 
 pub use body::Payload;
 pub use budget::Budget;
 pub use http::{Patience, Upstream};
+pub use inbound::{Inbound, Upload};
 pub use spare::Spare;
-pub use upload::Upload;
 
 /// Most bytes that are buffered in one direction of an HTTP connection; no head may be larger.
 pub const MAX_BUFFER: usize = 64 << 10;
