@@ -88,7 +88,6 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
             "limit": route.gate.as_ref().map(|gate| gate.limit()),
             "waiting": route.gate.as_ref().map(|gate| gate.waiting()),
             "policy": route.policy.to_value(),
-            "not_in_force": api.policy.not_in_force().collect::<Vec<_>>(),
             "providers": api.providers.as_ref().map(|own| list(own, &route.pool, false)),
             "held": api.providers.as_ref().and_then(|own| held(own, &route.pool)),
         });
@@ -109,7 +108,6 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "limit": entry.gate.limit(),
         "waiting": entry.gate.waiting(),
         "policy": entry.policy.to_value(),
-        "not_in_force": service.policy.not_in_force().collect::<Vec<_>>(),
         "providers": list(&service.providers, &entry.pool, false),
         "held": held(&service.providers, &entry.pool),
         "apis": entry.all_routes().map(api).collect::<serde_json::Map<_, _>>(),

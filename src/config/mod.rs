@@ -523,6 +523,13 @@ workers: many
     }
 
     #[test]
+    fn a_balance_by_hash_takes_what_it_hashes_from_beside_it() {
+        let policy = loaded("defaults: { balance: hash, hash_on: \"header:X-User\" }", &[]).unwrap().defaults;
+        assert_eq!(policy.to_value()["hash_on"], "header:x-user");
+        assert!(problems("defaults: { balance: hash }")[0].contains("needs hash_on beside it"));
+    }
+
+    #[test]
     fn what_is_not_in_force_is_noted() {
         let config = loaded("registry: { snapshot: /tmp/x }", &[]).unwrap();
         assert_eq!(config.notes.len(), 1, "{:?}", config.notes);

@@ -64,7 +64,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         host: Host { name: text(host.name).unwrap_or_else(this_host), idc: text(host.idc) },
         caller: file.caller.and_then(|written| caller(written, problems)),
         providers: providers(file.providers.unwrap_or_default(), layout, problems),
-        defaults: policy(file.defaults.unwrap_or_default(), &mut notes, problems),
+        defaults: policy(file.defaults.unwrap_or_default(), problems),
         drain: drain(file.drain, problems),
         workers: count(file.workers, "workers", 1..=1024, problems).map_or_else(cores, |n| n as usize),
         connections: count(file.connections, "connections", 1..=1 << 20, problems)
@@ -326,16 +326,20 @@ fn check(written: HealthFile, path: &str, p: &mut Problems) -> Option<HealthChec
     })
 }
 
-fn policy(written: Map<String, Value>, notes: &mut Vec<String>, problems: &mut Problems) -> Policy {
+fn policy(written: Map<String, Value>, problems: &mut Problems) -> Policy {
     let mut good = Map::new();
+    // what `balance` may need beside it
+    let hash_on = written.get("hash_on").cloned();
     for (field, value) in written {
         let path = format!("defaults.{field}");
         if !PolicyPatch::KNOWN.contains(&field.as_str()) {
             problems.add(path, unknown_key(&field, &PolicyPatch::KNOWN));
             continue;
         }
-        let alone = Value::Object(Map::from_iter([(field.clone(), value.clone())]));
-        match PolicyPatch::parse(&alone) {
+        let beside =
+            hash_on.iter().filter(|_| field == "balance").map(|on| ("hash_on".to_owned(), on.clone()));
+        let alone = Map::from_iter(beside.chain([(field.clone(), value.clone())]));
+        match PolicyPatch::parse(&alone.into()) {
             Ok(_) => drop(good.insert(field, value)),
             // the patch names the field, and so does the path
             Err(reason) => {
@@ -345,8 +349,5 @@ fn policy(written: Map<String, Value>, notes: &mut Vec<String>, problems: &mut P
         }
     }
     let patch = PolicyPatch::parse(&Value::Object(good)).unwrap_or_default();
-    notes.extend(
-        patch.not_in_force().map(|field| format!("defaults.{field} is not in force in this version")),
-    );
     patch.over(&Policy::default())
 }

@@ -241,7 +241,7 @@ fn hash_on(value: &Value) -> Result<Option<HashOn>, String> {
 pub struct PolicyPatch(BTreeMap<String, Value>);
 
 impl PolicyPatch {
-    /// Every field a policy may have, those not in force in this version included.
+    /// Every field a policy may have.
     pub const KNOWN: [&str; 18] = [
         "timeout",
         "connect_timeout",
@@ -296,15 +296,7 @@ impl PolicyPatch {
     pub fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)
     }
-
-    /// Fields that are known but not in force in this version.
-    pub fn not_in_force(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|field| LATER.contains(field))
-    }
 }
-
-/// Fields that this version checks and reads over.
-const LATER: [&str; 0] = [];
 
 #[cfg(test)]
 mod tests {
