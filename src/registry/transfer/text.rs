@@ -21,6 +21,11 @@ const NO_TEXT: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "null", 
 impl Document {
     /// Reads a document; fails with the place and what is wrong there.
     pub fn read(text: &str) -> Result<Self, String> {
+        // a reason quotes what stands there
+        Self::understand(text).map_err(|reason| words::line(&reason))
+    }
+
+    fn understand(text: &str) -> Result<Self, String> {
         let budget = serde_saphyr::budget! {
             max_nodes: MAX_NODES,
             max_events: 2 * MAX_NODES,
@@ -50,9 +55,7 @@ impl Document {
         }
         let document: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let path = error.path().to_string();
-            // it quotes what stands there
-            let told = words::line(&error.inner().to_string());
-            if path == "." { told } else { words::line(&format!("{path}: {told}")) }
+            if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) }
         })?;
         document.fits_its_layout()?;
         Ok(document)
