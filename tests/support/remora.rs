@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -129,7 +130,7 @@ impl Setup {
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        if self.reads_log {
+        let reader = self.reads_log.then(|| {
             let (log, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
             std::thread::spawn(move || {
                 for line in stderr.lines().map_while(Result::ok) {
@@ -137,8 +138,8 @@ impl Setup {
                     log.push_str(&line);
                     log.push('\n');
                 }
-            });
-        }
+            })
+        });
         let mut remora = Remora {
             address: self.listen.address(),
             admin: self.admin.address(),
@@ -150,6 +151,7 @@ impl Setup {
             dir: self.dir,
             child,
             log,
+            reader,
             _ports: (self.listen, self.admin, self.service.map(|(_, port)| port)),
         };
         let page = if self.wait { "/readyz" } else { "/livez" };
@@ -190,6 +192,8 @@ pub struct Remora {
     pub dir: TempDir,
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Of the log; ends when it does.
+    reader: Option<JoinHandle<()>>,
     _ports: (Port, Port, Option<Port>),
 }
 
@@ -280,6 +284,8 @@ impl Remora {
         let end = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // what it said last may still be in the pipe
+                self.reader.take().into_iter().for_each(|reader| reader.join().unwrap());
                 // By a signal: no code.
                 return Some(status.code().unwrap_or(-1));
             }
