@@ -158,13 +158,14 @@ fn a_yar_message_may_begin_long_after_its_head() {
 
 #[test]
 fn a_body_that_never_begins_is_waited_for_no_longer_than_the_caller_waits() {
-    let remora = Remora::embedded(&service("calc", &[("x", "{ encoding: yar-msgpack }")], &[])).start();
+    // longer than this test waits for any answer
+    let patient = "defaults: { timeout: 600s }";
+    let calc = service("calc", &[("x", "{ encoding: yar-msgpack }")], &[]);
+    let remora = Remora::embedded(&calc).with(patient).start();
     let mut conn = remora.conn();
     let head = "POST /calc/x HTTP/1.1\r\nHost: a\r\nContent-Length: 200\r\nX-Deadline-Ms: 50\r\n\r\n";
-    let before = std::time::Instant::now();
     conn.send(head).unwrap();
     assert_problem(&conn.answer().unwrap(), "no-provider", 503);
-    assert!(before.elapsed() < std::time::Duration::from_secs(4), "{:?}", before.elapsed());
 }
 
 #[test]

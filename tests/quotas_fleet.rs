@@ -93,9 +93,8 @@ fn three_sidecars_admit_one_quota_together_also_when_one_is_cut_off() {
 
     zk.network.cut();
     eventually("the lease of who is cut off ends", SOON, || lent(three) == 0.0);
-    let start = Instant::now();
     let passed = hammer(&[one, two, three], Duration::from_secs(3));
-    assert!(passed[2] == 0 && start.elapsed() < LATER, "{passed:?}");
+    assert_eq!(passed[2], 0, "{passed:?}");
     eventually("the others have all of it", LATER, || {
         hammer(&[one, two], Duration::from_millis(300));
         lent(one) + lent(two) > 95.0
