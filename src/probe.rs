@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Ask, HealthCheck};
+use crate::model::{Ask, Health};
 use crate::names::Address;
 
 mod fpm;
@@ -33,7 +33,7 @@ const MAX_HEAD: usize = 16 << 10;
 /// Ends when `stop` does, or when nobody listens to `healthy` any more.
 pub async fn watch(
     address: Address,
-    check: HealthCheck,
+    check: Health,
     healthy: watch::Sender<Option<bool>>,
     stop: impl Future<Output = ()>,
 ) {
@@ -46,7 +46,7 @@ pub async fn watch(
 
 async fn check_forever(
     address: &Address,
-    check: &HealthCheck,
+    check: &Health,
     healthy: &watch::Sender<Option<bool>>,
 ) -> Infallible {
     let mut state = Streak::new(check.rise, check.fall);
@@ -56,7 +56,7 @@ async fn check_forever(
         if state.note(outcome.is_ok()) {
             healthy.send_replace(state.healthy);
             match outcome {
-                Ok(()) => tracing::info!(%address, "provider is healthy"),
+                Ok(_) => tracing::info!(%address, "provider is healthy"),
                 Err(reason) => tracing::warn!(%address, reason, "provider is not healthy"),
             }
         }
@@ -64,14 +64,16 @@ async fn check_forever(
     }
 }
 
-/// One check over a connection of its own; fails with the reason.
-async fn ask(address: &Address, ask: &Ask) -> Result<(), String> {
-    let Ask::Http(path) = ask else {
-        return reach(address).await.map(drop);
+/// One check over a connection of its own: how many calls it can take, where it says so; fails with the reason.
+async fn ask(address: &Address, ask: &Ask) -> Result<Option<u32>, String> {
+    let path = match ask {
+        Ask::Http(path) => path,
+        Ask::Tcp => return reach(address).await.map(|_| None),
+        Ask::Fpm(path) => return fpm::ask(address, path).await,
     };
     exchange(address, path, |answer| async move {
         match answer.status().as_u16() {
-            200..=399 => Ok(()),
+            200..=399 => Ok(None),
             bad => Err(format!("GET {path} answered {bad}")),
         }
     })
@@ -155,9 +157,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    fn quick(ask: Ask) -> HealthCheck {
+    fn quick(ask: Ask) -> Health {
         let (interval, timeout) = (Duration::from_millis(5), Duration::from_millis(200));
-        HealthCheck { ask, interval, timeout, rise: 2, fall: 3 }
+        Health { ask, interval, timeout, rise: 2, fall: 3 }
     }
 
     /// Answers each check with what `status` holds then; nothing where it is 0.
@@ -240,7 +242,7 @@ mod tests {
     async fn a_port_that_opens_is_enough_for_tcp_and_a_closed_one_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::new(&listener.local_addr().unwrap().to_string()).unwrap();
-        assert_eq!(ask(&address, &Ask::Tcp).await, Ok(()));
+        assert_eq!(ask(&address, &Ask::Tcp).await, Ok(None));
         drop(listener);
         assert!(ask(&address, &Ask::Tcp).await.unwrap_err().starts_with("it can't be reached"));
     }

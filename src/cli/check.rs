@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{load, print, runtime};
-use crate::config::{Ask, Bind, Config, Listen, OwnProvider, Security, Source};
+use crate::config::{Bind, Config, Listen, OwnProvider, Security, Source};
+use crate::model::Ask;
 use crate::names::ServiceName;
 use crate::registry::layout::Kind;
 use crate::registry::{self, Trouble};
@@ -136,6 +137,7 @@ fn provider(own: &OwnProvider) -> String {
         let ask = match &health.ask {
             Ask::Http(path) => format!("GET {path}"),
             Ask::Tcp => "connects".into(),
+            Ask::Fpm(path) => format!("GET {path} of php-fpm"),
         };
         format!("{ask} every {}", show_duration(health.interval))
     });

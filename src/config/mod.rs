@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::{Layout, Policy};
+use crate::model::{Health, Layout, Policy};
 use crate::names::{Address, CallerName, ServiceName};
 
 mod explain;
@@ -202,36 +202,13 @@ pub struct OwnProvider {
     /// 0 to 1000; written to the node when the configuration gives it.
     pub weight: Option<u16>,
     /// How its health is checked; `None`: it counts as healthy.
-    pub health: Option<HealthCheck>,
-}
-
-/// How a provider's health is checked.
-#[derive(Debug, Clone)]
-pub struct HealthCheck {
-    /// What to ask.
-    pub ask: Ask,
-    /// Between two checks.
-    pub interval: Duration,
-    /// For one check.
-    pub timeout: Duration,
-    /// Good checks in a row that make it healthy.
-    pub rise: u32,
-    /// Bad checks in a row that make it unhealthy.
-    pub fall: u32,
-}
-
-/// What a health check asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// GET this path; 2xx and 3xx are good.
-    Http(String),
-    /// A connection that opens is good.
-    Tcp,
+    pub health: Option<Health>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Ask;
     use serde_json::json;
 
     fn loaded(yaml: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {

@@ -14,8 +14,8 @@ use super::listen::{bind, listeners};
 use super::problem::{Problems, unknown_key};
 use super::secret::key;
 use super::security::{certificates, credentials};
-use super::{Acl, Ask, Bind, Caller, Config, HealthCheck, Host, OwnProvider, Registry, Security, Source};
-use crate::model::{Layout, Policy, PolicyPatch};
+use super::{Acl, Bind, Caller, Config, Host, OwnProvider, Registry, Security, Source};
+use crate::model::{Ask, Health, Layout, Policy, PolicyPatch};
 use crate::names::{Address, ApiName, CallerName, ServiceName};
 use crate::units::show_duration;
 
@@ -294,7 +294,7 @@ fn served(name: &str, layout: Layout) -> Result<(), String> {
     }
 }
 
-fn check(written: HealthFile, path: &str, p: &mut Problems) -> Option<HealthCheck> {
+fn check(written: HealthFile, path: &str, p: &mut Problems) -> Option<Health> {
     let ask = match (text(written.http), written.tcp.unwrap_or(false)) {
         (Some(http), false) => {
             let plain = http.starts_with('/') && http.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
@@ -317,7 +317,7 @@ fn check(written: HealthFile, path: &str, p: &mut Problems) -> Option<HealthChec
     let timeout = time(written.timeout, &format!("{path}.timeout"), least, most, p);
     let rise = count(written.rise, &format!("{path}.rise"), 1..=100, p);
     let fall = count(written.fall, &format!("{path}.fall"), 1..=100, p);
-    Some(HealthCheck {
+    Some(Health {
         ask: ask?,
         interval: interval.unwrap_or(HEALTH_INTERVAL),
         timeout: timeout.unwrap_or(HEALTH_TIMEOUT),

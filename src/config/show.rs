@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Ask, Auth, Bind, Caller, Config, HealthCheck, Listen, OwnProvider, Source, Tls};
+use super::{Auth, Bind, Caller, Config, Listen, OwnProvider, Source, Tls};
+use crate::model::Health;
 use crate::units::{show_duration, show_size};
 
 /// What the process takes with a small view and without calls, in bytes.
@@ -107,20 +108,6 @@ fn provider(provider: &OwnProvider) -> Value {
         "service": provider.service,
         "address": provider.address,
         "weight": provider.weight,
-        "health": provider.health.as_ref().map(health),
-    })
-}
-
-fn health(check: &HealthCheck) -> Value {
-    let (kind, ask) = match &check.ask {
-        Ask::Http(path) => ("http", json!(path)),
-        Ask::Tcp => ("tcp", json!(true)),
-    };
-    json!({
-        kind: ask,
-        "interval": show_duration(check.interval),
-        "timeout": show_duration(check.timeout),
-        "rise": check.rise,
-        "fall": check.fall,
+        "health": provider.health.as_ref().map(Health::to_value),
     })
 }

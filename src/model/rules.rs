@@ -182,7 +182,8 @@ impl Health {
         }
     }
 
-    pub(super) fn to_value(&self) -> Value {
+    /// As it would be written.
+    pub fn to_value(&self) -> Value {
         let (field, asked) = match &self.ask {
             Ask::Http(path) => ("http", json!(path)),
             Ask::Tcp => ("tcp", json!(true)),

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Streak, ask, fpm};
-use crate::config;
+use super::{Streak, ask};
 use crate::directory::{Directory, Entry};
 use crate::health::{Cause, State};
 use crate::model::{Ask, Circuit, Health};
@@ -93,13 +92,7 @@ struct Check {
 impl Check {
     async fn run(self) -> (usize, Found) {
         let address = &self.peer.address;
-        let asked = async {
-            match &self.health.ask {
-                Ask::Http(path) => ask(address, &config::Ask::Http(path.clone())).await.map(|()| None),
-                Ask::Tcp => ask(address, &config::Ask::Tcp).await.map(|()| None),
-                Ask::Fpm(path) => fpm::ask(address, path).await,
-            }
-        };
+        let asked = ask(address, &self.health.ask);
         let found = tokio::time::timeout(self.health.timeout, asked).await;
         (self.key, found.unwrap_or_else(|_| Err("no answer in time".into())))
     }
