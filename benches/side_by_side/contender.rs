@@ -80,7 +80,8 @@ impl Contender {
             Kind::Haproxy => haproxy(port, &unix, provider),
             Kind::Envoy => envoy(port, &unix, provider),
         };
-        let file = dir.join(format!("{}.conf", kind.name()));
+        // Envoy goes by the file's ending
+        let file = dir.join(format!("{}.yaml", kind.name()));
         fs::write(&file, &config).unwrap();
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(program);
@@ -92,13 +93,9 @@ impl Contender {
         };
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let contender = Self { kind, port, unix, config, child };
-        let patience = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < patience, "{} does not listen", kind.name());
-            std::thread::yield_now();
-        }
+        drop(reach(port, kind));
         if kind == Kind::Remora {
-            access_log_off(admin);
+            access_log_off(reach(admin, kind));
         }
         Some(contender)
     }
@@ -130,8 +127,10 @@ impl Contender {
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
         std::iter::once(own).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
     }
+}
 
-    pub(crate) fn stop(&mut self) {
+impl Drop for Contender {
+    fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
@@ -141,8 +140,19 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn access_log_off(admin: u16) {
-    let mut stream = TcpStream::connect(("127.0.0.1", admin)).unwrap();
+/// A connection to what has just been started.
+fn reach(port: u16, kind: Kind) -> TcpStream {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < patience, "{} does not listen: {error}", kind.name()),
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn access_log_off(mut stream: TcpStream) {
     let request = "POST /log-level HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 13\r\n\r\n\
         info,call=off";
     stream.write_all(request.as_bytes()).unwrap();

@@ -1,7 +1,8 @@
 //! Remora beside nginx, HAProxy and Envoy: CPU per call, latency and memory under the same loads.
 //!
 //! `benches/side_by_side/setup && cargo bench --bench side_by_side`; `-- rounds=9 calls=4000` sets how often
-//! every load is run at every contender and with how many calls, further words choose loads by their names.
+//! every load is run at every contender and with how many calls, `peers=haproxy,envoy` beside whom, and
+//! further words choose loads by their names.
 //! One worker each, access logs off, connections to the provider kept. Contenders share the first core; loads
 //! and the provider have the second. In every round they take turns; shown are medians over the rounds, and
 //! the ratio of remora to each within a round with its least and most. Written to `target/side_by_side.md`.
@@ -27,14 +28,22 @@ fn main() {
         given.unwrap_or(default)
     };
     let (rounds, calls) = (number("rounds", 9), number("calls", 4000));
+    let peers = args.iter().find_map(|arg| arg.strip_prefix("peers="));
+    let is_wanted = |kind: &Kind| {
+        let name = kind.name().to_lowercase();
+        *kind == Kind::Remora || peers.is_none_or(|peers| peers.split(',').any(|peer| peer == name))
+    };
     let words: Vec<_> = args.iter().filter(|arg| !arg.contains('=')).collect();
     let mut loads = load::all();
     loads.retain(|load| words.iter().all(|word| load.name.contains(word.as_str())));
     pin_to_second_core();
     let provider = wire::provider();
     let dir = tempfile::tempdir().unwrap();
-    let mut contenders: Vec<_> =
-        Kind::ALL.into_iter().filter_map(|kind| Contender::start(kind, dir.path(), provider)).collect();
+    let contenders: Vec<_> = Kind::ALL
+        .into_iter()
+        .filter(is_wanted)
+        .filter_map(|kind| Contender::start(kind, dir.path(), provider))
+        .collect();
     assert!(contenders.iter().any(|contender| contender.kind == Kind::Remora));
     let idle: BTreeMap<Kind, u64> =
         contenders.iter().map(|contender| (contender.kind, contender.memory())).collect();
@@ -54,7 +63,6 @@ fn main() {
     let text = report::write(&loads, &contenders, &idle, &slices);
     println!("{text}");
     std::fs::write("target/side_by_side.md", text).unwrap();
-    contenders.iter_mut().for_each(Contender::stop);
 }
 
 fn pin_to_second_core() {
