@@ -1,6 +1,7 @@
 //! Remora: a sidecar for PHP hosts.
 
 pub mod admin;
+pub mod alarm;
 pub mod app;
 pub mod balance;
 pub mod cli;

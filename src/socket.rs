@@ -90,6 +90,8 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // connections inherit it; a refused option costs latency, not the listener
+    let _ = socket.set_tcp_nodelay(true);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -181,15 +183,18 @@ impl Listener {
         })
     }
 
+    /// The one address that all its connections reach, where that is so.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().filter(|at| !at.ip().is_unspecified()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // a refused option costs latency, not the connection
-                let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
-            }
+            Self::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
             Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }

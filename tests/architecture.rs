@@ -11,7 +11,7 @@ const ROWS: [(i32, &[&str]); 12] = [
     (-1, &["names", "units", "words"]),
     (0, &["model", "error"]),
     (1, &["config"]),
-    (2, &["explain", "health", "limits", "telemetry", "tls", "socket"]),
+    (2, &["alarm", "explain", "health", "limits", "telemetry", "tls", "socket"]),
     (3, &["peer"]),
     (4, &["balance"]),
     (5, &["directory"]),

@@ -4,22 +4,23 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, Uri, Version};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
 use super::attempt::broken_body;
 use super::beside::convert;
 use super::call::{Body, Message, Read};
+use super::headers::{DEADLINE, end_to_end, without_body_headers};
 use super::route::Plan;
-use super::{millis, params};
+use super::{Target, millis, params};
 use crate::error::CallError;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
 use crate::upstream::budget::Share;
-use crate::upstream::{Outgoing, Payload};
+use crate::upstream::{Inbound, Outgoing, Payload};
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
@@ -46,7 +47,40 @@ pub(super) enum Sent {
     Yar { ids: [u64; 2], caller: Option<(Packager, u32)> },
 }
 
-/// The request in the form of the API's encoding; only its peer is open yet.
+/// An HTTP call to a JSON provider, as it came; only its peer is open yet.
+pub(super) fn passed_on(
+    plan: &Plan,
+    (head, target, body): (Box<Parts>, &Target, Inbound),
+    share: &Share,
+) -> Result<(Outgoing, Sent), CallError> {
+    let limit = plan.route.policy.max_body;
+    let keep = plan.may_repeat().then(|| share.another());
+    let payload = Payload::request(body, limit, keep);
+    let size = hyper::body::Body::size_hint(&payload);
+    if size.lower() > limit {
+        return Err(CallError::TooLarge(limit));
+    }
+    let mut head = *head;
+    head.uri = uri(plan, &target.rest, head.uri.query())?;
+    end_to_end(&mut head.headers);
+    if size.exact().is_none() {
+        // by itself the HTTP library sends none with a GET
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(method) = own_method(plan) {
+        head.method = method;
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    Ok((Outgoing::Http(Box::new(Request::from_parts(head, payload))), Sent::AsItCame))
+}
+
+/// The method that the API's node asks for.
+fn own_method(plan: &Plan) -> Option<Method> {
+    plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok)
+}
+
+/// The request in the form of the API's encoding, where that is not the caller's; only its peer is open yet.
 pub(super) async fn request(
     plan: &Plan,
     call: Read,
@@ -54,10 +88,7 @@ pub(super) async fn request(
 ) -> Result<(Outgoing, Sent), CallError> {
     let mut made = match packager(plan) {
         Some(packager) => yar_request(plan, call, packager, share).await,
-        None => {
-            let made = json_request(plan, call, share).await;
-            made.map(|(request, sent)| (Outgoing::Http(request), sent))
-        }
+        None => json_request(plan, call, share).await,
     };
     if let Err(CallError::NoRoom(most)) = &mut made {
         *most = share.most();
@@ -82,52 +113,29 @@ pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     if let Ok(host) = HeaderValue::from_str(peer.address.as_str()) {
         headers.insert(header::HOST, host);
     }
-    if headers.contains_key("x-deadline-ms") {
+    if headers.contains_key(&DEADLINE) {
         let left = millis(std::time::Instant::now(), plan.deadline);
-        headers.insert("x-deadline-ms", HeaderValue::from(left));
+        headers.insert(&DEADLINE, HeaderValue::from(left));
     }
 }
 
-async fn json_request(
-    plan: &Plan,
-    call: Read,
-    share: &mut Share,
-) -> Result<(Request<Payload>, Sent), CallError> {
-    let Read { head, body, target, .. } = call;
-    let method = plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok);
-    let query = head.uri.query();
-    let mut headers = head.headers;
-    end_to_end(&mut headers);
-    let (message, payload, method) = match body {
-        Body::Http(body) => {
-            let keep = plan.may_repeat().then(|| share.another());
-            let payload = Payload::request(body, plan.route.policy.max_body, keep);
-            if hyper::body::Body::size_hint(&payload).lower() > plan.route.policy.max_body {
-                return Err(CallError::TooLarge(plan.route.policy.max_body));
-            }
-            (None, payload, method.unwrap_or(head.method))
-        }
-        Body::Yar(message) => (Some(message), Payload::full(""), method.unwrap_or(Method::POST)),
+async fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Outgoing, Sent), CallError> {
+    let Read { mut head, body, target, .. } = call;
+    let message = match body {
+        Body::Yar(message) => message,
+        Body::Http(body) => return passed_on(plan, (head, &target, body), share),
     };
-    let Some(message) = message else {
-        let uri = uri(plan, &target.rest, query)?;
-        if hyper::body::Body::size_hint(&payload).exact().is_none() {
-            // by itself the HTTP library sends none with a GET
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        let mut request = Request::new(payload);
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-        return Ok((request, Sent::AsItCame));
-    };
+    let method = own_method(plan).unwrap_or(Method::POST);
+    end_to_end(&mut head.headers);
     check_size(plan, message.payload.len())?;
     let sent = Sent::Json { packager: message.header.packager, id: message.header.id };
     let held = HEAD + message.payload.len();
     let o = Options { room: Some(share.room(held)), ..options(plan) };
-    let work = move |plan: &Plan| yar_to_json(plan, &message, method, headers, o);
+    let work = move |plan: &Plan| yar_to_json(plan, &message, method, head.headers, o);
     let request = convert(share, plan, held, work).await?;
     let body = hyper::body::Body::size_hint(request.body()).lower() as usize;
     share.turn(held, body).map_err(|broken| broken_body(broken, 0))?;
-    Ok((request, sent))
+    Ok((Outgoing::Http(Box::new(request)), sent))
 }
 
 fn yar_to_json(
@@ -200,7 +208,7 @@ async fn yar_request(
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
     *request.headers_mut() = headers;
-    Ok((Outgoing::Http(request), sent))
+    Ok((Outgoing::Http(Box::new(request)), sent))
 }
 
 fn http_to_yar(
@@ -293,58 +301,4 @@ fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
         let _ = write!(path, "{joint}{query}");
     }
     Uri::try_from(path).map_err(|_| bad_path(plan))
-}
-
-/// Removes what holds for one connection only, what was meant for this sidecar, and keys.
-pub(super) fn end_to_end(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in named.iter().filter(|name| **name != header::CONTENT_LENGTH && **name != header::HOST) {
-        headers.remove(name);
-    }
-    for name in &ONE_HOP {
-        headers.remove(name);
-    }
-    if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-static ONE_HOP: [HeaderName; 12] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-remora-explain"),
-];
-
-/// What described the caller's body.
-static OF_THE_BODY: [HeaderName; 7] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    HeaderName::from_static("hostname"),
-    header::TRAILER,
-];
-
-/// Removes what described the caller's body.
-fn without_body_headers(headers: &mut HeaderMap) {
-    for name in &OF_THE_BODY {
-        headers.remove(name);
-    }
 }

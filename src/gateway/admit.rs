@@ -1,10 +1,12 @@
 //! Who calls, and whether they may.
 
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::call::Read;
+use super::call::{Read, shortened};
+use super::headers::{CALLER, EXPLAIN, KEY};
 use super::{Record, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::{CallError, OverQuota};
@@ -18,7 +20,7 @@ const MAX_KEY: usize = 4096;
 /// Who calls, as far as the service wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Caller {
-    name: Option<String>,
+    name: Option<Arc<str>>,
     /// Which of its grants the key opened.
     opened: Vec<usize>,
     /// It named none: the kernel vouches for it, or it is the host's own.
@@ -37,8 +39,8 @@ pub(super) fn identify(
     if entry.service.state != State::On {
         return Err(CallError::ServiceOff(entry.name.to_string()));
     }
-    let named = call.header("x-caller").or_else(|| call.yar_field(|header| &header.provider));
-    let given = call.header("x-api-key").or_else(|| call.yar_field(|header| &header.token));
+    let named = call.header(&CALLER).or_else(|| call.yar_field(|header| &header.provider));
+    let given = call.header(&KEY).or_else(|| call.yar_field(|header| &header.token));
     let silent = named.is_none() && given.is_none();
     let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);
     let (name, key) = match (vouched, worker.host_caller.as_ref().filter(|_| silent)) {
@@ -46,19 +48,19 @@ pub(super) fn identify(
         (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
         (None, None) => (named, given),
     };
-    record.caller = name.map(|name| name.chars().take(128).collect());
+    let name: Option<Arc<str>> = name.map(Arc::from);
+    record.caller = name.as_ref().map(shortened);
     let mut opened = Vec::new();
     if entry.service.access == Access::Key {
         let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
         opened = match vouched {
             Some(name) => without_key(entry, name),
-            None => check_key(entry, name, key, SystemTime::now()),
+            None => check_key(entry, name.as_deref(), key, SystemTime::now()),
         }
         .map_err(refused)?;
     }
-    let caller = Caller { name: name.map(str::to_owned), opened, is_of_host: silent };
-    record.trail.asked =
-        call.header("x-remora-explain").is_some_and(|value| value == "1") && caller.may_ask(worker);
+    let caller = Caller { name, opened, is_of_host: silent };
+    record.trail.asked = call.header(&EXPLAIN).is_some_and(|value| value == "1") && caller.may_ask(worker);
     Ok(caller)
 }
 
@@ -66,7 +68,7 @@ impl Caller {
     /// Whether it may be told why its calls go as they do: a name that anybody may write is not enough.
     fn may_ask(&self, worker: &Worker) -> bool {
         let is_proven = self.is_of_host || !self.opened.is_empty();
-        is_proven && self.name.as_ref().is_some_and(|name| worker.askers.contains(name))
+        is_proven && self.name.as_deref().is_some_and(|name| worker.askers.iter().any(|asker| asker == name))
     }
 }
 
@@ -163,7 +165,7 @@ pub(super) fn within_quota(
                 record.stands(beyond.standing);
                 let shown = || format!("{} per {}", quota.rate, show_duration(quota.per));
                 return Err(CallError::QuotaExceeded(OverQuota {
-                    caller: name.clone(),
+                    caller: name.to_string(),
                     service: entry.name.to_string(),
                     quota: quota.is_read().then(shown),
                     wait: beyond.standing.seconds(),

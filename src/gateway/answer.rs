@@ -4,16 +4,17 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::header::{self, HeaderValue};
+use hyper::{StatusCode, Version};
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
 use proto_adapters::{Charset, Fault, Options, Wire, adapt};
 
-use super::adapt::{Answer, Sent, end_to_end, options, packager};
+use super::adapt::{Answer, Sent, options, packager};
 use super::beside::convert;
 use super::call::{in_payload, why_empty};
+use super::headers::end_to_end;
 use super::route::Plan;
 use crate::error::CallError;
 use crate::upstream::Answered;
@@ -61,17 +62,31 @@ pub(super) async fn answer(
     answered: Answered,
     share: &mut Share,
 ) -> Result<Answer, CallError> {
-    let head = Head::of(&answered);
-    if head.status == 101 {
+    if answered.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(CallError::BadAnswer("the provider switched protocols, which nobody asked for".into()));
     }
+    if !matches!(sent, Sent::AsItCame) {
+        return Box::pin(converted(plan, sent, answered, share)).await;
+    }
+    Ok(passed_back(answered))
+}
+
+/// As the provider gave it.
+fn passed_back(mut answered: Answered) -> Answer {
+    end_to_end(answered.headers_mut());
+    *answered.version_mut() = Version::HTTP_11;
+    Answer::Http(answered)
+}
+
+async fn converted(
+    plan: &Plan,
+    sent: &Sent,
+    answered: Answered,
+    share: &mut Share,
+) -> Result<Answer, CallError> {
+    let head = Head::of(&answered);
     match sent {
-        Sent::AsItCame => {
-            let (mut head, body) = answered.into_parts();
-            end_to_end(&mut head.headers);
-            head.version = hyper::Version::HTTP_11;
-            Ok(Answer::Http(Response::from_parts(head, body)))
-        }
+        Sent::AsItCame => Ok(passed_back(answered)),
         Sent::Json { packager, id } => {
             let body = readable(answered, share, |status, reason| match status {
                 400.. => CallError::ProviderError { status, body: reason },

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use super::adapt::{self, Answer, Sent};
-use super::call::{Read, Stall};
+use super::call::{Body, Read, Stall};
 use super::route::Plan;
 use super::tried::{Ended, Tried};
 use super::{Record, Worker, answer, judge};
+use crate::alarm::Alarm;
 use crate::balance::{Passed, Wanted};
 use crate::error::CallError;
 use crate::health::Fault;
@@ -19,7 +20,7 @@ use crate::upstream::{Answered, Failure, Outgoing, Patience, Spare};
 /// Carries the call to a provider and its answer back, in the time the plan gives.
 pub(super) async fn attempt_all(
     worker: &Worker,
-    plan: Plan,
+    plan: &Plan,
     mut call: Read,
     record: &mut Record,
 ) -> Result<Answer, CallError> {
@@ -27,14 +28,23 @@ pub(super) async fn attempt_all(
     let stall = call.stall(Duration::from_millis(plan.patience_ms));
     let late = || stall.fault().unwrap_or(CallError::Deadline(plan.patience_ms));
     // a timeout that has passed already would still let the attempt begin
-    if tokio::time::Instant::now() >= until {
+    let now = Instant::now();
+    if now >= plan.deadline {
         return Err(late());
     }
-    let adapted = adapt::request(&plan, call, &mut record.share);
-    let adapted = tokio::time::timeout_at(until, adapted).await;
-    let (request, sent) = adapted.unwrap_or_else(|_| Err(late()))?;
-    let attempts = Attempts::new(worker, &plan, (&sent, &stall), &request);
-    attempts.run(request, record).await
+    let alarm = call.alarm.clone();
+    let (request, sent) = match call.body {
+        Body::Http(body) if adapt::packager(plan).is_none() => {
+            adapt::passed_on(plan, (call.head, &call.target, body), &record.share)?
+        }
+        body @ (Body::Http(_) | Body::Yar(_)) => {
+            let adapted = adapt::request(plan, Read { body, ..call }, &mut record.share);
+            let adapted = Box::pin(alarm.within(until, adapted)).await;
+            adapted.unwrap_or_else(|| Err(late()))?
+        }
+    };
+    let attempts = Attempts::new(worker, plan, (&sent, &stall, &alarm), &request);
+    attempts.run(request, now, record).await
 }
 
 /// What all attempts of a call have in common.
@@ -43,6 +53,7 @@ pub(super) struct Attempts<'c> {
     pub(super) plan: &'c Plan,
     sent: &'c Sent,
     stall: &'c Stall,
+    alarm: &'c Alarm,
     /// Whether it may run twice.
     pub(super) is_idempotent: bool,
     patience: Patience,
@@ -52,7 +63,7 @@ impl<'c> Attempts<'c> {
     fn new(
         worker: &'c Worker,
         plan: &'c Plan,
-        (sent, stall): (&'c Sent, &'c Stall),
+        (sent, stall, alarm): (&'c Sent, &'c Stall, &'c Alarm),
         request: &Outgoing,
     ) -> Self {
         let (api, policy) = (&plan.route.api, &plan.route.policy);
@@ -61,15 +72,20 @@ impl<'c> Attempts<'c> {
             Outgoing::Raw(_) => false,
         };
         let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false };
-        Self { worker, plan, sent, stall, is_idempotent: api.idempotent || reads, patience }
+        Self { worker, plan, sent, stall, alarm, is_idempotent: api.idempotent || reads, patience }
     }
 
     /// Tries peers until one settles the call, or nothing more may be tried.
-    async fn run(&self, mut request: Outgoing, record: &mut Record) -> Result<Answer, CallError> {
+    async fn run(
+        &self,
+        mut request: Outgoing,
+        now: Instant,
+        record: &mut Record,
+    ) -> Result<Answer, CallError> {
         let mut left = self.plan.route.policy.retries;
         // what the last peer that was reached made of the call
         let mut best: Option<Tried> = None;
-        let mut place = self.pick(record).map_err(|passed| judge::passed(self.plan, passed))?;
+        let mut place = self.pick(record, now).map_err(|passed| judge::passed(self.plan, passed))?;
         loop {
             record.goes_to(&place);
             let spare = self.plan.may_repeat().then(|| Spare::of(&request));
@@ -86,7 +102,7 @@ impl<'c> Attempts<'c> {
                 break;
             }
             left -= 1;
-            let Ok(next) = self.pick(record) else {
+            let Ok(next) = self.pick(record, Instant::now()) else {
                 record.trail.last = Some("every other one is passed over");
                 break;
             };
@@ -95,7 +111,7 @@ impl<'c> Attempts<'c> {
                     Some("its `retry_budget` is used up, or its body was too large to be kept");
                 break;
             };
-            self.worker.telemetry.retried(&self.plan.service);
+            self.worker.telemetry.retried(self.plan.service.as_str());
             (place, request) = (next, again);
         }
         record.ends(best)
@@ -112,8 +128,8 @@ impl<'c> Attempts<'c> {
     }
 
     /// A place at a peer that this call was not at yet.
-    pub(super) fn pick(&self, record: &Record) -> Result<InFlight, Passed> {
-        let wanted = Wanted { tried: &record.tried, now: Instant::now(), hash: self.plan.hash };
+    pub(super) fn pick(&self, record: &Record, now: Instant) -> Result<InFlight, Passed> {
+        let wanted = Wanted { tried: &record.tried, now, hash: self.plan.hash };
         self.plan.route.pool.pick(&wanted)
     }
 
@@ -128,21 +144,21 @@ impl<'c> Attempts<'c> {
         let budget = route.policy.retry_budget;
         let can = route.retries.take(budget.share, budget.per_second, Instant::now());
         if !can {
-            telemetry.refused_retry(&self.plan.service);
+            telemetry.refused_retry(self.plan.service.as_str());
         }
         can
     }
 
     /// One attempt at a peer, until it is over or the call is out of time.
     pub(super) async fn one(&self, place: InFlight, mut request: Outgoing, spare: Option<&Spare>) -> Tried {
-        let began = Instant::now();
+        let began = place.since();
         let mut share = self.worker.buffers.share();
         let peer = place.peer();
         adapt::address(&mut request, self.plan, peer);
         let exchange = async {
             let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
             let sent = match sent {
-                Err(Failure::Stale) => self.afresh(peer, spare, began).await,
+                Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
                 sent => sent,
             };
             let outcome = judge::outcome(&sent);
@@ -160,15 +176,16 @@ impl<'c> Attempts<'c> {
             }
         };
         let until = tokio::time::Instant::from_std(self.plan.deadline);
-        let exchanged = tokio::time::timeout_at(until, exchange).await;
-        let (ended, outcome) = exchanged.unwrap_or_else(|_| match self.stall.fault() {
+        let exchanged = self.alarm.within(until, exchange).await;
+        let (ended, outcome) = exchanged.unwrap_or_else(|| match self.stall.fault() {
             // its provider waited too
             Some(fault) => (Ended::Late(fault), None),
             None => {
                 (Ended::Late(CallError::Deadline(self.plan.patience_ms)), Some(Outcome::bad(Fault::Late)))
             }
         });
-        Tried { place, share, took: began.elapsed(), ended, outcome }
+        let over = Instant::now();
+        Tried { place, share, over, ended, outcome }
     }
 
     /// Once more, on a new connection: the one that was kept ended without a word.
@@ -179,7 +196,7 @@ impl<'c> Attempts<'c> {
         let spare = spare.filter(|_| self.is_idempotent || is_soon);
         let Some(mut request) = self.again(None, spare) else { return Err(Failure::Cut) };
         let telemetry = &self.worker.telemetry;
-        telemetry.retried(&self.plan.service);
+        telemetry.retried(self.plan.service.as_str());
         adapt::address(&mut request, self.plan, peer);
         let patience = Patience { afresh: true, ..self.patience };
         match self.worker.upstream.send(&peer.address, request, patience).await {

@@ -4,27 +4,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::Request;
+use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request};
 use proto_adapters::Fault;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
 use super::beside::convert;
+use super::headers::DEADLINE;
+use crate::alarm::Alarm;
 use crate::error::CallError;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::budget::Share;
 use crate::upstream::{Inbound, Payload, Upload};
 
+/// Most characters of a name that are logged.
+const LOGGED: usize = 128;
+
 /// What the URL names, or the method of a raw Yar message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The service, not yet checked.
-    pub service: String,
+    pub service: Arc<str>,
     /// The API; empty where the URL names none.
-    pub api: String,
+    pub api: Arc<str>,
     /// All behind the service, without the slash before it: `api`, or `api/more/of/it`.
-    pub rest: String,
+    pub rest: Arc<str>,
 }
 
 /// A call as it came in.
@@ -33,13 +39,15 @@ pub struct Call {
     /// What it names.
     pub target: Target,
     /// Method, URL, headers; nothing in it where the call did not come by HTTP.
-    pub head: Parts,
+    pub head: Box<Parts>,
     /// The body.
     pub body: Arrival,
     /// When its head was read.
     pub started: Instant,
     /// Who it is by the kernel's word, where the listener knows users.
     pub vouched: Option<CallerName>,
+    /// For its deadlines: of the task that carries it.
+    pub alarm: Arc<Alarm>,
 }
 
 /// How a call's body comes in.
@@ -50,7 +58,7 @@ pub enum Arrival {
     /// A Yar message over HTTP, still on the wire.
     Yar(Inbound),
     /// A Yar message by itself.
-    Raw(Raw),
+    Raw(Box<Raw>),
 }
 
 /// A raw Yar message.
@@ -79,10 +87,11 @@ pub enum Voice {
 #[derive(Debug)]
 pub(super) struct Read {
     pub target: Target,
-    pub head: Parts,
+    pub head: Box<Parts>,
     pub started: Instant,
     /// Who it is by the kernel's word.
     pub vouched: Option<CallerName>,
+    pub alarm: Arc<Alarm>,
     /// The time the caller says it has left.
     pub asked: Option<Duration>,
     pub body: Body,
@@ -92,7 +101,7 @@ pub(super) struct Read {
 #[derive(Debug)]
 pub(super) enum Body {
     Http(Inbound),
-    Yar(Message),
+    Yar(Box<Message>),
 }
 
 /// A Yar request.
@@ -124,8 +133,8 @@ impl Call {
         let method = message.as_ref().ok().map(|message| message.request.method.as_str());
         let target = Target::of_method(method.or(early.as_deref()).unwrap_or(""), own);
         let (head, ()) = Request::new(()).into_parts();
-        let body = Arrival::Raw(Raw { voice, message, share });
-        Self { target, head, body, started, vouched: None }
+        let body = Arrival::Raw(Box::new(Raw { voice, message, share }));
+        Self { target, head: Box::new(head), body, started, vouched: None, alarm: Arc::default() }
     }
 
     /// The time the caller says it has left; fails where it says something else.
@@ -142,15 +151,17 @@ impl Call {
         record: &mut Record,
     ) -> Result<Read, CallError> {
         let asked = self.asked_patience();
-        let Self { mut target, head, body, started, vouched } = self;
-        let mut body = match body {
+        let Self { mut target, head, body, started, vouched, alarm } = self;
+        let body = match body {
             Arrival::Http(body) => {
-                return Ok(Read { target, head, started, vouched, asked: asked?, body: Body::Http(body) });
+                let body = Body::Http(body);
+                return Ok(Read { target, head, started, vouched, alarm, asked: asked?, body });
             }
             Arrival::Raw(raw) => {
+                let raw = *raw;
                 (*voice, record.share) = (raw.voice, raw.share);
-                let body = Body::Yar(raw.message?);
-                return Ok(Read { target, head, started, vouched, asked: None, body });
+                let body = Body::Yar(Box::new(raw.message?));
+                return Ok(Read { target, head, started, vouched, alarm, asked: None, body });
             }
             Arrival::Yar(body) => body,
         };
@@ -158,23 +169,37 @@ impl Call {
         hear(&begun, voice);
         let asked = asked?;
         let patience = asked.unwrap_or(patience).min(patience);
-        let upload = body.upload();
-        let gathered = gather(body, limit, started + patience, &mut record.share).await;
-        let bytes = gathered.unwrap_or_else(|| {
-            let stalled = upload.and_then(|upload| upload.stalled());
-            Err(late(&stalled.unwrap_or_else(|| "the request's body did not arrive".into()), patience, asked))
-        })?;
+        // boxed, as all that few calls do: the future of every call has room for the largest of its parts
+        let whole = Box::pin(whole(body, limit, (started, patience, asked), &mut record.share));
+        let bytes = whole.await?;
         hear(&bytes, voice);
-        let message = convert(&record.share, &(), bytes.len(), |()| parse(bytes)).await?;
+        let parsed = Box::pin(convert(&record.share, &(), bytes.len(), |()| parse(bytes)));
+        let parsed = alarm.within((started + patience).into(), parsed).await;
+        let message = parsed.unwrap_or(Err(CallError::Deadline(patience.as_millis() as u64)))?;
         target.api = merge_api(&target, &message.request.method)?;
-        record.api.clone_from(&target.api);
-        Ok(Read { target, head, started, vouched, asked, body: Body::Yar(message) })
+        record.api = shortened(&target.api);
+        Ok(Read { target, head, started, vouched, alarm, asked, body: Body::Yar(Box::new(message)) })
     }
+}
+
+/// A body that was announced as Yar, as long as its call may take.
+async fn whole(
+    mut body: Inbound,
+    limit: u64,
+    (started, patience, asked): (Instant, Duration, Option<Duration>),
+    share: &mut Share,
+) -> Result<Bytes, CallError> {
+    let upload = body.upload();
+    let gathered = gather(body, limit, started + patience, share).await;
+    gathered.unwrap_or_else(|| {
+        let stalled = upload.and_then(|upload| upload.stalled());
+        Err(late(&stalled.unwrap_or_else(|| "the request's body did not arrive".into()), patience, asked))
+    })
 }
 
 /// The time that a caller's headers say it has left.
 pub fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
-    let Some(left) = headers.get("x-deadline-ms") else { return Ok(None) };
+    let Some(left) = headers.get(&DEADLINE) else { return Ok(None) };
     let digits =
         left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));
     let Some(digits) = digits else {
@@ -263,14 +288,22 @@ impl Target {
     pub fn of_method(method: &str, own: Option<&ServiceName>) -> Self {
         let own = own.map_or("", ServiceName::as_str);
         let (service, api) = method.rsplit_once('.').unwrap_or((own, method));
-        Self { service: service.into(), api: api.into(), rest: String::new() }
+        Self { service: service.into(), api: api.into(), rest: "".into() }
     }
 }
 
+/// A name as it is logged: callers may write what they like.
+pub(super) fn shortened(name: &Arc<str>) -> Arc<str> {
+    if name.len() <= LOGGED { name.clone() } else { name.chars().take(LOGGED).collect::<String>().into() }
+}
+
 /// The message says the API; a URL that names one too must agree.
-fn merge_api(target: &Target, method: &str) -> Result<String, CallError> {
-    if target.rest.is_empty() || target.rest == method {
-        return Ok(method.to_owned());
+fn merge_api(target: &Target, method: &str) -> Result<Arc<str>, CallError> {
+    if *target.rest == *method {
+        return Ok(target.rest.clone());
+    }
+    if target.rest.is_empty() {
+        return Ok(method.into());
     }
     Err(CallError::MalformedRequest(format!(
         "the URL names api \"{}\" and the Yar message \"{method}\"; call /{} alone",
@@ -304,7 +337,7 @@ impl Read {
     }
 
     /// A header as text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 }
@@ -322,7 +355,7 @@ pub async fn peek(body: &mut Inbound) -> Result<bool, hyper::Error> {
                 body.peeked.push_back(data);
             }
             Err(frame) => {
-                body.trailers = frame.into_trailers().ok();
+                body.trailers = frame.into_trailers().ok().map(Box::new);
                 break;
             }
         }

@@ -73,19 +73,19 @@ impl Attempts<'_> {
     fn second(&self, spare: &Spare, record: &mut Record) -> Option<(InFlight, Outgoing)> {
         let route = &self.plan.route;
         let (hedge, hedges) = (route.policy.hedge?, route.hedges.as_ref()?);
-        let place = self.pick(record).ok()?;
+        let place = self.pick(record, Instant::now()).ok()?;
         let request = spare.request()?;
         if !hedges.allowance.take(hedge.budget, 0, Instant::now()) {
             return None;
         }
-        self.worker.telemetry.hedged(&self.plan.service);
+        self.worker.telemetry.hedged(self.plan.service.as_str());
         record.goes_to(&place);
         Some((place, request))
     }
 
     fn won(&self, is_second: bool) {
         if is_second {
-            self.worker.telemetry.hedge_won(&self.plan.service);
+            self.worker.telemetry.hedge_won(self.plan.service.as_str());
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn of_answer(error: &CallError) -> Option<Outcome> {
 
 /// Why a call has no provider to go to.
 pub(super) fn passed(plan: &Plan, passed: Passed) -> CallError {
-    let service = plan.service.clone();
+    let service = plan.service.to_string();
     match passed {
         Passed::Nobody => CallError::NoProvider { service, known: plan.route.pool.known() },
         Passed::Open(retry_after) => CallError::CircuitOpen { service, retry_after },
@@ -67,18 +67,18 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 impl Record {
     /// Notes at `place` how its attempt ended: for the next pick, in metrics and, where that opened or closed
     /// its circuit, in the log. One that had less than half of `timeout` is not late.
-    pub(super) fn notes(&self, place: &mut InFlight, outcome: Outcome) {
+    pub(super) fn notes(&self, place: &mut InFlight, outcome: Outcome, now: Instant) {
         let Some(route) = &self.route else { return };
         // a caller that leaves no time must not make a provider look ill for all others
-        let had = Instant::now().saturating_duration_since(place.since());
+        let had = now.saturating_duration_since(place.since());
         if outcome.fault == Some(Fault::Late) && had < route.policy.timeout / 2 {
             return;
         }
         if let Some(fault) = outcome.fault {
             self.fails_at(place.peer(), fault.word());
         }
-        let change = route.pool.record(place, outcome, &route.policy.circuit, Instant::now());
-        let (service, provider) = (&self.service, &place.peer().address);
+        let change = route.pool.record(place, outcome, &route.policy.circuit, now);
+        let (service, provider) = (&*self.service, &place.peer().address);
         match change {
             Some(Change::Opened(cause)) => {
                 tracing::warn!(service, %provider, cause = cause.word(), "provider is left alone");

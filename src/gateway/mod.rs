@@ -18,6 +18,7 @@ mod answer;
 mod attempt;
 mod beside;
 mod call;
+mod headers;
 mod hedge;
 mod judge;
 mod key;
@@ -83,12 +84,12 @@ pub struct Handled {
     /// The answer or why there is none.
     pub result: Result<Answer, CallError>,
     /// What is counted and logged.
-    pub record: Record,
+    pub record: Box<Record>,
 }
 
 /// Carries one call.
 pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
-    let mut record = Record::new(worker.clone(), &call);
+    let mut record = Box::new(Record::new(worker.clone(), &call));
     let mut voice = Voice::Http;
     let result = carry(worker, call, &mut voice, &mut record).await;
     record.decided(&voice, result.as_ref().err());
@@ -124,14 +125,18 @@ async fn carry(
     voice: &mut Voice,
     record: &mut Record,
 ) -> Result<Answer, CallError> {
-    let found = worker.find(&call).await;
+    let seen = worker.view().get(&worker.directory, &call.target.service);
+    let found = match seen {
+        Some(entry) => Ok(entry),
+        None => Box::pin(worker.find(&call)).await,
+    };
     let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
     let call = call.read(limit, worker.defaults.timeout, voice, record).await?;
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
     let plan = route::plan(&entry, &caller, &call, record)?;
     record.enter(&entry, &plan).await?;
-    attempt::attempt_all(worker, plan, call, record).await
+    attempt::attempt_all(worker, &plan, call, record).await
 }
 
 impl Worker {
@@ -163,11 +168,9 @@ impl Worker {
         found.map_or(self.defaults.max_body, |entry| entry.max_body)
     }
 
+    /// A service that this worker has not seen, or not since the view changed.
     async fn find(&self, call: &Call) -> Result<Arc<Entry>, CallError> {
-        let named = call.target.service.as_str();
-        if let Some(entry) = self.view().get(&self.directory, named) {
-            return Ok(entry);
-        }
+        let named = &*call.target.service;
         if named.is_empty() {
             let reason = match call.body {
                 Arrival::Raw(_) => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::adapt::Answer;
+use super::call::shortened;
 use super::route::Plan;
 use super::story::Trail;
 use super::tried::{Ended, Tried};
@@ -35,11 +36,11 @@ pub enum Ending {
 pub struct Record {
     pub(super) worker: Arc<Worker>,
     pub(super) started: Instant,
-    pub(super) service: String,
+    pub(super) service: Arc<str>,
     /// The API as called.
-    pub(super) api: String,
+    pub(super) api: Arc<str>,
     /// Who called, if known.
-    pub(super) caller: Option<String>,
+    pub(super) caller: Option<Arc<str>>,
     /// Whether the last attempt was picked while rates and checks were not heeded.
     pub(super) panic: bool,
     /// For its story.
@@ -70,8 +71,8 @@ impl Record {
             share: worker.buffers.share(),
             worker,
             started: call.started,
-            service: call.target.service.chars().take(128).collect(),
-            api: call.target.api.chars().take(128).collect(),
+            service: shortened(&call.target.service),
+            api: shortened(&call.target.api),
             caller: None,
             panic: false,
             trail: Trail::new(),
@@ -112,15 +113,15 @@ impl Record {
         Ok(())
     }
 
-    /// Trail what an attempt that is over says of its provider, and how long it took.
+    /// Notes what an attempt that is over says of its provider, and how long it took.
     pub(super) fn settles(&mut self, tried: &mut Tried) {
         self.trail.settles(tried, self.started);
         if let Some(outcome) = tried.outcome {
-            self.notes(&mut tried.place, outcome);
+            self.notes(&mut tried.place, outcome, tried.over);
         }
         if tried.is_good() || matches!(tried.ended, Ended::Late(_)) {
-            let now = Instant::now();
-            self.places.iter().flatten().for_each(|place| place.gate().answered(tried.took, now));
+            let (took, now) = (tried.took(), tried.over);
+            self.places.iter().flatten().for_each(|place| place.gate().answered(took, now));
         }
     }
 
@@ -203,10 +204,10 @@ impl Record {
         self.panic = place.in_panic();
     }
 
-    /// Trail how the attempt that settled the call ended after all.
+    /// Notes how the attempt that settled the call ended after all.
     fn learns(&mut self, outcome: Outcome) {
         if let Some(mut place) = self.in_flight.take() {
-            self.notes(&mut place, outcome);
+            self.notes(&mut place, outcome, Instant::now());
             self.in_flight = Some(place);
         }
     }
@@ -238,9 +239,14 @@ impl Record {
 
 /// A place in `gate`, waited for where the call's policy has a `queue`.
 async fn place(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Result<Place, CallError> {
-    if let Some(place) = gate.enter() {
-        return Ok(place);
+    match gate.enter() {
+        Some(place) => Ok(place),
+        None => Box::pin(wait(gate, plan, target)).await,
     }
+}
+
+/// The next place that is given back, in the order of the line.
+async fn wait(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Result<Place, CallError> {
     let queue = plan.route.policy.queue;
     let over = |line| CallError::Overloaded { target: target(), limit: gate.limit(), line };
     if queue.is_zero() {
@@ -265,7 +271,7 @@ impl Drop for Record {
             Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
             // names the registry doesn't know would make labels without end
             known => {
-                let service = if self.known_service { self.service.as_str() } else { "" };
+                let service = if self.known_service { &*self.service } else { "" };
                 let api = known.as_ref().map_or("", |route| route.name.as_str());
                 telemetry.bad(service, api, self.outcome, took);
             }

@@ -9,23 +9,23 @@ use super::{Record, Target, key, millis};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::model::{Encoding, State};
-use crate::names::ApiName;
+use crate::names::{ApiName, ServiceName};
 
 /// A call, decided.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// The service.
-    pub service: String,
+    pub service: ServiceName,
     /// The API and who serves it.
     pub route: Arc<Route>,
     /// The API as called: the route's name unless that is `*`.
-    pub api: String,
+    pub api: Arc<str>,
     /// Until then the answer's head must be there.
     pub deadline: Instant,
     /// The time the call had in all, in milliseconds.
     pub patience_ms: u64,
     /// The caller's name, where it has one.
-    pub caller: Option<String>,
+    pub caller: Option<Arc<str>>,
     /// What [`Balance::Hash`] looks at, where it does and the call has it.
     pub hash: Option<u64>,
 }
@@ -37,22 +37,22 @@ impl Plan {
     }
 }
 
-/// The API, whether it is on, whether the caller may call it, and that often, whether anybody serves it,
-/// and until when.
+/// The API, whether it is on, whether the caller may call it, and that often, whether anybody serves it or may be
+/// tried, and until when.
 pub(super) fn plan(
     entry: &Entry,
     caller: &Caller,
     call: &Read,
     record: &mut Record,
 ) -> Result<Plan, CallError> {
-    let service = entry.name.to_string();
+    let service = entry.name.clone();
     let api = call.target.api.clone();
     let no_api = || match call.body {
         Body::Yar(_) if api.is_empty() => CallError::BadApi(format!(
             "the method names no api; over raw Yar call {service}.{{api}}, over HTTP {{api}} at /{service}"
         )),
         Body::Yar(_) | Body::Http(_) => {
-            CallError::NoApi { service: service.clone(), api: call.target.rest_shown() }
+            CallError::NoApi { service: service.to_string(), api: call.target.rest_shown() }
         }
     };
     // what goes into a provider's path under `*` is no more than what `permit` is asked about
@@ -71,12 +71,12 @@ pub(super) fn plan(
         }
     }
     if route.api.state != State::On {
-        return Err(CallError::ApiOff { service, api });
+        return Err(CallError::ApiOff { service: service.to_string(), api: api.to_string() });
     }
     let grant = permit(entry, caller, &route, &api)?;
     within_quota(entry, caller, grant, record)?;
     if route.pool.is_empty() {
-        return Err(CallError::NoProvider { service, known: route.pool.known() });
+        return Err(CallError::NoProvider { service: service.to_string(), known: route.pool.known() });
     }
     let asked = call.asked.unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);
@@ -86,7 +86,7 @@ pub(super) fn plan(
 }
 
 /// A JSON provider would get the rest of the path; dropped, it would be missed.
-fn no_path(service: &str, api: &str, target: &Target) -> String {
+fn no_path(service: &ServiceName, api: &str, target: &Target) -> String {
     format!(
         "\"{}\" is more than the name of a function of a Yar provider; call /{service}/{api} alone",
         target.rest_shown()
@@ -100,7 +100,7 @@ fn no_name(target: &Target) -> Option<String> {
     }
     match ApiName::new(&target.api) {
         _ if target.api.is_empty() => None,
-        _ if target.api == "*" => {
+        _ if &*target.api == "*" => {
             Some("\"*\" stands for every api of a service; call one by its name".into())
         }
         Ok(_) => None,
@@ -123,6 +123,9 @@ fn left_out(entry: &Entry, api: &str) -> Option<CallError> {
 
 /// Whether a path has a segment that leads out of where it stands, also percent-encoded.
 fn climbs(rest: &str) -> bool {
+    if !rest.contains(['.', '%']) {
+        return false;
+    }
     let plain = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
     plain.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }

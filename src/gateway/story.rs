@@ -44,7 +44,7 @@ impl Trail {
             self.attempts.push(Attempt {
                 address: tried.place.peer().address.to_string(),
                 after: tried.place.since().saturating_duration_since(started),
-                took: Some(tried.took),
+                took: Some(tried.took()),
                 how: how(tried),
             });
         }
@@ -96,9 +96,9 @@ impl Record {
         }
         Story {
             at: Some(SystemTime::now()),
-            caller: self.caller.clone(),
-            service: self.service.clone(),
-            api: self.api.clone(),
+            caller: self.caller.as_deref().map(str::to_owned),
+            service: self.service.to_string(),
+            api: self.api.to_string(),
             outcome: self.outcome,
             status: self.status,
             detail: self.detail.clone(),
@@ -117,7 +117,7 @@ impl Record {
             None => "the call names no caller, and `caller` of the configuration is not set".into(),
         }];
         if let Some(route) = &self.route {
-            let through = if route.name.as_str() == self.api { "" } else { ", through the api `*`" };
+            let through = if route.name.as_str() == &*self.api { "" } else { ", through the api `*`" };
             let may = if route.api.idempotent { "may" } else { "may not" };
             decided.push(format!("it is an api of the service{through} that {may} run twice (`idempotent`)"));
         }

@@ -1,6 +1,6 @@
 //! How one attempt ended, and what that says of its provider and of the call.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::adapt::Answer;
 use super::attempt::broken_body;
@@ -16,8 +16,8 @@ pub(super) struct Tried {
     pub place: InFlight,
     /// What it holds of the answer.
     pub share: Share,
-    /// From its beginning to the answer's head, or all of one that is converted.
-    pub took: Duration,
+    /// When the answer's head was there, or all of one that is converted, or it was given up.
+    pub over: Instant,
     pub ended: Ended,
     /// What it says of its provider; `None`: nothing, the caller's own body failed.
     pub outcome: Option<Outcome>,
@@ -29,7 +29,7 @@ pub(super) enum Ended {
     /// The provider answered.
     Answered { status: u16, answer: Answer },
     /// Nothing of the request reached the peer; the request, until it is taken.
-    Unreached { reason: String, request: Option<Box<Outgoing>> },
+    Unreached { reason: String, request: Option<Outgoing> },
     /// There is no answer, or none that the caller can be given; its status, or 0.
     Failed { status: u16, error: CallError },
     /// The call was out of time.
@@ -55,6 +55,11 @@ impl Ended {
 }
 
 impl Tried {
+    /// How long it took.
+    pub(super) fn took(&self) -> Duration {
+        self.over.saturating_duration_since(self.place.since())
+    }
+
     /// Whether the provider answered as it should.
     pub(super) fn is_good(&self) -> bool {
         self.outcome.is_some_and(|outcome| outcome.fault.is_none())
@@ -83,7 +88,7 @@ impl Tried {
     /// The request, where nothing of it was sent.
     pub(super) fn take_unsent(&mut self) -> Option<Outgoing> {
         match &mut self.ended {
-            Ended::Unreached { request, .. } => request.take().map(|request| *request),
+            Ended::Unreached { request, .. } => request.take(),
             Ended::Answered { .. } | Ended::Failed { .. } | Ended::Late(_) => None,
         }
     }

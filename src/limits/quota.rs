@@ -170,15 +170,18 @@ fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
 impl Standing {
     /// `RateLimit-Policy`, after draft-ietf-httpapi-ratelimit-headers-10; a window is told in whole seconds only.
     pub fn policy(&self) -> String {
+        let (mut rate, mut window) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let rate = rate.format(self.rate);
         match self.per.subsec_nanos() {
-            0 => format!("\"quota\";q={};w={}", self.rate, self.per.as_secs()),
-            _ => format!("\"quota\";q={}", self.rate),
+            0 => ["\"quota\";q=", rate, ";w=", window.format(self.per.as_secs())].concat(),
+            _ => ["\"quota\";q=", rate].concat(),
         }
     }
 
     /// `RateLimit`, by the same draft.
     pub fn limit(&self) -> String {
-        format!("\"quota\";r={};t={}", self.left, self.seconds())
+        let (mut left, mut reset) = (itoa::Buffer::new(), itoa::Buffer::new());
+        ["\"quota\";r=", left.format(self.left), ";t=", reset.format(self.seconds())].concat()
     }
 
     /// Whole seconds until the reset, at least one.

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::rt::Timer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::Begun;
 use super::heads::Heads;
+use crate::alarm::Alarm;
 use crate::names::CallerName;
 use crate::socket::Stream;
 
@@ -32,7 +33,39 @@ pub(super) struct Signs {
     calls: AtomicU64,
     /// How long a caller may take nothing of its answer, in milliseconds; 0: as long as usual.
     stall_ms: AtomicU64,
+    /// For the deadlines of its calls.
+    pub(super) alarm: Arc<Alarm>,
 }
+
+/// Times the heads of requests.
+#[derive(Debug, Default)]
+pub(super) struct HeadTimer(pub(super) Arc<Alarm>);
+
+/// Until a head must be there.
+struct HeadSleep {
+    alarm: Arc<Alarm>,
+    until: Instant,
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(HeadSleep { alarm: self.0.clone(), until: Instant::now() + duration })
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(HeadSleep { alarm: self.0.clone(), until: deadline.into() })
+    }
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(cx, self.until)
+    }
+}
+
+impl hyper::rt::Sleep for HeadSleep {}
 
 impl Signs {
     /// From now on a caller that takes nothing for so long is given up.
@@ -60,14 +93,14 @@ impl Signs {
 pub(super) struct CallerStream {
     stream: Stream,
     /// Read already, and not yet handed on.
-    begun: Begun,
+    begun: Vec<u8>,
     signs: Arc<Signs>,
     stall: Option<Pin<Box<Sleep>>>,
     heads: Heads,
 }
 
 impl CallerStream {
-    pub(super) fn new(stream: Stream, begun: Begun, signs: Arc<Signs>) -> Self {
+    pub(super) fn new(stream: Stream, begun: Vec<u8>, signs: Arc<Signs>) -> Self {
         Self { stream, begun, signs, stall: None, heads: Heads::default() }
     }
 
@@ -86,20 +119,6 @@ impl CallerStream {
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
         Poll::Ready(io::ErrorKind::TimedOut.into())
-    }
-}
-
-impl Begun {
-    /// Puts what was read into `buffer`, as far as it fits; gives how much.
-    fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
-        if self.len == 0 {
-            return 0;
-        }
-        let fits = self.len.min(buffer.remaining());
-        buffer.put_slice(self.bytes.get(..fits).unwrap_or_default());
-        self.bytes.copy_within(fits.., 0);
-        self.len -= fits;
-        fits
     }
 }
 
@@ -132,11 +151,14 @@ impl AsyncRead for CallerStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let begun = self.begun.hand_on(buffer);
-        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if begun > 0 && polled.is_pending() {
-            polled = Poll::Ready(Ok(()));
-        }
+        let polled = if self.begun.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buffer)
+        } else {
+            let fits = self.begun.len().min(buffer.remaining());
+            let rest = self.begun.split_off(fits);
+            buffer.put_slice(&std::mem::replace(&mut self.begun, rest));
+            Poll::Ready(Ok(()))
+        };
         if let Some(read) = buffer.filled().get(before..).filter(|read| !read.is_empty()) {
             self.look(read);
         }

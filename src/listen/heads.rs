@@ -1,5 +1,7 @@
 //! Heads of requests as they pass: finds a length that hyper reads over, but that other programs may obey.
 
+use std::io::BufRead;
+
 /// Bytes of a line that are kept, blanks in a row as one.
 const KEPT: usize = 64;
 
@@ -65,7 +67,17 @@ impl Heads {
     }
 
     fn take_line<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let mut rest = bytes;
+        // reading from memory can't fail
+        let taken = rest.skip_until(b'\n').unwrap_or(bytes.len());
+        let end = bytes.get(..taken).and_then(|line| line.strip_suffix(b"\n")).map(<[u8]>::len);
+        if let Some(line) = end.and_then(|end| bytes.get(..end)).filter(|_| self.line.is_empty()) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if self.says_nothing(line) {
+                self.at = self.after(line);
+                return rest;
+            }
+        }
         for byte in bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default() {
             if self.line.len() == KEPT {
                 break;
@@ -74,12 +86,23 @@ impl Heads {
                 self.line.push(*byte);
             }
         }
-        let Some(end) = end else { return &[] };
+        if end.is_none() {
+            return &[];
+        }
         let line = std::mem::take(&mut self.line);
         self.at = self.after(line.strip_suffix(b"\r").unwrap_or(&line));
         self.line = line;
         self.line.clear();
-        bytes.get(end + 1..).unwrap_or_default()
+        rest
+    }
+
+    /// Whether a whole line tells no length, so that it need not be kept to be read.
+    fn says_nothing(&self, line: &[u8]) -> bool {
+        match self.at {
+            At::RequestLine | At::Trailer => true,
+            At::Header | At::Anywhere => !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')),
+            At::ChunkSize | At::Body(_) | At::Chunk(_) => false,
+        }
     }
 
     /// Where things stand behind `line`.

@@ -15,16 +15,15 @@ use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use proto_adapters::yar;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use super::caller::{CallerStream, Here, Signs};
-use super::{Begun, HEAD_PATIENCE, LAST_REQUESTS, linger};
+use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, TELLING, linger};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
-use crate::names::CallerName;
 use crate::socket::{Stream, stopped};
 use crate::upstream::Inbound;
 use crate::upstream::body::Broken;
@@ -32,8 +31,8 @@ use crate::upstream::{MAX_BUFFER, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
 const HTTP_2: &[u8] = b"PRI * HTTP";
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -45,21 +44,23 @@ pub(super) async fn serve(
     worker: Arc<Worker>,
     stream: Stream,
     begun: Begun,
-    vouched: Option<CallerName>,
+    known: Known,
     mut stop: watch::Receiver<bool>,
 ) {
-    let first = begun.clone();
-    let (signs, here) = (Arc::new(Signs::default()), Here { local: stream.local(), vouched });
-    let stream = CallerStream::new(stream, begun, signs.clone());
+    let first = begun.seen().get(..TELLING).unwrap_or(begun.seen()).to_vec();
+    let (signs, here) = (Arc::new(Signs::default()), Here { local: known.local, vouched: known.vouched });
+    let stream = CallerStream::new(stream, begun.bytes, signs.clone());
     let refusing = worker.clone();
     // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
     let service =
         service_fn(|request| Box::pin(answer(worker.clone(), request, signs.clone(), here.clone())));
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(begun.timer)
         .header_read_timeout(HEAD_PATIENCE)
         .ignore_invalid_headers(true)
         .max_buf_size(MAX_BUFFER)
+        // copying a small body behind its head costs less than telling the kernel of two places
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let (mut stopping, mut last_requests) = (false, None);
     let ended = loop {
@@ -79,10 +80,10 @@ pub(super) async fn serve(
     if let Err(error) = ended.as_ref()
         && error.is_parse()
     {
-        refuse_head(&refusing, error, first.seen());
+        refuse_head(&refusing, error, &first);
     }
     let mut stream = connection.into_parts().io.into_inner().into_inner();
-    if first.seen().starts_with(HTTP_2) {
+    if first.starts_with(HTTP_2) {
         // the HTTP library closes it without a word
         let _ = stream.write_all(BAD_REQUEST).await;
     }
@@ -91,9 +92,6 @@ pub(super) async fn serve(
         stream.abort();
     } else if signs.unread.load(Relaxed) {
         linger(stream).await;
-    } else if ended.is_ok() {
-        // the caller may have closed first
-        let _ = stream.shutdown().await;
     }
 }
 
@@ -154,9 +152,10 @@ async fn call(
     let mut is_yar = false;
     if head.method == Method::POST && !waits && !body.rest.is_end_stream() {
         let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
-        let looked = tokio::time::timeout(patience, gateway::peek(&mut body)).await;
+        let until = tokio::time::Instant::from_std(started) + patience;
+        let looked = signs.alarm.within(until, gateway::peek(&mut body)).await;
         // a body that begins late is nothing to refuse: it may be a stream
-        if looked.is_err() {
+        if looked.is_none() {
             body.upload().iter().for_each(|upload| upload.waits());
         }
         is_yar = looked
@@ -164,7 +163,8 @@ async fn call(
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
-    Ok(Call { target, head, body, started, vouched: here.vouched.clone() })
+    let (vouched, alarm) = (here.vouched.clone(), signs.alarm.clone());
+    Ok(Call { target, head: Box::new(head), body, started, vouched, alarm })
 }
 
 /// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.
@@ -187,7 +187,9 @@ fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
         None => path.split_once('/').unwrap_or((path, "")),
     };
     let api = rest.split('/').next().unwrap_or("");
-    Target { service: service.into(), api: api.into(), rest: rest.into() }
+    let rest: Arc<str> = rest.into();
+    let api = if api.len() == rest.len() { rest.clone() } else { api.into() };
+    Target { service: service.into(), api, rest }
 }
 
 /// What follows on a connection whose bytes were misread would be misread too.
@@ -217,15 +219,15 @@ fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
     }
 }
 
-fn yar(message: Vec<u8>, record: Option<Record>) -> Response<Leaving> {
+fn yar(message: Vec<u8>, record: Option<Box<Record>>) -> Response<Leaving> {
     leave(StatusCode::OK, "application/octet-stream", message.into(), record)
 }
 
 /// RFC 9457, and RFC 9209 in the head.
-fn problem(error: &CallError, mut record: Option<Record>) -> Response<Leaving> {
+fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
     let verdict = error.verdict();
-    let id = record.as_mut().and_then(Record::id);
-    let (service, api) = record.as_ref().map_or(("", ""), Record::names);
+    let id = record.as_mut().and_then(|record| record.id());
+    let (service, api) = record.as_ref().map_or(("", ""), |record| record.names());
     let mut problem = error.problem(service, api);
     if let (Some(id), Some(fields)) = (id, problem.as_object_mut()) {
         fields.insert("instance".into(), format!("urn:remora:call:{id}").into());
@@ -250,8 +252,8 @@ fn problem(error: &CallError, mut record: Option<Record>) -> Response<Leaving> {
 
 /// `RateLimit` of the caller's quota, unless the provider tells of one of its own.
 fn tell_quota(headers: &mut HeaderMap, record: &Record) {
-    let Some(standing) = record.standing().filter(|_| !headers.contains_key(RATE_LIMIT)) else { return };
-    for (name, value) in [(RATE_LIMIT, standing.limit()), (RATE_LIMIT_POLICY, standing.policy())] {
+    let Some(standing) = record.standing().filter(|_| !headers.contains_key(&RATE_LIMIT)) else { return };
+    for (name, value) in [(&RATE_LIMIT, standing.limit()), (&RATE_LIMIT_POLICY, standing.policy())] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
@@ -262,7 +264,7 @@ fn leave(
     status: StatusCode,
     kind: &'static str,
     mut body: Bytes,
-    mut record: Option<Record>,
+    mut record: Option<Box<Record>>,
 ) -> Response<Leaving> {
     if let Some(record) = &mut record {
         body = record.leaves(body);
@@ -293,7 +295,7 @@ fn explain(record: &mut Record, headers: &mut HeaderMap) {
 #[derive(Debug)]
 struct Leaving {
     body: Payload,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// Set when a streamed body breaks off.
     broken: Option<Arc<AtomicBool>>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,15 @@ mod heads;
 pub mod http;
 pub mod yar;
 
+use caller::HeadTimer;
+
 /// For a request's head; also how long a kept connection may be idle.
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
+/// Bytes that are read at once before it is known what a connection speaks: most whole heads, and no more than the
+/// allocator has at hand.
+const FIRST_READ: usize = 1024;
+/// Bytes that tell Yar from HTTP.
+const TELLING: usize = 10;
 /// After `stop`, for requests that are on their way on a connection.
 const LAST_REQUESTS: Duration = Duration::from_millis(20);
 
@@ -53,21 +61,25 @@ struct Known {
     service: Option<ServiceName>,
     /// Who it is by the kernel's word.
     vouched: Option<CallerName>,
+    /// The address it reached; `None` on a unix socket.
+    local: Option<SocketAddr>,
 }
 
 impl Terms {
-    fn of(&self, stream: &Stream) -> Known {
+    /// Of a connection to a listener whose connections all reach `local`, or each an address of its own.
+    fn of(&self, stream: &Stream, local: Option<SocketAddr>) -> Known {
         let user = if self.callers.is_empty() { None } else { stream.user() };
         let vouched = user.and_then(|user| self.callers.get(&user)).cloned();
-        Known { service: self.service.clone(), vouched }
+        Known { service: self.service.clone(), vouched, local: local.or_else(|| stream.local()) }
     }
 }
 
-/// The first bytes of a connection, as many as tell Yar from HTTP.
-#[derive(Debug, Clone, Default)]
+/// The first bytes of a connection, at least as many as tell Yar from HTTP where so many came.
+#[derive(Debug)]
 struct Begun {
-    bytes: [u8; 10],
-    len: usize,
+    bytes: Vec<u8>,
+    /// For the heads of its requests; it runs since the connection is there.
+    timer: HeadTimer,
 }
 
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
@@ -105,13 +117,10 @@ async fn accept_loop(
         let seat = seats.clone().acquire_owned().await;
         listener.accept().await.map(|stream| (seat, stream))
     };
+    let local = listener.local();
     let take = |(seat, stream), connections: &mut JoinSet<()>| {
-        let known = terms.of(&stream);
-        let served = serve_one(worker.clone(), stream, known, each_stop.clone());
-        connections.spawn(async move {
-            served.await;
-            drop(seat);
-        });
+        let known = terms.of(&stream, local);
+        connections.spawn(serve_one(worker.clone(), (seat, stream), known, each_stop.clone()));
     };
     loop {
         tokio::select! {
@@ -136,33 +145,36 @@ async fn accept_loop(
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one connection in what its first bytes say it speaks.
-async fn serve_one(worker: Arc<Worker>, mut stream: Stream, known: Known, mut stop: watch::Receiver<bool>) {
+/// Serves one connection in what its first bytes say it speaks; its `_seat` is free when it is over.
+async fn serve_one<S>(
+    worker: Arc<Worker>,
+    (_seat, mut stream): (S, Stream),
+    known: Known,
+    mut stop: watch::Receiver<bool>,
+) {
     let Some(begun) = begin(&mut stream, &mut stop).await else { return };
     if proto_adapters::yar::is_yar(begun.seen()) {
         // boxed: a connection that speaks HTTP holds no room for it
         Box::pin(yar::serve(worker, stream, begun, known, stop)).await;
     } else {
-        http::serve(worker, stream, begun, known.vouched, stop).await;
+        http::serve(worker, stream, begun, known, stop).await;
     }
 }
 
 /// Reads until it is certain what a connection speaks; `None`: nothing came in time.
 async fn begin(stream: &mut Stream, stop: &mut watch::Receiver<bool>) -> Option<Begun> {
-    let (mut begun, mut stopping) = (Begun::default(), false);
-    let mut until = Instant::now() + HEAD_PATIENCE;
+    let mut begun = Begun { bytes: Vec::with_capacity(FIRST_READ), timer: HeadTimer::default() };
+    let (mut until, mut stopping) = (Instant::now() + HEAD_PATIENCE, false);
     while !begun.is_certain() {
         let read = tokio::select! {
             biased;
-            read = stream.read(begun.room()) => read.ok()?,
+            read = begun.timer.0.within(until, stream.read_buf(&mut begun.bytes)) => read?.ok()?,
             () = stopped(stop), if !stopping => {
                 stopping = true;
                 until = until.min(Instant::now() + LAST_REQUESTS);
                 continue;
             }
-            () = tokio::time::sleep_until(until) => return None,
         };
-        begun.len += read;
         if read == 0 {
             break;
         }
@@ -172,16 +184,12 @@ async fn begin(stream: &mut Stream, stop: &mut watch::Receiver<bool>) -> Option<
 
 impl Begun {
     fn seen(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        &self.bytes
     }
 
-    fn room(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.len..).unwrap_or_default()
-    }
-
-    /// Whether the bytes say it: all of them, or one that no Yar message has there.
+    /// Whether the bytes say it: the first ten, or one that no Yar message has there.
     fn is_certain(&self) -> bool {
-        self.len == self.bytes.len() || !proto_adapters::yar::may_become_yar(self.seen())
+        self.bytes.len() >= TELLING || !proto_adapters::yar::may_become_yar(self.seen())
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, linger};
+use crate::alarm::Alarm;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Target, Voice, Worker};
 use crate::socket::{Stream, stopped};
@@ -30,6 +31,8 @@ struct Connection {
     requests: yar::Stream,
     known: Known,
     stop: watch::Receiver<bool>,
+    /// For the deadlines of its calls.
+    alarm: Arc<Alarm>,
 }
 
 /// A request, whole or, with the reason, as far as it was read.
@@ -49,7 +52,7 @@ pub(super) async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let requests = yar::Stream::new(begun.seen());
-    let mut connection = Connection { worker, stream, requests, known, stop };
+    let mut connection = Connection { worker, stream, requests, known, stop, alarm: Arc::default() };
     while let Some(request) = connection.next().await {
         let is_last = request.trouble.is_some();
         if !connection.carry(request).await {
@@ -173,6 +176,7 @@ impl Connection {
         let stays = yar::is_persistent(&bytes);
         let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), started).await;
         call.vouched.clone_from(&self.known.vouched);
+        call.alarm = self.alarm.clone();
         let worker = self.worker.clone();
         // boxed: an idle connection holds no room for a call
         let carried = Box::pin(gateway::handle(&worker, call));

@@ -296,7 +296,7 @@ impl RequestStream {
         let frame = match self.from.peeked.pop_front() {
             Some(data) => Frame::data(data),
             None if self.from.trailers.is_some() => {
-                Frame::trailers(self.from.trailers.take().unwrap_or_default())
+                Frame::trailers(*self.from.trailers.take().unwrap_or_default())
             }
             None => match ready!(self.from.poll_rest(cx)) {
                 Some(Ok(frame)) => frame,

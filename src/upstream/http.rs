@@ -82,19 +82,29 @@ impl Upstream {
     pub(super) async fn send_http(
         &self,
         peer: &Address,
-        mut request: Request<Payload>,
+        mut request: Box<Request<Payload>>,
         patience: Patience,
     ) -> Result<Answered, Failure> {
         while let Some(connection) = (!patience.afresh).then(|| self.take_idle(peer)).flatten() {
             match self.exchange(peer, connection, request, patience.idle).await {
                 Ok(answered) => return Ok(answered),
-                Err(Lost { request: Some(unsent), .. }) => request = *unsent,
+                Err(Lost { request: Some(unsent), .. }) => request = unsent,
                 Err(lost) => {
                     let stale = if lost.silent { Failure::Stale } else { Failure::Cut };
                     return Err(lost.failure().unwrap_or(stale));
                 }
             }
         }
+        // boxed: most calls find a connection
+        Box::pin(self.send_afresh(peer, request, patience)).await
+    }
+
+    async fn send_afresh(
+        &self,
+        peer: &Address,
+        request: Box<Request<Payload>>,
+        patience: Patience,
+    ) -> Result<Answered, Failure> {
         let connection = match self.connect(peer, patience.connect).await {
             Ok(connection) => connection,
             Err(reason) => return Err(unreached(reason, request)),
@@ -102,7 +112,7 @@ impl Upstream {
         match self.exchange(peer, connection, request, patience.idle).await {
             Ok(answered) => Ok(answered),
             Err(Lost { request: Some(request), .. }) => {
-                Err(unreached("the connection closed at once".into(), *request))
+                Err(unreached("the connection closed at once".into(), request))
             }
             Err(lost) => Err(lost.failure().unwrap_or(Failure::Cut)),
         }
@@ -112,7 +122,7 @@ impl Upstream {
     pub fn sweep(&self, now: Instant) {
         let mut idle = lock(&self.idle);
         idle.retain(|_, kept| {
-            kept.retain(|one| !one.connection.send.is_closed() && now.duration_since(one.since) < IDLE);
+            kept.retain(|one| one.is_good(now));
             !kept.is_empty()
         });
         drop(idle);
@@ -125,12 +135,12 @@ impl Upstream {
         &self,
         peer: &Address,
         mut connection: Connection,
-        request: Request<Payload>,
+        request: Box<Request<Payload>>,
         idle: Duration,
     ) -> Result<Answered, Lost> {
         let progress = request.body().progress();
         let received = connection.received.load(Relaxed);
-        match connection.send.try_send_request(request).await {
+        match connection.send.try_send_request(*request).await {
             Ok(answer) => {
                 let reusable = progress.is_none_or(|progress| progress.is_whole());
                 let upstream = self.myself.clone();
@@ -153,6 +163,7 @@ impl Upstream {
         let (send, driver) = http1::Builder::new()
             .max_headers(256)
             .max_buf_size(MAX_BUFFER)
+            .writev(false)
             .handshake(io)
             .await
             .map_err(|_| "the connection closed at once".to_owned())?;
@@ -166,10 +177,14 @@ impl Upstream {
     fn take_idle(&self, peer: &Address) -> Option<Connection> {
         let mut idle = lock(&self.idle);
         let kept = idle.get_mut(peer)?;
-        kept.retain(|one| !one.connection.send.is_closed() && one.since.elapsed() < IDLE);
         // one whose upload still goes on after an early answer is busy, not bad
-        let newest = kept.iter().rposition(|one| one.connection.send.is_ready())?;
-        Some(kept.remove(newest).connection)
+        while let Some(newest) = kept.iter().rposition(|one| !one.is_busy()) {
+            let one = kept.remove(newest);
+            if one.is_good(Instant::now()) {
+                return Some(one.connection);
+            }
+        }
+        None
     }
 
     fn keep(&self, peer: Address, connection: Connection) {
@@ -182,6 +197,16 @@ impl Upstream {
             kept.remove(0);
         }
         kept.push(Idle { connection, since: Instant::now() });
+    }
+}
+
+impl Idle {
+    fn is_good(&self, now: Instant) -> bool {
+        !self.connection.send.is_closed() && now.duration_since(self.since) < IDLE
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.connection.send.is_ready() && !self.connection.send.is_closed()
     }
 }
 
@@ -214,8 +239,8 @@ impl Lost {
     }
 }
 
-fn unreached(reason: String, request: Request<Payload>) -> Failure {
-    Failure::Unreached { reason, request: Box::new(Outgoing::Http(request)) }
+fn unreached(reason: String, request: Box<Request<Payload>>) -> Failure {
+    Failure::Unreached { reason, request: Outgoing::Http(request) }
 }
 
 /// Connects; fails with what happened, without addresses.

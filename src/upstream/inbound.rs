@@ -16,7 +16,7 @@ pub struct Inbound {
     /// Frames that were read to tell Yar from HTTP.
     pub peeked: VecDeque<Bytes>,
     /// What came behind them, where that was the end.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Box<HeaderMap>>,
     /// The rest.
     pub rest: Incoming,
     /// Until all of it was read.

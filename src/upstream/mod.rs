@@ -23,13 +23,9 @@ pub const MAX_BUFFER: usize = 64 << 10;
 
 /// A call in the form its provider takes.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives as long as a call, which a box would cost an allocation"
-)]
 pub enum Outgoing {
-    /// Over HTTP.
-    Http(Request<Payload>),
+    /// Over HTTP; boxed, as it is handed from hand to hand.
+    Http(Box<Request<Payload>>),
     /// A whole Yar message, over TCP without HTTP.
     Raw(Bytes),
 }
@@ -45,7 +41,7 @@ pub enum Failure {
         /// What happened, without addresses.
         reason: String,
         /// The request as it was.
-        request: Box<Outgoing>,
+        request: Outgoing,
     },
     /// A kept connection ended without a word: most likely it had been closed before the request came.
     Stale,
@@ -71,7 +67,7 @@ impl Upstream {
     ) -> Result<Answered, Failure> {
         match request {
             Outgoing::Http(request) => self.send_http(peer, request, patience).await,
-            Outgoing::Raw(message) => self.send_raw(peer, message, patience).await,
+            Outgoing::Raw(message) => Box::pin(self.send_raw(peer, message, patience)).await,
         }
     }
 }

@@ -119,8 +119,7 @@ impl Upstream {
                 Err(lost) => return Err(lost.failure()),
             }
         }
-        let unreached =
-            |reason| Failure::Unreached { reason, request: Outgoing::Raw(message.clone()).into() };
+        let unreached = |reason| Failure::Unreached { reason, request: Outgoing::Raw(message.clone()) };
         let stream = reach(peer, patience.connect).await.map_err(unreached)?;
         match self.exchange_raw(peer, stream, &message, patience.idle).await {
             Err(Lost::Unsent) => Err(unreached("the connection closed at once".into())),
