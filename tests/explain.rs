@@ -78,6 +78,39 @@ fn a_failure_leads_to_its_story() {
 }
 
 #[test]
+fn a_call_that_goes_to_nobody_is_told_with_the_rules_and_with_everybody_who_was_passed_over() {
+    let providers = [("10.0.0.7:80", "{ state: \"off\" }")];
+    let apis =
+        [("get", "{ path: /get, policy: { zone: ignore } }"), ("off", "{ path: /off, state: \"off\" }")];
+    let entries = registry("access: key", &apis, &providers)
+        + &format!(
+            "/access/user/few: {{ keys: [ {{ sha256: {SESAME} }} ], \
+            quota: {{ rate: 1, per: 1h, burst: 1, scope: host }} }}\n"
+        )
+        + &format!("/access/user/none: {{ apis: [none], keys: [ {{ sha256: {SESAME} }} ] }}\n");
+    let remora = Remora::embedded(&entries).start();
+    let told = |path: &str, caller: &str, kind: &str| {
+        let refused = remora.call("GET", path, &[("X-Caller", caller), ("X-Api-Key", "sesame")], b"");
+        assert_eq!(refused.kind().as_deref(), Some(kind), "{}", refused.text());
+        let told = story(&remora, refused.header("x-remora-call").unwrap());
+        assert_eq!(told["candidates"].as_array().unwrap().len(), 1, "{kind}: {told}");
+        told
+    };
+    let nobody = told("/user/get", "web", "no-provider");
+    assert_eq!(at(&nobody, "/candidates/0/passed_over"), "its state is off");
+    assert_eq!(nobody["rules"]["zone"], json!({ "value": "ignore", "from": "the api's policy" }));
+    told("/user/off", "web", "api-off");
+    told("/user/get", "none", "forbidden");
+    told("/user/get", "few", "no-provider");
+    let beyond = told("/user/get", "few", "quota-exceeded");
+    let decided = beyond["decided"].to_string();
+    assert!(decided.contains("of its quota, 1 per 3600s, 0 were left"), "{decided}");
+    let metrics = remora.admin("GET", "/metrics").text();
+    let counted = "remora_calls_total{api=\"get\",outcome=\"quota-exceeded\",service=\"user\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[test]
 fn a_retry_is_told_with_both_attempts() {
     let ill = Peer::http(|_| answer(503, &[], b"{}"));
     let providers = [(ill.address.as_str(), "{}")];

@@ -287,3 +287,19 @@ fn memory_stays_within_what_the_configuration_says_whatever_callers_do() {
     *over.0.lock().unwrap() = true;
     over.1.notify_all();
 }
+
+#[test]
+fn where_every_circuit_is_open_that_is_said_at_once_and_not_after_a_wait_in_line() {
+    let (held, refusing) = (Held::new(), Peer::refusing());
+    let data = "access: open, policy: { timeout: 60s, retries: 0, circuit: { consecutive: 1, open: 60s } }";
+    let apis = [("x", "{ path: /x, policy: { concurrency: 1, queue: 50s } }"), ("y", "{ path: /y }")];
+    let with = |provider: &str| service_with("user", data, &apis, &[provider]);
+    let remora = Remora::embedded(&with(&held.peer.address)).start();
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+
+    remora.edit_registry(&with(&refusing));
+    eventually("the other provider is known", SOON, || user(&remora).to_string().contains(&refusing));
+    assert_problem(&remora.get("/user/y"), "connect-failed", 502);
+    assert_problem(&remora.get("/user/x"), "circuit-open", 503);
+}

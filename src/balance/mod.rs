@@ -187,6 +187,14 @@ impl Pool {
         self.members.is_empty() && self.held.iter().all(|(_, given_up)| given_up.load(Relaxed))
     }
 
+    /// How long until somebody may be picked, where every circuit is open and nobody's probe is due.
+    pub fn all_open(&self, now: Instant) -> Option<Duration> {
+        let live = self.live(now);
+        let is_left = !live.is_empty() || !live.due.is_empty() || live.usable.contains(&true);
+        let is_held = || self.held.iter().any(|(_, given_up)| !given_up.load(Relaxed));
+        (!is_left && !is_held()).then(|| live.next_probe(now))
+    }
+
     /// Providers it was made of, those that take no calls included.
     pub fn known(&self) -> usize {
         self.known

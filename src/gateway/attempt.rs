@@ -44,6 +44,7 @@ pub(super) async fn attempt_all(
         }
     };
     let attempts = Attempts::new(worker, plan, (&sent, &stall, &alarm), &request);
+    record.trail.may_repeat = attempts.is_idempotent;
     attempts.run(request, now, record).await
 }
 
@@ -106,11 +107,13 @@ impl<'c> Attempts<'c> {
                 record.trail.last = Some("every other one is passed over");
                 break;
             };
-            let Some(again) = self.again(unsent, spare.as_ref()) else {
-                record.trail.last =
-                    Some("its `retry_budget` is used up, or its body was too large to be kept");
-                break;
-            };
+            let kept = spare.as_ref().and_then(Spare::request);
+            record.trail.last = Some(match (&unsent, kept.is_some()) {
+                (None, false) => "its body was too large to be kept",
+                _ => "the `retry_budget` of its service is used up",
+            });
+            let Some(again) = unsent.or_else(|| kept.filter(|_| self.can_afford())) else { break };
+            record.trail.last = None;
             self.worker.telemetry.retried(self.plan.service.as_str());
             (place, request) = (next, again);
         }
@@ -131,11 +134,6 @@ impl<'c> Attempts<'c> {
     pub(super) fn pick(&self, record: &Record, now: Instant) -> Result<InFlight, Passed> {
         let wanted = Wanted { tried: &record.tried, now, hash: self.plan.hash };
         self.plan.route.pool.pick(&wanted)
-    }
-
-    /// The request for another peer; what was never sent costs nothing of the budget.
-    fn again(&self, unsent: Option<Outgoing>, spare: Option<&Spare>) -> Option<Outgoing> {
-        unsent.or_else(|| spare.and_then(Spare::request).filter(|_| self.can_afford()))
     }
 
     /// Takes one attempt out of the service's budget, or counts that it could not.
@@ -194,7 +192,8 @@ impl<'c> Attempts<'c> {
     async fn afresh(&self, peer: &Peer, spare: Option<&Spare>, began: Instant) -> Result<Answered, Failure> {
         let is_soon = began.elapsed() <= self.patience.connect;
         let spare = spare.filter(|_| self.is_idempotent || is_soon);
-        let Some(mut request) = self.again(None, spare) else { return Err(Failure::Cut) };
+        let again = spare.and_then(Spare::request).filter(|_| self.can_afford());
+        let Some(mut request) = again else { return Err(Failure::Cut) };
         let telemetry = &self.worker.telemetry;
         telemetry.retried(self.plan.service.as_str());
         adapt::address(&mut request, self.plan, peer);

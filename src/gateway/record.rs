@@ -101,7 +101,7 @@ impl Record {
     /// Takes a place among the calls in flight, to the API where that has a limit and to the service; waits
     /// for them in the line as long as the policy says.
     pub(super) async fn enter(&mut self, entry: &Entry, plan: &Plan) -> Result<(), CallError> {
-        let route = self.route.insert(plan.route.clone()).clone();
+        let route = &plan.route;
         // the narrow one first: who waits for it takes no place of the service's other APIs
         if let Some(gate) = &route.gate {
             let target = || format!("api \"{}/{}\"", entry.name, route.name);

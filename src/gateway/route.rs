@@ -63,6 +63,8 @@ pub(super) fn plan(
     let route = known
         .ok_or_else(|| left_out(entry, &api).filter(|_| !api.is_empty()).unwrap_or_else(no_api))?
         .clone();
+    // from here on its rules are known, whatever becomes of it
+    record.route = Some(route.clone());
     if call.target.rest != api && matches!(call.body, Body::Http(_)) {
         match (route.name.as_str(), route.api.encoding) {
             ("*", Encoding::Json) => {}
@@ -77,6 +79,9 @@ pub(super) fn plan(
     within_quota(entry, caller, grant, record)?;
     if route.pool.is_empty() {
         return Err(CallError::NoProvider { service: service.to_string(), known: route.pool.known() });
+    }
+    if let Some(retry_after) = route.pool.all_open(Instant::now()) {
+        return Err(CallError::CircuitOpen { service: service.to_string(), retry_after });
     }
     let asked = call.asked.unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);

@@ -7,6 +7,7 @@ use super::tried::{Ended, Tried};
 use crate::explain::{Attempt, Candidate, Id, Story};
 use crate::health::Fault;
 use crate::peer::InFlight;
+use crate::units::show_duration;
 
 /// Of the calls that went well, one in so many is told.
 const ONE_IN: u32 = 1000;
@@ -22,6 +23,8 @@ pub(super) struct Trail {
     sampled: bool,
     id: Option<Id>,
     attempts: Vec<Attempt>,
+    /// It may run twice.
+    pub may_repeat: bool,
     /// Why no further provider was tried.
     pub last: Option<&'static str>,
 }
@@ -33,6 +36,7 @@ impl Trail {
             sampled: fastrand::u32(..ONE_IN) == 0,
             id: None,
             attempts: Vec::new(),
+            may_repeat: false,
             last: None,
         }
     }
@@ -118,8 +122,17 @@ impl Record {
         }];
         if let Some(route) = &self.route {
             let through = if route.name.as_str() == &*self.api { "" } else { ", through the api `*`" };
-            let may = if route.api.idempotent { "may" } else { "may not" };
-            decided.push(format!("it is an api of the service{through} that {may} run twice (`idempotent`)"));
+            decided.push(format!("it is an api of the service{through}"));
+        }
+        if !self.tried.is_empty() {
+            decided.push(match self.trail.may_repeat {
+                true => "it may run twice: it only reads, or its api is `idempotent`".into(),
+                false => "it may not run twice: its api is not `idempotent`".into(),
+            });
+        }
+        if let Some(standing) = self.standing() {
+            let (rate, per) = (standing.rate, show_duration(standing.per));
+            decided.push(format!("of its quota, {rate} per {per}, {} were left", standing.left));
         }
         if self.panic {
             decided.push("too few providers are well: rates and health checks were not heeded".into());
