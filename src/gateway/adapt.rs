@@ -13,7 +13,7 @@ use proto_adapters::{Fault, Options, Wire, adapt};
 use super::attempt::broken_body;
 use super::beside::convert;
 use super::call::{Body, Message, Read};
-use super::headers::{DEADLINE, end_to_end, without_body_headers};
+use super::headers::{DEADLINE, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, millis, params};
 use crate::error::CallError;
@@ -62,7 +62,7 @@ pub(super) fn passed_on(
     }
     let mut head = *head;
     head.uri = uri(plan, &target.rest, head.uri.query())?;
-    end_to_end(&mut head.headers);
+    to_provider(&mut head.headers);
     if size.exact().is_none() {
         // by itself the HTTP library sends none with a GET
         head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -126,7 +126,7 @@ async fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Out
         Body::Http(body) => return passed_on(plan, (head, &target, body), share),
     };
     let method = own_method(plan).unwrap_or(Method::POST);
-    end_to_end(&mut head.headers);
+    to_provider(&mut head.headers);
     check_size(plan, message.payload.len())?;
     let sent = Sent::Json { packager: message.header.packager, id: message.header.id };
     let held = HEAD + message.payload.len();
@@ -201,7 +201,7 @@ async fn yar_request(
         return Ok((Outgoing::Raw(message.into()), sent));
     }
     let mut headers = head.headers;
-    end_to_end(&mut headers);
+    to_provider(&mut headers);
     without_body_headers(&mut headers);
     headers.insert(header::CONTENT_TYPE, YAR_BODY);
     let mut request = Request::new(Payload::full(message));

@@ -22,6 +22,20 @@ static OF_THE_BODY: [HeaderName; 7] = [
     header::TRAILER,
 ];
 
+/// Leaves of a request's headers what is for its provider.
+pub(super) fn to_provider(headers: &mut HeaderMap) {
+    end_to_end(headers);
+    one_caller(headers);
+}
+
+/// Leaves the name that was checked, where a caller gives several.
+fn one_caller(headers: &mut HeaderMap) {
+    let mut names = headers.get_all(&CALLER).iter();
+    if let (Some(first), Some(_)) = (names.next().cloned(), names.next()) {
+        headers.insert(&CALLER, first);
+    }
+}
+
 /// Removes what holds for one connection only, what was meant for this sidecar, and keys.
 pub(super) fn end_to_end(headers: &mut HeaderMap) {
     // most heads have one such header or none: one look finds out, a removal by name each would cost more
@@ -114,6 +128,18 @@ mod tests {
         let mut left = left(&given);
         left.sort_unstable();
         assert_eq!(left, ["content-length: 0", "host: a", "x-three: 3"]);
+    }
+
+    #[test]
+    fn of_several_callers_the_one_that_was_checked_passes() {
+        let mut headers = HeaderMap::new();
+        one_caller(&mut headers);
+        assert!(headers.is_empty());
+        for name in ["web", "root", "admin"] {
+            headers.append(&CALLER, HeaderValue::from_static(name));
+            one_caller(&mut headers);
+            assert_eq!(headers.get_all(&CALLER).iter().collect::<Vec<_>>(), ["web"]);
+        }
     }
 
     #[test]

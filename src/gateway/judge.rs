@@ -29,7 +29,7 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
             | Failure::Stale
             | Failure::Body(Broken::Provider | Broken::Short(..) | Broken::Idle),
         ) => Fault::Cut,
-        Err(Failure::NotHttp | Failure::NotYar(_)) => Fault::BadAnswer,
+        Err(Failure::NotHttp(_) | Failure::NotYar(_)) => Fault::BadAnswer,
         Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => return None,
     };
     Some(Outcome::bad(fault))

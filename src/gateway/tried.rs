@@ -44,7 +44,9 @@ impl Ended {
                 return Self::Unreached { reason, request: Some(request) };
             }
             Failure::Body(broken) => broken_body(broken, limit),
-            Failure::NotHttp => CallError::BadAnswer("the provider's answer is not HTTP".into()),
+            Failure::NotHttp(why) => {
+                CallError::BadAnswer(format!("the provider's answer is not HTTP: {why}"))
+            }
             Failure::NotYar(reason) => {
                 CallError::BadAnswer(format!("the provider's answer is not Yar: {reason}"))
             }

@@ -90,8 +90,8 @@ impl Upstream {
                 Ok(answered) => return Ok(answered),
                 Err(Lost { request: Some(unsent), .. }) => request = unsent,
                 Err(lost) => {
-                    let stale = if lost.silent { Failure::Stale } else { Failure::Cut };
-                    return Err(lost.failure().unwrap_or(stale));
+                    let otherwise = if lost.silent { Failure::Stale } else { Failure::Cut };
+                    return Err(lost.failure().unwrap_or(otherwise));
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Upstream {
             }
             Err(mut error) => {
                 let request = error.take_message().map(Box::new);
-                let not_http = error.error().is_parse();
+                let not_http = error.error().is_parse().then(|| error.error().to_string());
                 let silent = connection.received.load(Relaxed) == received;
                 Err(Lost { request, silent, not_http, trouble: progress.and_then(|p| p.trouble()) })
             }
@@ -161,7 +161,6 @@ impl Upstream {
         let received = Arc::new(AtomicU64::new(0));
         let io = TokioIo::new(Metered { stream, received: received.clone() });
         let (send, driver) = http1::Builder::new()
-            .max_headers(256)
             .max_buf_size(MAX_BUFFER)
             .writev(false)
             .handshake(io)
@@ -225,16 +224,17 @@ struct Lost {
     request: Option<Box<Request<Payload>>>,
     /// Not one byte came back.
     silent: bool,
-    not_http: bool,
+    /// Why what came back is not HTTP, where it is not.
+    not_http: Option<String>,
     trouble: Option<Broken>,
 }
 
 impl Lost {
     /// A failure that is nobody's but the caller's or the peer's own; `None` where the connection just ended.
-    fn failure(&self) -> Option<Failure> {
+    fn failure(self) -> Option<Failure> {
         match self.trouble {
             Some(broken) => Some(Failure::Body(broken)),
-            None => self.not_http.then_some(Failure::NotHttp),
+            None => self.not_http.map(Failure::NotHttp),
         }
     }
 }

@@ -47,8 +47,8 @@ pub enum Failure {
     Stale,
     /// The peer ended before its answer did.
     Cut,
-    /// What the peer sent is not HTTP.
-    NotHttp,
+    /// What the peer sent is not HTTP; why.
+    NotHttp(String),
     /// What the peer sent is not Yar; why.
     NotYar(String),
     /// The caller's own body failed.

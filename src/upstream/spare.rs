@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
 
 use super::Outgoing;
@@ -15,11 +16,11 @@ pub struct Spare(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Http { method: Method, uri: Uri, headers: Written, body: Body },
+    Http { method: Method, head: Written, body: Body },
     Raw(Bytes),
 }
 
-/// Headers as text: few requests are sent again, and a copy of the map costs five times as much.
+/// A line with the path, and headers, as text: few requests are sent again, and a copy of what is parsed costs more.
 #[derive(Debug)]
 struct Written(Vec<u8>);
 
@@ -40,15 +41,15 @@ impl Spare {
             Some(progress) => Body::Stream(progress),
             None => Body::Whole(request.body().at_hand()),
         };
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        Self(Kind::Http { method, uri, headers: Written::of(request.headers()), body })
+        let (method, head) = (request.method().clone(), Written::of(request.uri(), request.headers()));
+        Self(Kind::Http { method, head, body })
     }
 
     /// The request once more; `None` where its body was not read to its end, or was too large to be kept.
     pub fn request(&self) -> Option<Outgoing> {
-        let (method, uri, headers, body) = match &self.0 {
+        let (method, head, body) = match &self.0 {
             Kind::Raw(message) => return Some(Outgoing::Raw(message.clone())),
-            Kind::Http { method, uri, headers, body } => (method, uri, headers, body),
+            Kind::Http { method, head, body } => (method, head, body),
         };
         let body = match body {
             Body::Whole(bytes) => Payload::full(bytes.clone()),
@@ -56,17 +57,19 @@ impl Spare {
         };
         let mut request = Request::new(body);
         *request.method_mut() = method.clone();
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers.read();
+        (*request.uri_mut(), *request.headers_mut()) = head.read()?;
         Some(Outgoing::Http(Box::new(request)))
     }
 }
 
 impl Written {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(uri: &Uri, headers: &HeaderMap) -> Self {
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         // a name and a value with `:` and a line break, which neither has
-        let size = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
-        let mut text = Vec::with_capacity(size);
+        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut text = Vec::with_capacity(path.len() + 1 + size);
+        text.extend_from_slice(path.as_bytes());
+        text.push(b'\n');
         for (name, value) in headers {
             text.extend_from_slice(name.as_str().as_bytes());
             text.push(b':');
@@ -76,9 +79,12 @@ impl Written {
         Self(text)
     }
 
-    fn read(&self) -> HeaderMap {
+    /// Of what this wrote, always something.
+    fn read(&self) -> Option<(Uri, HeaderMap)> {
         let mut headers = HeaderMap::new();
-        for line in self.0.split(|byte| *byte == b'\n') {
+        let mut lines = self.0.split(|byte| *byte == b'\n');
+        let path = Uri::try_from(lines.next()?).ok()?;
+        for line in lines {
             let colon = line.iter().position(|byte| *byte == b':');
             let Some((name, value)) = colon.and_then(|at| line.split_at_checked(at)) else { continue };
             let value = HeaderValue::from_bytes(value.get(1..).unwrap_or_default());
@@ -86,7 +92,7 @@ impl Written {
                 headers.append(name, value);
             }
         }
-        headers
+        Some((path, headers))
     }
 }
 
@@ -95,13 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_as_they_were() {
+    fn a_head_is_read_as_it_was() {
         let mut headers = HeaderMap::new();
         for (name, value) in [("host", "10.0.0.5:80"), ("x-a", ""), ("x-b", "a: b;\tc"), ("x-a", "2")] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers.append("x-raw", HeaderValue::from_bytes(b"\xff\x80:\xe4").unwrap());
-        assert_eq!(Written::of(&headers).read(), headers);
-        assert_eq!(Written::of(&HeaderMap::new()).read(), HeaderMap::new());
+        let uri = Uri::from_static("/user/get?a=b:c&d=%0a");
+        assert_eq!(Written::of(&uri, &headers).read(), Some((uri.clone(), headers)));
+        assert_eq!(Written::of(&uri, &HeaderMap::new()).read(), Some((uri, HeaderMap::new())));
     }
 }
