@@ -11,7 +11,8 @@ use crate::names::Address;
 const MAX_PAGE: usize = 256 << 10;
 
 /// Its processes, where calls wait for them: as many calls as it can answer at once, for now. fpm's page does
-/// not tell `pm.max_children`, so that nothing is known while none waits.
+/// not tell `pm.max_children`, so that nothing is known while none waits. Where it can't see a queue, a static
+/// pool without an idle process is taken for one where calls wait.
 pub(super) async fn ask(address: &Address, path: &str) -> Result<Option<u32>, String> {
     let joint = if path.contains('?') { '&' } else { '?' };
     let path = format!("{path}{joint}json");
@@ -30,7 +31,11 @@ fn read(page: &Bytes) -> Result<Option<u32>, String> {
         page[name].as_u64().ok_or_else(|| format!("no \"{name}\" in it: is it php-fpm's `pm.status_path`?"))
     };
     let (waiting, processes) = (field("listen queue")?, field("total processes")?);
-    Ok((waiting > 0).then_some(processes.min(u64::from(u32::MAX)) as u32))
+    // Linux tells fpm nothing of the queue of a unix socket: both read 0 there, however many calls wait
+    let is_blind = page["listen queue len"] == 0;
+    let is_spent = page["process manager"] == "static" && page["idle processes"] == 0;
+    let is_busy = waiting > 0 || (is_blind && is_spent);
+    Ok(is_busy.then_some(processes.min(u64::from(u32::MAX)) as u32))
 }
 
 #[cfg(test)]
@@ -44,6 +49,17 @@ mod tests {
             "idle processes":0,"active processes":5,"total processes":5,"max active processes":5,
             "max children reached":0,"slow requests":0}"#;
         text.replace("WAITING", &waiting.to_string()).into()
+    }
+
+    #[test]
+    fn a_pool_on_a_unix_socket_is_busy_when_it_is_static_and_none_is_idle() {
+        let busy = String::from_utf8(page(0).to_vec()).unwrap().replace("4096", "0");
+        assert_eq!(read(&busy.clone().into()), Ok(Some(5)));
+        for other in
+            [busy.replace("static", "dynamic"), busy.replace("\"idle processes\":0", "\"idle processes\":1")]
+        {
+            assert_eq!(read(&other.into()), Ok(None));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod distant;
 pub mod ensemble;
+pub mod fpm;
 pub mod http;
 pub mod nodes;
 pub mod outside;
