@@ -11,11 +11,13 @@ use crate::names::{Address, ApiName, CallerName};
 mod policy;
 mod quota;
 mod rules;
+mod statuses;
 mod written;
 
 pub use policy::{Balance, Concurrency, HashOn, Policy, PolicyPatch, RetryBudget, Zone};
 pub use quota::{Quota, QuotaMode, QuotaScope};
 pub use rules::{After, Ask, Circuit, Health, Hedge};
+pub use statuses::Statuses;
 
 /// How the registry's nodes are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]

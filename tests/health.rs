@@ -85,6 +85,18 @@ fn a_4xx_is_no_failure() {
 }
 
 #[test]
+fn which_5xx_are_failures_is_for_the_policy_to_say() {
+    let (moody, mood) = moody("moody");
+    let remora = sidecar("circuit: { consecutive: 1, failures: \"502-504\" }", &[&moody.address]);
+    mood.store(500, SeqCst);
+    assert_eq!(calls(&mut remora.conn(), 30), HashMap::from([(500, 30)]));
+    assert_eq!(circuit(&remora, &moody.address), "closed");
+    mood.store(503, SeqCst);
+    calls(&mut remora.conn(), 1);
+    assert_eq!(circuit(&remora, &moody.address), "open");
+}
+
+#[test]
 fn a_caller_that_leaves_no_time_makes_nobody_look_ill() {
     let silent = Peer::silent();
     let remora = sidecar("timeout: 30s, circuit: { consecutive: 1 }", &[&silent.address]);

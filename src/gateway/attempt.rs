@@ -159,7 +159,7 @@ impl<'c> Attempts<'c> {
                 Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
                 sent => sent,
             };
-            let outcome = judge::outcome(&sent);
+            let outcome = judge::outcome(&sent, self.plan.route.policy.circuit.failures);
             let answered = match sent {
                 Ok(answered) => answered,
                 Err(failure) => return (Ended::failed(failure, self.plan.route.policy.max_body), outcome),

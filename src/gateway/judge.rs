@@ -10,16 +10,17 @@ use super::route::Plan;
 use crate::balance::Passed;
 use crate::error::CallError;
 use crate::health::{Change, Fault};
+use crate::model::Statuses;
 use crate::peer::{InFlight, Outcome};
 use crate::upstream::body::Broken;
 use crate::upstream::{Answered, Failure};
 
-/// What it says; `None`: nothing, the caller's own body failed.
-pub(super) fn outcome(sent: &Result<Answered, Failure>) -> Option<Outcome> {
+/// What it says, where such 5xx are failures; `None`: nothing, the caller's own body failed.
+pub(super) fn outcome(sent: &Result<Answered, Failure>, failures: Statuses) -> Option<Outcome> {
     let fault = match sent {
         Ok(answer) => {
             let status = answer.status().as_u16();
-            let fault = (status >= 500).then_some(Fault::Status);
+            let fault = failures.has(status).then_some(Fault::Status);
             let retry_after = matches!(status, 429 | 503).then(|| retry_after(answer.headers())).flatten();
             return Some(Outcome { fault, retry_after });
         }

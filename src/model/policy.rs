@@ -301,7 +301,7 @@ impl PolicyPatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{After, Ask};
+    use crate::model::{After, Ask, Statuses};
 
     #[test]
     fn a_patch_lies_over_its_base_field_by_field() {
@@ -323,6 +323,7 @@ mod tests {
         let written = Policy {
             retries: 3,
             charset: Charset::Gbk,
+            circuit: Circuit { failures: Statuses::parse(&json!("502-504")).unwrap(), ..Circuit::default() },
             balance: Balance::Hash,
             hash_on: Some(HashOn::Param(1)),
             hedge: Some(Hedge { after: After::Time(Duration::from_millis(30)), budget: 7 }),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::Statuses;
 use super::written::{duration, number, object, percent};
 use crate::units;
 
@@ -42,6 +43,8 @@ pub struct Circuit {
     pub max_open: Duration,
     /// Most of a service's providers that `good` may open, in percent.
     pub max_ejected: u8,
+    /// Answers that are failures.
+    pub failures: Statuses,
 }
 
 /// How providers are asked whether they live.
@@ -80,6 +83,7 @@ impl Default for Circuit {
             open: Duration::from_secs(1),
             max_open: Duration::from_secs(60),
             max_ejected: 50,
+            failures: Statuses::ALL,
         }
     }
 }
@@ -127,8 +131,10 @@ impl Circuit {
                 "open" => duration(value, 1).map(|open| self.open = open),
                 "max_open" => duration(value, 1).map(|most| self.max_open = most),
                 "max_ejected" => percent(value, 0).map(|most| self.max_ejected = most),
+                "failures" => Statuses::parse(value).map(|failures| self.failures = failures),
                 _ => {
-                    Err("is none of consecutive, min_calls, window, good, open, max_open, max_ejected".into())
+                    let known = "consecutive, min_calls, window, good, open, max_open, max_ejected, failures";
+                    Err(format!("is none of {known}"))
                 }
             }
             .map_err(|reason| format!("{field}: {reason}"))?;
@@ -145,6 +151,7 @@ impl Circuit {
             "open": units::show_duration(self.open),
             "max_open": units::show_duration(self.max_open),
             "max_ejected": format!("{}%", self.max_ejected),
+            "failures": self.failures.written(),
         })
     }
 }
