@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use support::peer::answer;
 use support::php::{self, Php};
-use support::zookeeper::ZooKeeper;
+use support::zookeeper::{Kazoo, ZooKeeper};
 use support::{Conn, Peer, eventually};
 
 #[test]
@@ -153,4 +153,19 @@ fn the_client_reads_chunks_and_trailers() {
     let answer = Conn::open(&peer.address).answer().unwrap();
     assert_eq!(answer.text(), "abcde");
     assert_eq!(answer.trailer("x-sum"), Some("5"));
+}
+
+#[test]
+fn an_operation_that_zookeeper_took_and_never_finishes_is_given_up() {
+    // a session that outlasts the silence, so that the connection stands
+    let zk = ZooKeeper::with("maxSessionTimeout=600000\n");
+    let mut client = Kazoo::connect_within(&zk.connect, 300, 5);
+    client.put("/before", "{}");
+    zk.pause();
+    let answer = client.ask(&json!(["put", "/after", "{}"]));
+    assert_eq!((&answer["ok"], client.is_stuck()), (&json!(false), true), "{answer}");
+    assert_eq!(client.get("/before"), None, "nothing more is asked");
+    drop(client);
+    zk.resume();
+    assert!(zk.client().get("/before").is_some());
 }

@@ -1,7 +1,11 @@
-"""A foreign ZooKeeper client: one JSON array per line in, one JSON object per line out."""
+"""A foreign ZooKeeper client: one JSON array per line in, one JSON object per line out.
+
+Arguments: the servers, the session timeout and the limit of one operation, both in seconds.
+"""
 
 import contextlib
 import json
+import signal
 import sys
 import threading
 import time
@@ -12,8 +16,15 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
+LIMIT = int(sys.argv[3]) if len(sys.argv) > 3 else 30
+# without a connection
+LONGEST = 120
 UNWRITABLE = make_acl("world", "anyone", read=True, admin=True)
 UNREADABLE = make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)
+
+
+class OutOfTime(Exception):
+    """The connection is there, and what was asked for is never answered: kazoo itself would wait for ever."""
 
 
 def node(stat):
@@ -32,6 +43,23 @@ def main():
         connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1),
         command_retry=patient,
     )
+    times = {"began": time.monotonic(), "connected": time.monotonic()}
+
+    def begin():
+        """From now on the operation under way has its time."""
+        times["began"] = time.monotonic()
+        signal.alarm(LIMIT)
+
+    def give_up(*_):
+        """Not while the connection is made anew: then it is tried again, or waits for that."""
+        now = time.monotonic()
+        stood = now - times["connected"] if client.connected else 0
+        if stood >= LIMIT or now - times["began"] >= LONGEST:
+            raise OutOfTime
+        signal.alarm(1)
+
+    signal.signal(signal.SIGALRM, give_up)
+    client.add_listener(lambda _: times.update(connected=time.monotonic()))
     client.start(timeout=20)
 
     def create(path, data, ephemeral=False):
@@ -62,6 +90,7 @@ def main():
         nodes = {}
         client.sync("/")
         while paths:
+            begin()
             below = []
             for path, (data, stat), names in level(paths):
                 nodes[path] = {"data": data.decode("utf-8", "replace"), **node(stat)}
@@ -71,6 +100,7 @@ def main():
 
     def many(list_of_commands):
         for name, *args in list_of_commands:
+            begin()
             with contextlib.suppress(KazooException):
                 commands[name](*args)
         return {}
@@ -93,6 +123,7 @@ def main():
     def children(path, count):
         client.ensure_path(path)
         for start in range(0, count, 2000):
+            begin()
             names = (f"{path}/10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80" for n in range(start, min(start + 2000, count)))
             for made in [client.create_async(name, b"{}") for name in names]:
                 made.get(timeout=20)
@@ -102,6 +133,7 @@ def main():
         """Evenly over this time, or longer where that can't be done."""
         start = time.monotonic()
         for part in range(0, count, 10):
+            begin()
             names = range(part, min(part + 10, count))
             for written in [client.set_async(path, b'{"weight":%d}' % (n % 900 + 1)) for n in names]:
                 with contextlib.suppress(NoNodeError):
@@ -164,9 +196,11 @@ def main():
         if name == "close":
             break
         try:
+            begin()
             answer = {"ok": True, **commands[name](*args)}
-        except (KazooException, KazooTimeoutError) as error:
+        except (KazooException, KazooTimeoutError, OutOfTime) as error:
             answer = {"ok": False, "error": type(error).__name__}
+        signal.alarm(0)
         print(json.dumps(answer), flush=True)
     client.stop()
     client.close()

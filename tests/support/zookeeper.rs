@@ -123,11 +123,16 @@ impl Drop for ZooKeeper {
     }
 }
 
+/// What `zk.py` calls an operation that is not answered.
+const OUT_OF_TIME: &str = "OutOfTime";
+
 /// One kazoo process; its ephemeral nodes live as long as it does.
 pub struct Kazoo {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// The server took an operation and did not finish it: nothing more is asked.
+    stuck: bool,
 }
 
 impl Kazoo {
@@ -137,13 +142,18 @@ impl Kazoo {
 
     /// With the session timeout in seconds: a server that hangs is left sooner.
     pub fn connect_with(hosts: &str, timeout: u32) -> Kazoo {
+        Kazoo::connect_within(hosts, timeout, 30)
+    }
+
+    /// And with the seconds that one operation may take while the connection stands.
+    pub fn connect_within(hosts: &str, timeout: u32, limit: u32) -> Kazoo {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let venv = root.join("target/test-venv/bin/python3");
         let python = if venv.exists() { venv } else { PathBuf::from("python3") };
         let mut child = Command::new(python)
             .arg(root.join("tests/support/zk.py"))
             .arg(hosts)
-            .arg(timeout.to_string())
+            .args([timeout.to_string(), limit.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -151,15 +161,26 @@ impl Kazoo {
             .expect("python3 is not installed: run tests/setup");
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Kazoo { child, stdin, stdout }
+        Kazoo { child, stdin, stdout, stuck: false }
     }
 
     /// The answer as it is: `{"ok":true,…}` or `{"ok":false,"error":…}`.
     pub fn ask(&mut self, command: &Value) -> Value {
+        if self.stuck {
+            return json!({ "ok": false, "error": OUT_OF_TIME });
+        }
         writeln!(self.stdin, "{command}").expect("kazoo is gone: run tests/setup");
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("kazoo answered {command} with {line:?}"))
+        let answer: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("kazoo answered {command} with {line:?}"));
+        self.stuck = answer["error"] == OUT_OF_TIME;
+        answer
+    }
+
+    /// Whether the server once did not finish an operation, although the connection to it stood.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
     }
 
     fn must(&mut self, command: &Value) -> Value {
@@ -263,6 +284,10 @@ impl Kazoo {
 
 impl Drop for Kazoo {
     fn drop(&mut self) {
+        if self.stuck {
+            // its session could not be closed either
+            let _ = self.child.kill();
+        }
         let _ = writeln!(self.stdin, "[\"close\"]");
         let _ = self.stdin.flush();
         // Reads until it has closed its session and ended.
