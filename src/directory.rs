@@ -12,7 +12,7 @@ use std::sync::atomic::{
 use std::time::{Duration, Instant, SystemTime};
 
 use moka::sync::Cache;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::balance::{self, Pool, Setting};
 use crate::explain::Origins;
@@ -121,6 +121,8 @@ pub struct Route {
 pub struct Directory {
     slots: Cache<ServiceName, Slot>,
     generation: AtomicU64,
+    /// Told of each new entry; one task waits for it.
+    moves: Notify,
     started: Instant,
     /// How often the registry was lost.
     losses: AtomicU64,
@@ -147,6 +149,7 @@ impl Directory {
         let directory = Self {
             slots,
             generation: AtomicU64::new(1),
+            moves: Notify::new(),
             started: Instant::now(),
             losses: AtomicU64::new(0),
             wants,
@@ -166,18 +169,19 @@ impl Directory {
 
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
     pub fn publish(&self, name: &ServiceName, service: Option<Service>) {
+        let is_there = service.is_some();
         let slot = match service {
             Some(service) => {
-                let before = match self.slots.get(name) {
-                    Some(Slot::Known(entry)) => Some(entry),
-                    Some(Slot::Absent) | None => None,
-                };
+                let before = self.known(name);
                 Slot::Known(Arc::new(self.entry(name.clone(), service, before.as_deref())))
             }
             None => Slot::Absent,
         };
         self.slots.insert(name.clone(), slot);
         self.generation.fetch_add(1, Release);
+        if is_there {
+            self.moves.notify_one();
+        }
     }
 
     /// Grows with every change of the view.

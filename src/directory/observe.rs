@@ -1,10 +1,15 @@
-//! What operators watch of circuits.
+//! What is watched of the view: circuits by operators, new entries by the registry.
 
 use std::sync::Arc;
 
 use super::{Directory, Entry};
 
 impl Directory {
+    /// Waits for the next new entry, one that came since this was last waited for included; for one task.
+    pub async fn moved(&self) {
+        self.moves.notified().await;
+    }
+
     /// Shows how many circuits of each service are not closed, and how often they changed.
     pub fn observe(self: &Arc<Self>) {
         let view = self.clone();

@@ -10,6 +10,7 @@ use super::headers::{CALLER, EXPLAIN, KEY};
 use super::{Record, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::{CallError, OverQuota};
+use crate::limits::Beyond;
 use crate::model::{Access, Grant, Key, QuotaMode, State};
 use crate::names::CallerName;
 use crate::units::show_duration;
@@ -144,18 +145,25 @@ pub(super) fn permit(
     }
 }
 
-/// Counts the call in the quota of its grant, where that has one.
-pub(super) fn within_quota(
+/// Counts the call in the quota of its grant, where that has one; waits where its part of a fleet's quota is
+/// about to come.
+pub(super) async fn within_quota(
     entry: &Entry,
     caller: &Caller,
     grant: Option<usize>,
+    deadline: Instant,
     record: &mut Record,
 ) -> Result<(), CallError> {
     let (Some(name), Some(grant)) = (&caller.name, grant) else { return Ok(()) };
     let account = entry.accounts.of(name).get(grant);
     let Some(limiter) = account.and_then(|account| account.limiter.as_ref()) else { return Ok(()) };
     let quota = limiter.quota();
-    match limiter.take(Instant::now()) {
+    let mut taken = limiter.take(Instant::now());
+    if let Err(Beyond { hope: Some(until), mode: QuotaMode::Enforce, .. }) = taken {
+        Box::pin(limiter.given(until.min(deadline))).await;
+        taken = limiter.take(Instant::now());
+    }
+    match taken {
         // what is only counted is not told
         Ok(_) if quota.mode == QuotaMode::Shadow => {}
         Ok(standing) => record.stands(standing),

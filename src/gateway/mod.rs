@@ -134,7 +134,7 @@ async fn carry(
     let call = call.read(limit, worker.defaults.timeout, voice, record).await?;
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
-    let plan = route::plan(&entry, &caller, &call, record)?;
+    let plan = route::plan(&entry, &caller, &call, record).await?;
     record.enter(&entry, &plan).await?;
     attempt::attempt_all(worker, &plan, call, record).await
 }

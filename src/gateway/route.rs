@@ -39,7 +39,7 @@ impl Plan {
 
 /// The API, whether it is on, whether the caller may call it, and that often, whether anybody serves it or may be
 /// tried, and until when.
-pub(super) fn plan(
+pub(super) async fn plan(
     entry: &Entry,
     caller: &Caller,
     call: &Read,
@@ -76,15 +76,15 @@ pub(super) fn plan(
         return Err(CallError::ApiOff { service: service.to_string(), api: api.to_string() });
     }
     let grant = permit(entry, caller, &route, &api)?;
-    within_quota(entry, caller, grant, record)?;
+    let asked = call.asked.unwrap_or(route.policy.timeout);
+    let deadline = call.started + asked.min(route.policy.timeout);
+    within_quota(entry, caller, grant, deadline, record).await?;
     if route.pool.is_empty() {
         return Err(CallError::NoProvider { service: service.to_string(), known: route.pool.known() });
     }
     if let Some(retry_after) = route.pool.all_open(Instant::now()) {
         return Err(CallError::CircuitOpen { service: service.to_string(), retry_after });
     }
-    let asked = call.asked.unwrap_or(route.policy.timeout);
-    let deadline = call.started + asked.min(route.policy.timeout);
     let patience_ms = millis(call.started, deadline);
     let hash = key::of(&route.policy, call);
     Ok(Plan { service, route, api, deadline, patience_ms, caller: record.caller.clone(), hash })

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as Cells, RateLimiter};
+use tokio::sync::Notify;
 
 use super::share::Bucket;
 use crate::model::{Quota, QuotaMode};
@@ -31,8 +33,19 @@ enum Kind {
     Unread,
     /// It is this host's own, since then.
     Own(Instant, Told, Gcra),
-    /// It is a fleet's; what its calls were so far.
-    Shared(Mutex<Bucket>, AtomicU64),
+    /// It is a fleet's.
+    Shared(Shared),
+}
+
+/// What is lent to this host of a fleet's quota.
+struct Shared {
+    bucket: Mutex<Bucket>,
+    /// Calls so far.
+    asked: AtomicU64,
+    /// Told of a call that finds nothing lent,
+    missed: Notify,
+    /// and all who wait for it of what is lent.
+    given: Notify,
 }
 
 /// The time as it was last told, in nanoseconds; it never goes back.
@@ -67,6 +80,8 @@ pub struct Beyond {
     pub standing: Standing,
     /// Whether it is refused or only counted.
     pub mode: QuotaMode,
+    /// Nothing of a fleet's quota is lent to this host, but until then something may be: worth to wait for.
+    pub hope: Option<Instant>,
 }
 
 impl fmt::Debug for Limiter {
@@ -90,7 +105,8 @@ impl Limiter {
     /// A quota that a fleet shares; until something of it is lent, only its floor is admitted.
     pub fn shared(quota: Quota, now: Instant) -> Self {
         let bucket = Mutex::new(Bucket::new(&quota, now));
-        Self { quota, kind: Kind::Shared(bucket, AtomicU64::new(0)) }
+        let (missed, given) = (Notify::new(), Notify::new());
+        Self { quota, kind: Kind::Shared(Shared { bucket, asked: AtomicU64::new(0), missed, given }) }
     }
 
     /// What it holds to.
@@ -101,22 +117,44 @@ impl Limiter {
     /// How many calls were asked for so far, where a fleet shares the quota.
     pub fn asked(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Shared(_, asked) => Some(asked.load(Relaxed)),
+            Kind::Shared(shared) => Some(shared.asked.load(Relaxed)),
             Kind::Unread | Kind::Own(..) => None,
         }
     }
 
     /// From now on so many millionths of a shared quota are lent to this host, until then.
     pub fn lend(&self, share: u32, until: Instant, now: Instant) {
-        if let Kind::Shared(bucket, _) = &self.kind {
-            lock(bucket).lend(share, until, now);
+        let Kind::Shared(shared) = &self.kind else { return };
+        let mut bucket = lock(&shared.bucket);
+        bucket.lend(share, until, now);
+        if bucket.lent(now) > 0 {
+            shared.given.notify_waiters();
+        }
+    }
+
+    /// Waits for a call that finds nothing lent of a shared quota, for the first one since something was.
+    pub async fn missed(&self) {
+        match &self.kind {
+            Kind::Shared(shared) => shared.missed.notified().await,
+            Kind::Unread | Kind::Own(..) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until something of a shared quota is lent, until then at the latest.
+    pub async fn given(&self, until: Instant) {
+        let Kind::Shared(shared) = &self.kind else { return };
+        let mut given = pin!(shared.given.notified());
+        // what is lent between looking and waiting counts
+        given.as_mut().enable();
+        if lock(&shared.bucket).lent(Instant::now()) == 0 {
+            let _ = tokio::time::timeout_at(until.into(), given).await;
         }
     }
 
     /// How many millionths of a shared quota are lent to this host now.
     pub fn lent(&self, now: Instant) -> Option<u32> {
         match &self.kind {
-            Kind::Shared(bucket, _) => Some(lock(bucket).lent(now)),
+            Kind::Shared(shared) => Some(lock(&shared.bucket).lent(now)),
             Kind::Unread | Kind::Own(..) => None,
         }
     }
@@ -124,14 +162,18 @@ impl Limiter {
     /// Counts one call, if it is within the quota.
     pub fn take(&self, now: Instant) -> Result<Standing, Beyond> {
         match &self.kind {
-            Kind::Unread => Err(self.beyond(UNREAD)),
+            Kind::Unread => Err(self.beyond(UNREAD, None)),
             Kind::Own(since, told, gcra) => self.take_own((*since, told, gcra), now),
-            Kind::Shared(bucket, asked) => {
-                asked.fetch_add(1, Relaxed);
-                match lock(bucket).take(now) {
-                    Ok((left, reset)) => Ok(self.standing(left, reset)),
-                    Err(wait) => Err(self.beyond(wait)),
-                }
+            Kind::Shared(shared) => {
+                shared.asked.fetch_add(1, Relaxed);
+                let mut bucket = lock(&shared.bucket);
+                bucket.take(now).map(|(left, reset)| self.standing(left, reset)).map_err(|wait| {
+                    let miss = bucket.misses(now);
+                    if miss.is_some_and(|miss| miss.is_first) {
+                        shared.missed.notify_one();
+                    }
+                    self.beyond(wait, miss.and_then(|miss| miss.hope))
+                })
             }
         }
     }
@@ -149,7 +191,7 @@ impl Limiter {
                 let reset = Duration::from_nanos((used * self.quota.apart()) as u64);
                 Ok(self.standing(left, reset))
             }
-            Err(early) => Err(self.beyond(early.wait_time_from(told.now()))),
+            Err(early) => Err(self.beyond(early.wait_time_from(told.now()), None)),
         }
     }
 
@@ -157,8 +199,8 @@ impl Limiter {
         Standing { rate: self.quota.rate, per: self.quota.per, left, reset }
     }
 
-    fn beyond(&self, wait: Duration) -> Beyond {
-        Beyond { standing: self.standing(0, wait), mode: self.quota.mode }
+    fn beyond(&self, wait: Duration, hope: Option<Instant>) -> Beyond {
+        Beyond { standing: self.standing(0, wait), mode: self.quota.mode, hope }
     }
 }
 
@@ -231,6 +273,25 @@ mod tests {
         let limiter = Limiter::new(Quota::UNREAD, Instant::now());
         let beyond = limiter.take(Instant::now()).unwrap_err();
         assert_eq!((beyond.standing.seconds(), beyond.mode), (10, QuotaMode::Enforce));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_finds_nothing_lent_tells_so_and_passes_once_something_is() {
+        let start = Instant::now();
+        let fleet = Quota { scope: QuotaScope::Fleet, ..quota(100, ms(1000), 10) };
+        let limiter = Arc::new(Limiter::shared(fleet, start));
+        let beyond = limiter.take(start).unwrap_err();
+        let hope = beyond.hope.unwrap();
+        let lender = limiter.clone();
+        let lends = tokio::spawn(async move {
+            lender.missed().await;
+            lender.lend(500_000, start + ms(600_000), Instant::now());
+        });
+        // it never ends by itself: that it is told ends it
+        limiter.given(hope + ms(600_000)).await;
+        assert!(limiter.take(Instant::now()).is_ok());
+        lends.await.unwrap();
+        limiter.given(hope + ms(600_000)).await;
     }
 
     #[test]

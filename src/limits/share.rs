@@ -7,7 +7,11 @@ use crate::model::Quota;
 /// Parts of a quota.
 const WHOLE: f64 = 1e6;
 
-/// Calls that may pass; it begins empty, so that no change of hands makes calls out of nothing.
+/// How long a lease is waited for by calls that find none; Retry-After would have them wait as long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Calls that may pass; one may be saved up from the start, and between leases, and no change of hands makes
+/// further ones out of nothing.
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// Calls a second, and at once, of the whole quota.
@@ -20,6 +24,17 @@ pub(super) struct Bucket {
     until: Instant,
     calls: f64,
     at: Instant,
+    /// When a call found nothing lent, where nothing was lent since.
+    missed: Option<Instant>,
+}
+
+/// What a call that finds nothing lent means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Miss {
+    /// It is the first one since something was lent.
+    pub(super) is_first: bool,
+    /// Until then something may be lent soon, as far as anybody knows.
+    pub(super) hope: Option<Instant>,
 }
 
 impl Bucket {
@@ -31,8 +46,9 @@ impl Bucket {
             floor: f64::from(quota.floor) / rate,
             share: 0.0,
             until: now,
-            calls: 0.0,
+            calls: 1.0,
             at: now,
+            missed: None,
         }
     }
 
@@ -40,6 +56,7 @@ impl Bucket {
     pub(super) fn lend(&mut self, share: u32, until: Instant, now: Instant) {
         self.fill(now);
         (self.share, self.until) = (f64::from(share) / WHOLE, until);
+        self.missed = self.missed.filter(|_| self.lent(now) == 0);
         self.calls = self.calls.min(self.most());
     }
 
@@ -52,12 +69,23 @@ impl Bucket {
             0.0 => Duration::from_secs(1),
             speed => Duration::from_secs_f64(((calls - self.calls) / speed).clamp(0.0, 86_400.0)),
         };
-        if self.calls < 1.0 {
+        if self.calls < 1.0 || speed == 0.0 {
             return Err(until(1.0));
         }
         let reset = until(self.most() + 1.0);
         self.calls -= 1.0;
         Ok((self.calls as u32, reset))
+    }
+
+    /// What it means where a call at `now` finds nothing lent.
+    pub(super) fn misses(&mut self, now: Instant) -> Option<Miss> {
+        if self.lent(now) > 0 {
+            return None;
+        }
+        let is_first = self.missed.is_none();
+        let hope = *self.missed.get_or_insert(now) + PATIENCE;
+        // who waited in vain speaks for all after it, until something is lent
+        Some(Miss { is_first, hope: (now < hope).then_some(hope) })
     }
 
     /// How many millionths are lent now.
@@ -71,9 +99,9 @@ impl Bucket {
         self.floor + lent
     }
 
-    /// Most calls at once: one at least, where there is any part.
+    /// Most calls at once.
     fn most(&self) -> f64 {
-        if self.part() > 0.0 { (self.burst * self.part()).max(1.0) } else { 0.0 }
+        (self.burst * self.part()).max(1.0)
     }
 
     fn fill(&mut self, now: Instant) {
@@ -108,8 +136,37 @@ mod tests {
         let (from, until) = (now + Duration::from_secs(1), now + Duration::from_secs(3));
         bucket.lend(250_000, until, from);
         let passed = pass(&mut bucket, from, 0..2000);
-        assert!((49..=50).contains(&passed), "{passed} in 2 s at 25 a second");
+        assert!((50..=51).contains(&passed), "{passed} in 2 s at 25 a second, and one at the start");
         assert_eq!(pass(&mut bucket, until, 0..5000), 0);
+    }
+
+    #[test]
+    fn who_finds_nothing_lent_hopes_for_a_while_after_the_first_who_did() {
+        let now = Instant::now();
+        let mut bucket = bucket(0, now);
+        let (half, hope) = (PATIENCE / 2, Some(now + PATIENCE));
+        assert_eq!(bucket.misses(now), Some(Miss { is_first: true, hope }));
+        bucket.lend(0, now + PATIENCE, now);
+        assert_eq!(bucket.misses(now + half), Some(Miss { is_first: false, hope }), "that was no lease");
+        assert_eq!(bucket.misses(now + PATIENCE), Some(Miss { is_first: false, hope: None }));
+        let later = now + 2 * PATIENCE;
+        bucket.lend(1, later + half, later);
+        assert_eq!(bucket.misses(later), None);
+        let hope = Some(later + half + PATIENCE);
+        assert_eq!(bucket.misses(later + half), Some(Miss { is_first: true, hope }));
+    }
+
+    #[test]
+    fn one_call_is_saved_up_from_the_start_and_between_leases() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut bucket = bucket(0, now);
+        bucket.lend(1, now + second, now);
+        assert_eq!(pass(&mut bucket, now, 0..1000), 1, "and nothing of so small a part");
+        bucket.lend(1_000_000, now + 2 * second, now + second);
+        assert_eq!(pass(&mut bucket, now + 3 * second, 0..1000), 0, "it is over");
+        let again = now + 5 * second;
+        bucket.lend(1, again + second, again);
+        assert_eq!(pass(&mut bucket, again, 0..1000), 1);
     }
 
     #[test]
@@ -117,10 +174,10 @@ mod tests {
         let now = Instant::now();
         let mut bucket = bucket(5, now);
         let passed = pass(&mut bucket, now, 0..10_000);
-        assert!((49..=50).contains(&passed), "{passed} in 10 s at 5 a second");
+        assert!((50..=51).contains(&passed), "{passed} in 10 s at 5 a second, and one at the start");
         bucket.lend(100_000, now + Duration::from_secs(20), now + Duration::from_secs(10));
         let passed = pass(&mut bucket, now, 10_000..30_000);
-        assert!((198..=202).contains(&passed), "{passed} in 10 s at 15 a second and 10 s at 5");
+        assert!((198..=203).contains(&passed), "{passed} in 10 s at 15 a second and 10 s at 5");
     }
 
     #[test]

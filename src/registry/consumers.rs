@@ -17,8 +17,10 @@ use crate::model::Layout;
 use crate::names::{ApiName, ServiceName};
 use group::Group;
 
-/// How often the view is looked at for services that are called, or no longer.
+/// How often the view is looked at for services that are no longer called; new ones are told of.
 const LOOK: Duration = Duration::from_millis(250);
+/// Between two looks, however many services come.
+const APART: Duration = Duration::from_millis(50);
 /// A sidecar's node in a service without a shared quota is made within so long: nobody waits for it.
 const SPREAD: Duration = Duration::from_secs(30);
 
@@ -102,9 +104,11 @@ pub(super) async fn share(
                 }
             }
         }
+        tokio::time::sleep(APART).await;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             Some(_) = tasks.join_next() => {}
+            () = directory.moved() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }

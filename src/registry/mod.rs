@@ -151,6 +151,11 @@ impl Changes {
     fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut *lock(&self.paths))
     }
+
+    /// Those that are not taken yet.
+    fn seen(&self) -> BTreeSet<String> {
+        lock(&self.paths).clone()
+    }
 }
 
 /// What a watch covers.

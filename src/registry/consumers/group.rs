@@ -1,7 +1,9 @@
 //! This sidecar's node beside one service: made, renewed, obeyed.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -91,6 +93,7 @@ impl Group {
                     self.holder.turn(linked, &limiters, !asks.is_empty()).await;
                 }
             }
+            let gives = linked.up && now() >= self.not_before && !limiters.is_empty();
             let rest = now() + if limiters.is_empty() { REST } else { TICK };
             let wake = if self.not_before > now() { self.not_before } else { rest };
             tokio::select! {
@@ -100,6 +103,8 @@ impl Group {
                     self.changes.take();
                     self.taker.noticed();
                 }
+                () = self.holder.stirred(), if gives => {}
+                () = missed(&limiters) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -227,4 +232,14 @@ impl Group {
             let _ = self.source.release(&self.path, &held).await;
         }
     }
+}
+
+/// Waits for a call that found nothing lent.
+async fn missed(limiters: &Limiters) {
+    let mut calls: Vec<_> = limiters.values().map(|limiter| Box::pin(limiter.missed())).collect();
+    poll_fn(|cx| {
+        let any = calls.iter_mut().any(|call| call.as_mut().poll(cx).is_ready());
+        if any { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 //! The one sidecar of a service that shares out its quotas, while this is it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ const NAME: &str = "_holder";
 const LOOK: Duration = Duration::from_secs(2);
 /// How often cards are read where no event tells of them.
 const READ: Duration = Duration::from_secs(10);
+/// Between two readings for events, which a large fleet sends all the time.
+const APART: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Holder {
@@ -26,6 +28,9 @@ pub(super) struct Holder {
     epoch: u64,
     next_look: Instant,
     next_read: Instant,
+    last_read: Instant,
+    /// Hosts that have not confirmed what they were given.
+    awaited: BTreeSet<String>,
 }
 
 impl Holder {
@@ -39,6 +44,26 @@ impl Holder {
             epoch: 0,
             next_look: now(),
             next_read: now(),
+            last_read: now(),
+            awaited: BTreeSet::new(),
+        }
+    }
+
+    /// Waits until cards are to be read for events, where this gives: at once for a host that has just come, or
+    /// whose share was changed, else when the last reading is over for a while. Whoever waits gives then.
+    pub(super) async fn stirred(&self) {
+        let Some(giver) = &self.giver else { return std::future::pending().await };
+        loop {
+            let seen = self.changes.seen();
+            let hosts = seen.iter().filter_map(|path| path.strip_prefix(&self.parent)?.strip_prefix('/'));
+            let mut hosts = hosts.filter(|host| *host != NAME);
+            if hosts.any(|host| !giver.knows(host) || self.awaited.contains(host)) {
+                return;
+            }
+            tokio::select! {
+                () = self.changes.changed() => {}
+                () = tokio::time::sleep_until((self.last_read + APART).into()), if !seen.is_empty() => return,
+            }
         }
     }
 
@@ -83,7 +108,7 @@ impl Holder {
         let wake = self.giver.as_ref().and_then(|giver| giver.wake(now()));
         let is_due = now() >= self.next_read || wake.is_some_and(|wake| wake <= now());
         let Some(giver) = self.giver.as_mut().filter(|_| changed || is_due) else { return Ok(()) };
-        self.next_read = now() + READ;
+        (self.last_read, self.next_read) = (now(), now() + READ);
         let path = format!("{}/{NAME}", self.parent);
         if self.source.held(&path).await?.is_none_or(|held| held.owner != Owner::Me) {
             return Err(Trouble::Changed);
@@ -91,11 +116,14 @@ impl Holder {
         let held = self.source.held_below(&self.parent).await?;
         let cards = held.into_iter().filter(|(name, _)| name != NAME);
         let cards = cards.map(|(name, held)| (name, (held.version, Card::read(&held.data))));
-        giver.see(cards.collect(), now());
+        let cards: BTreeMap<_, _> = cards.collect();
+        self.awaited.retain(|host| cards.get(host).is_some_and(|(_, card)| !card.is_taken()));
+        giver.see(cards, now());
         for Gift { host, version, card } in giver.gifts(&terms(limiters), now()) {
             match self.source.replace(&format!("{}/{host}", self.parent), version, &card.data()).await {
+                Ok(_) => drop(self.awaited.insert(host)),
                 // its sidecar wrote first, or is gone: an event says so
-                Ok(_) | Err(Trouble::Changed | Trouble::NoNode | Trouble::Exists) => {}
+                Err(Trouble::Changed | Trouble::NoNode | Trouble::Exists) => {}
                 Err(trouble) => return Err(trouble),
             }
         }

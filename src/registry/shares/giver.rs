@@ -95,6 +95,11 @@ impl Giver {
         }
     }
 
+    /// Whether that host had a card.
+    pub(crate) fn knows(&self, host: &str) -> bool {
+        self.members.contains_key(host)
+    }
+
     /// The cards to be written now; all cards are to be read again before this is asked again.
     pub(crate) fn gifts(&mut self, quotas: &BTreeMap<String, Terms>, now: Instant) -> Vec<Gift> {
         for (caller, terms) in quotas {

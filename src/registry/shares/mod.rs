@@ -59,7 +59,7 @@ impl Card {
     }
 
     /// Whether its sidecar goes by the last gift.
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         self.took >= self.gave
     }
 
