@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::words;
 
 mod over_quota;
+mod thrown;
 
 pub use over_quota::OverQuota;
 
@@ -247,27 +248,6 @@ impl CallError {
         }
         problem
     }
-
-    /// What a Yar caller gets thrown.
-    pub fn exception(&self) -> Exception {
-        if let Self::ProviderException(thrown) = self {
-            return thrown.clone();
-        }
-        let verdict = self.verdict();
-        Exception {
-            message: self.to_string(),
-            code: Code::Int(verdict.code),
-            file: String::new(),
-            line: 0,
-            class: format!("Remora\\{}", pascal(verdict.kind)),
-        }
-    }
-}
-
-/// `no-service` → `NoService`.
-fn pascal(kind: &str) -> String {
-    let upper = |word: &str| word.get(..1).unwrap_or("").to_uppercase() + word.get(1..).unwrap_or("");
-    kind.split('-').map(upper).collect()
 }
 
 impl fmt::Display for CallError {
@@ -426,6 +406,6 @@ mod tests {
             line: 7,
             class: "App\\NotFound".into(),
         };
-        assert_eq!(CallError::ProviderException(own.clone()).exception(), own);
+        assert_eq!(CallError::ProviderException(own.clone()).exception_of(Some("7")), own);
     }
 }

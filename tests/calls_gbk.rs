@@ -142,7 +142,8 @@ fn bytes_of_a_provider_that_are_not_gbk_are_refused_or_base64() {
         assert_eq!(detail(&problem), format!("$.{told} JSON"));
         let seen = php::yar(packager, &remora.url("/calc"), "binary", json!([]), json!({}));
         assert_thrown(&seen, "Unadaptable", 10422);
-        assert_eq!(seen["message"], format!("$.r.{told} UTF-8"), "{seen}");
+        let said = seen["message"].as_str().unwrap();
+        assert!(said.starts_with(&format!("$.r.{told} UTF-8 (call ")), "{seen}");
         let remora = calc(encoding, "charset: gbk, bytes: base64", &provider.address);
         let photo = remora.get("/calc/binary").json()["user"]["photo"].clone();
         assert_eq!(photo, "//4AIG5vdCB0ZXh0", "{encoding}");

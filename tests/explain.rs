@@ -6,7 +6,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::peer::{answer, ok_json};
-use support::{Peer, Remora, at};
+use support::{Peer, Remora, at, eventually_some, yar};
 
 /// SHA-256 of "sesame".
 const SESAME: &str = "d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272";
@@ -166,5 +166,21 @@ fn a_caller_that_may_ask_is_told_with_its_answer_and_nobody_else_is() {
     }
     for (path, status) in [("/explain/xyz", 404), ("/explain/0123456789abcdef", 404), ("/explain", 200)] {
         assert_eq!(remora.admin("GET", path).status, status, "{path}");
+    }
+}
+
+#[test]
+fn a_yar_caller_that_sees_no_header_finds_the_call_in_the_message() {
+    let entries = registry("access: open", &[("get", "{ path: /get }")], &[]);
+    let remora = Remora::embedded(&entries).start();
+    let seen = yar::call_raw(remora.conn(), &yar::json_request("user.get", "[]"));
+    yar::assert_refused(&seen, "NoProvider", 10504);
+    let over_http = yar::json_payload(&yar::send(&remora, "/user", &yar::json_request("nope", "[]")));
+    for (seen, outcome) in [(seen, "no-provider"), (over_http, "no-api")] {
+        let page = format!("/explain/{}?format=json", yar::call_named(&seen).unwrap());
+        let told = eventually_some("its story is kept", std::time::Duration::from_secs(5), || {
+            Some(remora.admin("GET", &page)).filter(|answer| answer.status == 200)
+        });
+        assert_eq!(told.json()["outcome"], outcome);
     }
 }

@@ -213,7 +213,7 @@ fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
         (Voice::Yar { packager, id }, Err(error)) => {
-            yar(yar::encode_exception(packager, id, &error.exception()), Some(record))
+            yar(yar::encode_exception(packager, id, &error.exception_of(record.id())), Some(record))
         }
         (Voice::Http, Err(error)) => problem(&error, Some(record)),
     }

@@ -207,7 +207,7 @@ impl Connection {
         let message = match (result, voice) {
             (Ok(Answer::Yar(message)), _) => message,
             (Err(error), Voice::Yar { packager, id }) => {
-                yar::encode_exception(packager, id, &error.exception())
+                yar::encode_exception(packager, id, &error.exception_of(record.id()))
             }
             // a raw call has the voice of Yar, and its answer is a message
             (Ok(Answer::Http(_) | Answer::Json(_)), _) | (Err(_), Voice::Http) => {
