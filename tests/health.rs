@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::peer::{answer, ok_json};
-use support::{Conn, Peer, Port, Remora, assert_problem, at, eventually, service_with};
+use support::{Conn, Peer, Port, Remora, assert_problem, at, eventually, service_with, yar};
 
 const APIS: [(&str, &str); 1] = [("x", "{ path: /x, encoding: json, idempotent: true }")];
 const SOON: Duration = Duration::from_secs(20);
@@ -150,8 +150,8 @@ fn where_all_are_dead_callers_are_told_at_once_when_to_come_again() {
         assert!((1..=30).contains(&after), "{after}");
     }
     assert_eq!(attempts(&remora), before, "nobody was asked");
-    let thrown = support::yar::send(&remora, "/user", &support::yar::json_request("x", "[]"));
-    support::yar::assert_refused(&support::yar::json_payload(&thrown), "CircuitOpen", 10505);
+    let thrown = yar::send(&remora, "/user", &yar::json_request("x", "[]"));
+    yar::assert_refused(&yar::json_payload(&thrown), "CircuitOpen", 10505);
 
     // it takes connections again: the sidecar finds that out by itself, long before a call would
     let _back = Peer::http_at(&address, |request| ok_json(&request.echo()));
@@ -237,6 +237,34 @@ fn the_same_value_of_a_header_meets_the_same_provider() {
         let first = who(&user);
         assert!((0..5).all(|_| who(&user) == first), "{user}");
         seen.insert(first);
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[test]
+fn the_same_parameter_meets_the_same_provider_however_it_is_called() {
+    let peers: Vec<_> = (0..4)
+        .map(|n| {
+            Peer::http(move |request| answer(200, &[], &yar::php_answer(&request.body, &format!("i:{n};"))))
+        })
+        .collect();
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.address.as_str()).collect();
+    let data = "access: open, policy: { balance: hash, hash_on: \"param:1\" }";
+    let api = ("x", "{ encoding: yar-php, params: [lang, id] }");
+    let remora = Remora::embedded(&service_with("user", data, &[api], &addresses)).start();
+    let mut seen = std::collections::BTreeSet::new();
+    for user in 0..40 {
+        let by_yar = yar::send(&remora, "/user", &yar::json_request("x", &format!("[\"en\",{user}]")));
+        let first = yar::json_payload(&by_yar)["r"].clone();
+        let listed = remora.post("/user/x", &format!("[\"en\",\"{user}\"]"));
+        let named = remora.post("/user/x", &format!("{{\"id\":{user},\"lang\":\"zh\"}}"));
+        let asked = remora.get(&format!("/user/x?lang=en&id={user}"));
+        assert_eq!(
+            [listed, named, asked].map(|answer| answer.json()),
+            [(); 3].map(|()| first.clone()),
+            "{user}"
+        );
+        seen.insert(first.to_string());
     }
     assert_eq!(seen.len(), 4, "{seen:?}");
 }

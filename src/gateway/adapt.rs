@@ -15,7 +15,7 @@ use super::beside::convert;
 use super::call::{Body, Message, Read};
 use super::headers::{DEADLINE, to_provider, without_body_headers};
 use super::route::Plan;
-use super::{Target, millis, params};
+use super::{Target, key, millis, params};
 use crate::error::CallError;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
@@ -43,8 +43,19 @@ pub(super) enum Sent {
     AsItCame,
     /// A Yar caller's, as JSON; `packager` and `id` are the caller's own.
     Json { packager: Packager, id: u32 },
-    /// To a Yar provider; `ids`: in the head and in the payload; `caller`: its own packager and id, where it speaks Yar.
-    Yar { ids: [u64; 2], caller: Option<(Packager, u32)> },
+    /// To a Yar provider; `ids`: in the head and in the payload; `caller`: its own packager and id, where it speaks
+    /// Yar; `hash`: what the parameters that were made of an HTTP call say of its place on the ring.
+    Yar { ids: [u64; 2], caller: Option<(Packager, u32)>, hash: Option<u64> },
+}
+
+impl Sent {
+    /// The call's place on the ring, where only its parameters say it.
+    pub(super) fn hash(&self) -> Option<u64> {
+        match self {
+            Self::Yar { hash, .. } => *hash,
+            Self::AsItCame | Self::Json { .. } => None,
+        }
+    }
 }
 
 /// An HTTP call to a JSON provider, as it came; only its peer is open yet.
@@ -171,14 +182,14 @@ async fn yar_request(
 ) -> Result<(Outgoing, Sent), CallError> {
     let Read { head, body, .. } = call;
     let within = |held, share: &Share| Options { room: Some(share.room(held)), ..toward_yar(plan) };
-    let (head, mut message, ids, caller, held) = match body {
+    let (head, mut message, sent, held) = match body {
         Body::Yar(message) => {
             let (own, id, held) = (message.header.packager, message.header.id, HEAD + message.payload.len());
             check_size(plan, message.payload.len())?;
             let ids = [u64::from(id), message.request.id];
             let o = within(held, share);
             let message = convert(share, plan, held, move |plan| yar_to_yar(plan, &message, packager, o));
-            (head, message.await?, ids, Some((own, id)), held)
+            (head, message.await?, Sent::Yar { ids, caller: Some((own, id)), hash: None }, held)
         }
         Body::Http(body) => {
             params::check_head(&head)?;
@@ -188,14 +199,13 @@ async fn yar_request(
             let (id, held) = (fastrand::u32(..), body.len());
             let o = within(held, share);
             let message = convert(share, plan, held, move |plan| {
-                http_to_yar(plan, (&head, &body), packager, id, o).map(|message| (message, head))
+                http_to_yar(plan, (&head, &body), packager, id, o).map(|made| (made, head))
             });
-            let (message, head) = message.await?;
-            (head, message, [u64::from(id); 2], None, held)
+            let ((message, hash), head) = message.await?;
+            (head, message, Sent::Yar { ids: [u64::from(id); 2], caller: None, hash }, held)
         }
     };
     share.turn(held, message.len()).map_err(|broken| broken_body(broken, 0))?;
-    let sent = Sent::Yar { ids, caller };
     if plan.route.api.transport == Transport::Tcp {
         yar::mark_persistent(&mut message);
         return Ok((Outgoing::Raw(message.into()), sent));
@@ -217,10 +227,12 @@ fn http_to_yar(
     packager: Packager,
     id: u32,
     o: Options,
-) -> Result<Vec<u8>, CallError> {
+) -> Result<(Vec<u8>, Option<u64>), CallError> {
     let params = params::of_request(plan, head, body, packager, o)?;
+    let hash = key::of_params(&plan.route.policy, packager.wire(), &params);
     let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
-    yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params).map_err(callers)
+    let message = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
+    message.map(|message| (message, hash)).map_err(callers)
 }
 
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {

@@ -98,7 +98,7 @@ async fn converted(
             let work = move |plan: &Plan| json_answer(plan, o, (&head, &body), packager, id);
             hold(convert(share, plan, held, work).await?, held, share)
         }
-        Sent::Yar { ids, caller } => {
+        Sent::Yar { ids, caller, .. } => {
             let body = readable(answered, share, |_, reason| undecoded(&reason)).await?;
             let (held, ids, caller) = (body.len(), *ids, *caller);
             let o = Options { room: Some(share.room(held)), ..options(plan) };

@@ -132,7 +132,7 @@ impl<'c> Attempts<'c> {
 
     /// A place at a peer that this call was not at yet.
     pub(super) fn pick(&self, record: &Record, now: Instant) -> Result<InFlight, Passed> {
-        let wanted = Wanted { tried: &record.tried, now, hash: self.plan.hash };
+        let wanted = Wanted { tried: &record.tried, now, hash: self.plan.hash.or(self.sent.hash()) };
         self.plan.route.pool.pick(&wanted)
     }
 

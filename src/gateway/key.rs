@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use proto_adapters::Wire;
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
 
-use super::call::{Body, Message, Read};
+use super::call::{Body, Read};
 use crate::balance;
 use crate::model::{Balance, HashOn, Policy};
 
@@ -20,10 +21,18 @@ pub(super) fn of(policy: &Policy, call: &Read) -> Option<u64> {
             in_query(call.head.uri.query()?, name).map(|value| balance::key(value.as_bytes()))
         }
         HashOn::Param(index) => match &call.body {
-            Body::Yar(message) => param(message, *index),
-            // its body is still on the wire
+            Body::Yar(message) => param(message.header.packager.wire(), message.params(), *index),
+            // its body is still on the wire; where it becomes parameters, `of_params` finds the one
             Body::Http(_) => None,
         },
+    }
+}
+
+/// The same of parameters that were made of a call.
+pub(super) fn of_params(policy: &Policy, wire: Wire, params: &[u8]) -> Option<u64> {
+    match (policy.balance, &policy.hash_on) {
+        (Balance::Hash, Some(HashOn::Param(index))) => param(wire, params, *index),
+        (Balance::Hash | Balance::P2c | Balance::Random | Balance::RoundRobin, _) => None,
     }
 }
 
@@ -37,9 +46,8 @@ fn in_query<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 
 /// A parameter by position: text and whole numbers by what they say, so that `7` and `"7"` are one and so are
 /// packagers; all else by its bytes.
-fn param(message: &Message, index: usize) -> Option<u64> {
-    let params = message.params();
-    let mut reader = Reader::new(message.header.packager.wire(), params);
+fn param(wire: Wire, params: &[u8], index: usize) -> Option<u64> {
+    let mut reader = Reader::new(wire, params);
     let list = reader.pull().ok()??;
     if !list.opens() {
         return None;
@@ -90,32 +98,35 @@ fn close(reader: &mut Reader<'_>, event: &Event<'_>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_adapters::yar::{self, HEAD, Header, Packager};
-    use proto_adapters::{Options, Wire, transcode};
+    use proto_adapters::{Options, transcode};
 
-    fn message(packager: Packager, params: &str) -> Message {
-        let params =
-            transcode(Wire::Json, packager.wire(), params.as_bytes(), "$", Options::default()).unwrap();
-        let whole = yar::encode_request(packager, 1, b"", b"", "get", &params).unwrap();
-        let header = Header::parse(&whole).unwrap();
-        let payload = bytes::Bytes::copy_from_slice(&whole[HEAD..]);
-        let request = yar::Request::read(packager, &payload).unwrap();
-        Message { header, payload, request }
+    fn params(wire: Wire, list: &str) -> Vec<u8> {
+        transcode(Wire::Json, wire, list.as_bytes(), "$", Options::default()).unwrap()
     }
 
     #[test]
-    fn a_parameter_is_found_by_its_place_in_every_packager() {
+    fn a_parameter_is_found_by_its_place_on_every_wire() {
         let wanted = [Some(balance::key(b"7")), Some(balance::key("b\u{e9}".as_bytes())), None];
-        for packager in [Packager::Json, Packager::Msgpack, Packager::Php] {
+        for wire in [Wire::Json, Wire::Msgpack, Wire::Php] {
             for (list, at) in
                 [(r#"[7,[1,{"x":[2]}],"bé"]"#, [0, 2, 3]), (r#"["7",{"a":[]},"bé"]"#, [0, 2, 9])]
             {
-                let message = message(packager, list);
-                assert_eq!(at.map(|index| param(&message, index)), wanted, "{packager:?} {list}");
-                assert!(param(&message, 1).is_some());
+                let params = params(wire, list);
+                assert_eq!(at.map(|index| param(wire, &params, index)), wanted, "{wire:?} {list}");
+                assert!(param(wire, &params, 1).is_some());
             }
         }
-        assert_eq!(param(&message(Packager::Json, "[]"), 0), None);
+        assert_eq!(param(Wire::Json, b"[]", 0), None);
+    }
+
+    #[test]
+    fn parameters_are_looked_at_only_where_the_policy_says_so() {
+        let by_param =
+            Policy { balance: Balance::Hash, hash_on: Some(HashOn::Param(0)), ..Policy::default() };
+        assert_eq!(of_params(&by_param, Wire::Json, b"[7]"), Some(balance::key(b"7")));
+        let by_header = Policy { hash_on: Some(HashOn::Header("x-user".into())), ..by_param.clone() };
+        let in_turn = Policy { balance: Balance::RoundRobin, ..by_param };
+        assert_eq!([by_header, in_turn].map(|policy| of_params(&policy, Wire::Json, b"[7]")), [None; 2]);
     }
 
     #[test]
