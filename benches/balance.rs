@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench balance`. 100 providers of 4 processes each answer in 10 ms on average; one takes
 //! ten times as long, one fails at once, one never answers. 10,000 calls a second for 60 s, one attempt
-//! each, given up after 4.5 s. The first row heeds no health, as a plain round robin does.
+//! each, given up after 4.5 s. The first row heeds no health, as a plain round robin does; the last bounds the
+//! calls that a provider has at once.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
 
@@ -20,6 +21,8 @@ use remora::peer::{InFlight, Outcome};
 
 const PEERS: usize = 100;
 const PROCESSES: usize = 4;
+/// Calls that a provider has at once, where that is bounded: twice its processes.
+const MOST: u32 = 8;
 const CALLS_PER_SECOND: u64 = 10_000;
 const SECONDS: u64 = 60;
 const MEAN: f64 = 0.010;
@@ -40,10 +43,12 @@ fn main() {
     println!("| policy | p50 | p99 | p99.9 | failed | calls at the slow | failing | black hole |");
     println!("|---|---|---|---|---|---|---|---|");
     let heedless = Circuit { consecutive: u32::MAX, min_calls: u32::MAX, ..Circuit::default() };
-    simulate("round_robin, no health", Balance::RoundRobin, heedless);
+    simulate("round_robin, no health", &pool(PEERS, Balance::RoundRobin, None), heedless);
     for (name, balance) in POLICIES {
-        simulate(name, balance, Circuit::default());
+        simulate(name, &pool(PEERS, balance, None), Circuit::default());
     }
+    let bounded = pool(PEERS, Balance::RoundRobin, Some(MOST));
+    simulate("round_robin, max_connections", &bounded, Circuit::default());
     println!("\n| ns per pick and record | 10 | 100 | 1000 |\n|---|---|---|---|");
     for (name, balance) in POLICIES {
         let costs = [10, 100, 1000].map(|peers| format!("{:.0}", cost(balance, peers)));
@@ -51,14 +56,15 @@ fn main() {
     }
 }
 
-fn pool(peers: usize, balance: Balance, now: Instant) -> Pool {
+fn pool(peers: usize, balance: Balance, max_connections: Option<u32>) -> Pool {
+    let now = Instant::now();
     let provider = |n: usize| Provider {
         address: Address::new(&format!("10.0.{}.{}:80", n / 250, n % 250)).unwrap(),
         weight: 100,
         idc: None,
         state: State::On,
         tags: None,
-        max_connections: None,
+        max_connections,
         ephemeral: false,
         listed: false,
         held: false,
@@ -78,11 +84,10 @@ struct Running {
 }
 
 /// Whole virtual run of one policy, printed as a row.
-fn simulate(name: &str, balance: Balance, rules: Circuit) {
+fn simulate(name: &str, pool: &Pool, rules: Circuit) {
     let mut rng = fastrand::Rng::with_seed(42);
     fastrand::seed(42);
     let start = Instant::now();
-    let pool = pool(PEERS, balance, start);
     let numbers: BTreeMap<_, _> =
         pool.peers().enumerate().map(|(n, peer)| (peer.address.to_string(), n)).collect();
     let mut free = vec![[0.0; PROCESSES]; PEERS];
@@ -142,8 +147,8 @@ fn answer(peer: usize, now: f64, free: &mut [f64], rng: &mut fastrand::Rng) -> (
 /// Nanoseconds for one call that ends well; it allocates nothing.
 fn cost(balance: Balance, peers: usize) -> f64 {
     const TIMES: u32 = 200_000;
+    let pool = pool(peers, balance, None);
     let (start, rules) = (Instant::now(), Circuit::default());
-    let pool = pool(peers, balance, start);
     let one = |n: u64, now: Instant| {
         let mut place = pool.pick(&Wanted { tried: &[], now, hash: Some(n) }).unwrap();
         pool.record(black_box(&mut place), Outcome::GOOD, &rules, now);

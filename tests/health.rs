@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::http::request;
 use support::peer::{answer, ok_json};
 use support::{Conn, Peer, Port, Remora, assert_problem, at, eventually, service_with, yar};
 
@@ -276,7 +277,7 @@ fn a_full_provider_gets_no_more_and_where_all_are_the_call_is_refused() {
     let remora = sidecar("timeout: 30s", &[&provider]);
     let mut waiting: Vec<_> = (0..2).map(|_| remora.conn()).collect();
     for conn in &mut waiting {
-        conn.send(support::http::request("GET", "/user/x", &[], b"")).unwrap();
+        conn.send(request("GET", "/user/x", &[], b"")).unwrap();
     }
     eventually("both are there", SOON, || silent.calls() == 2);
     let refused = remora.get("/user/x");
@@ -284,6 +285,18 @@ fn a_full_provider_gets_no_more_and_where_all_are_the_call_is_refused() {
     assert!(refused.text().contains("max_connections"), "{}", refused.text());
     drop(waiting);
     eventually("there is room", SOON, || at(&remora.page("/services/user"), "/providers/0/in_flight") == 0);
+}
+
+#[test]
+fn a_black_hole_takes_no_more_calls_in_turn_than_its_max_connections() {
+    let (hole, good) = (Peer::silent(), Peer::named("good"));
+    let of = |address: &str| format!("{{ address: \"{address}\", max_connections: 2 }}");
+    let remora = sidecar("balance: round_robin, timeout: 30s", &[&of(&hole.address), &good.address]);
+    let mut conns: Vec<_> = (0..12).map(|_| remora.conn()).collect();
+    conns.iter_mut().for_each(|conn| conn.send(request("GET", "/user/x", &[], b"")).unwrap());
+    eventually("all others are answered", SOON, || good.calls() == 10);
+    assert_eq!(calls(&mut remora.conn(), 10), HashMap::from([(200, 10)]));
+    assert_eq!(hole.calls(), 2);
 }
 
 #[test]
