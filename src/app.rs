@@ -81,7 +81,7 @@ impl App {
         let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
         let usr2 = signal(SignalKind::user_defined2()).map_err(no_signals)?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
-        let telemetry = Telemetry::new().map_err(StartError)?;
+        let telemetry = Telemetry::of(config.access_log).map_err(StartError)?;
         let (directory, wants) =
             Directory::new(config.defaults.clone(), config.host.idc.clone(), telemetry.clone());
         let buffers = Budget::new(config.buffers, config.workers);

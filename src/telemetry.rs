@@ -1,20 +1,20 @@
 //! Instruments, the log and the access line: what is counted and said about each call.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, stderr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt, reload};
 
+use crate::config::AccessLog;
 use crate::model::QuotaMode;
+
+mod log;
+
+pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
 
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 14] =
@@ -24,69 +24,8 @@ const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
 const SAME_ERRORS: usize = 1024;
 
-/// Lines that wait for a reader of the log; those beyond are dropped and counted.
-const LINES_WAITING: usize = 8192;
 /// Sets of labels an instrument tells apart.
 const MAX_SERIES: usize = 50_000;
-
-static LOG: OnceLock<Log> = OnceLock::new();
-
-struct Log {
-    level: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
-    dropped: ErrorCounter,
-}
-
-/// The log; lines that wait are written when it is dropped.
-#[derive(Debug)]
-pub struct OpenLog {
-    _writer: WorkerGuard,
-}
-
-/// Starts the log on stderr, text on a terminal and JSON otherwise; `level` as in [`set_log_level`].
-pub fn start_log(level: &str) -> Result<OpenLog, String> {
-    let (filter, level) = reload::Layer::new(filter(level)?);
-    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING);
-    let (writer, guard) = lines.thread_name("log").finish(stderr());
-    let dropped = writer.error_counter();
-    let log = tracing_subscriber::registry().with(filter);
-    let started = if stderr().is_terminal() {
-        log.with(fmt::layer().with_writer(writer)).try_init()
-    } else {
-        log.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
-    };
-    started.map_err(|e| e.to_string())?;
-    // a second start fails above
-    let _ = LOG.set(Log { level, dropped });
-    Ok(OpenLog { _writer: guard })
-}
-
-/// Lines that were dropped because nobody read the log.
-pub fn log_lines_dropped() -> u64 {
-    LOG.get().map_or(0, |log| log.dropped.dropped_lines() as u64)
-}
-
-/// `error`, `warn`, `info`, `debug`, `trace`, or `off`; for parts `call=warn,remora=debug`.
-pub fn set_log_level(level: &str) -> Result<(), String> {
-    let filter = filter(level)?;
-    let log = LOG.get().ok_or("the log was not started by this program")?;
-    log.level.reload(filter).map_err(|e| e.to_string())
-}
-
-fn filter(level: &str) -> Result<EnvFilter, String> {
-    let bad = |e| {
-        format!("\"{}\" is no log level such as info or call=warn,remora=debug: {e}", level.escape_default())
-    };
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let known = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or(part).trim());
-    if let Some(part) = level.split(',').find(|part| !known(part)) {
-        let part = part.trim().escape_default();
-        return Err(format!(
-            "\"{part}\" is no log level; known: {}, or call=warn,remora=debug",
-            levels.join(", ")
-        ));
-    }
-    EnvFilter::builder().parse(level).map_err(bad)
-}
 
 /// The instruments; cheap to clone.
 #[derive(Clone)]
@@ -95,6 +34,7 @@ pub struct Telemetry {
 }
 
 struct Inner {
+    lines: AccessLog,
     registry: Registry,
     // dropping the provider would stop collection
     _provider: SdkMeterProvider,
@@ -165,8 +105,13 @@ struct Repeat {
 }
 
 impl Telemetry {
-    /// Instruments that `/metrics` shows.
+    /// Instruments that `/metrics` shows, and a line for every call.
     pub fn new() -> Result<Self, String> {
+        Self::of(AccessLog::All)
+    }
+
+    /// The same, with a line for those calls that `lines` takes.
+    pub fn of(lines: AccessLog) -> Result<Self, String> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -189,6 +134,7 @@ impl Telemetry {
             .build();
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
         let inner = Inner {
+            lines,
             registry,
             _provider: provider,
             calls,
@@ -232,6 +178,16 @@ impl Telemetry {
         self.inner.duration.record(took.as_secs_f64(), &labels);
         let [service, api] = labels;
         self.inner.calls.add(1, &[service, api, KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Whether a line is written on a call that ended with this outcome.
+    pub fn writes(&self, outcome: &str) -> bool {
+        match self.inner.lines {
+            AccessLog::All => true,
+            AccessLog::Off => false,
+            AccessLog::Errors => outcome != "ok",
+            AccessLog::Share(share) => outcome != "ok" || share.draw(),
+        }
     }
 
     /// Counts an attempt after one that failed.

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `4500ms`, `10s`, `10MiB`.
+//! Durations, sizes and shares as people write them: `4500ms`, `10s`, `10MiB`, `1%`.
 
 use std::fmt;
 use std::time::Duration;
@@ -60,6 +60,33 @@ pub fn show_size(bytes: u64) -> String {
         .map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
+/// A part of many, to the millionth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(u32);
+
+impl Share {
+    const WHOLE: u32 = 1_000_000;
+
+    /// Reads `1%`, `0.5%`, `100%`.
+    pub fn new(text: &str) -> Result<Self, BadUnit> {
+        scaled(text, &[("%", 1e4)])
+            .filter(|millionths| *millionths <= f64::from(Self::WHOLE))
+            .map(|millionths| Self(millionths.round() as u32))
+            .ok_or_else(|| BadUnit { text: text.into(), wanted: "a share from 0% to 100%" })
+    }
+
+    /// Whether one belongs to the part, by chance.
+    pub fn draw(self) -> bool {
+        fastrand::u32(..Self::WHOLE) < self.0
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 1e4)
+    }
+}
+
 fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(digits);
@@ -79,6 +106,9 @@ mod tests {
         for text in ["10MiB", "64KiB", "1GiB", "1000B", "0B"] {
             assert_eq!(show_size(size(text).unwrap()), text);
         }
+        for text in ["0%", "1%", "0.5%", "0.0001%", "100%"] {
+            assert_eq!(Share::new(text).unwrap().to_string(), text);
+        }
         assert_eq!(duration("1.5s").unwrap(), Duration::from_millis(1500));
         assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
     }
@@ -88,6 +118,10 @@ mod tests {
         for bad in ["", "5", "s", "-1s", "1 year", "1e9s", "99999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        for bad in ["", "1", "%", "-1%", "101%", "1e1%"] {
+            assert!(Share::new(bad).is_err(), "{bad}");
+        }
+        assert!(!Share(0).draw() && Share(Share::WHOLE).draw());
         assert_eq!(
             size("10 apples").unwrap_err().to_string(),
             "\"10 apples\" is not a size such as 64KiB or 10MiB"

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) listen: Option<Vec<Option<ListenFile>>>,
     pub(super) admin: Option<Text>,
     pub(super) telemetry: Option<Text>,
+    pub(super) access_log: Option<Text>,
     pub(super) host: Option<HostFile>,
     pub(super) caller: Option<CallerFile>,
     pub(super) providers: Option<Vec<Option<ProviderFile>>>,

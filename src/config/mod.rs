@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::model::{Health, Layout, Policy};
 use crate::names::{Address, CallerName, ServiceName};
+use crate::units::Share;
 
 mod explain;
 mod file;
@@ -18,6 +19,7 @@ mod resolve;
 mod secret;
 mod security;
 mod show;
+mod telling;
 
 pub use problem::{Problem, Problems};
 pub use secret::passwords;
@@ -54,6 +56,8 @@ pub struct Config {
     pub admin: Bind,
     /// Where kubelet and Prometheus ask.
     pub telemetry: Option<Bind>,
+    /// Of which calls a line is logged.
+    pub access_log: AccessLog,
     /// This host.
     pub host: Host,
     /// Who the PHP on this host is, where a call says nothing itself.
@@ -155,6 +159,19 @@ pub enum Bind {
     Tcp(std::net::SocketAddr),
     /// Path of a unix socket.
     Unix(PathBuf),
+}
+
+/// Of which calls a line is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Of none.
+    Off,
+    /// Of those that did not end well.
+    Errors,
+    /// Of those and of a part of the others.
+    Share(Share),
+    /// Of all.
+    All,
 }
 
 /// A listener for calls.

@@ -61,6 +61,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         listen: listeners(file.listen, problems),
         admin: problems.keep("admin", bind(&admin).and_then(private)).unwrap_or(NOWHERE),
         telemetry: text(file.telemetry).and_then(|at| problems.keep("telemetry", bind(&at))),
+        access_log: super::telling::access_log(file.access_log, problems),
         host: Host { name: text(host.name).unwrap_or_else(this_host), idc: text(host.idc) },
         caller: file.caller.and_then(|written| caller(written, problems)),
         providers: providers(file.providers.unwrap_or_default(), layout, problems),

@@ -51,6 +51,7 @@ impl Config {
             "listen": self.listen.iter().map(listen).collect::<Vec<_>>(),
             "admin": self.admin.to_string(),
             "telemetry": self.telemetry.as_ref().map(Bind::to_string),
+            "access_log": self.access_log.to_string(),
             "host": { "name": self.host.name, "idc": self.host.idc },
             "caller": self.caller.as_ref().map(caller),
             "providers": self.providers.iter().map(provider).collect::<Vec<_>>(),

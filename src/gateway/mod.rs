@@ -101,6 +101,9 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
     let (now, verdict) = (Instant::now(), error.verdict());
     let took = now.saturating_duration_since(started);
     worker.telemetry.bad("", "", verdict.kind, took);
+    if !worker.telemetry.writes(verdict.kind) {
+        return;
+    }
     let line = Line {
         caller: None,
         service: "",

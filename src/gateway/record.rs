@@ -276,6 +276,9 @@ impl Drop for Record {
                 telemetry.bad(service, api, self.outcome, took);
             }
         }
+        if !telemetry.writes(self.outcome) {
+            return;
+        }
         let line = Line {
             caller: self.caller.as_deref(),
             service: &self.service,
