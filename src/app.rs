@@ -16,6 +16,7 @@ use crate::directory::Directory;
 use crate::explain::Memory;
 use crate::gateway::{Means, Worker};
 use crate::listen::{self, Door, Terms};
+use crate::otlp;
 use crate::probe;
 use crate::registry::{self, Own, Source};
 use crate::socket::{self, Bound, SocketFile};
@@ -81,7 +82,8 @@ impl App {
         let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
         let usr2 = signal(SignalKind::user_defined2()).map_err(no_signals)?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
-        let telemetry = Telemetry::of(config.access_log).map_err(StartError)?;
+        let traces = config.otlp.as_ref().and_then(|otlp| otlp.traces);
+        let telemetry = Telemetry::of(&config.host.name, config.access_log, traces).map_err(StartError)?;
         let (directory, wants) =
             Directory::new(config.defaults.clone(), config.host.idc.clone(), telemetry.clone());
         let buffers = Budget::new(config.buffers, config.workers);
@@ -105,7 +107,12 @@ impl App {
         control.spawn(probe::peers(directory.clone(), stopped.clone()));
         control.spawn(admin::serve(admin.clone(), doors.admin, Pages::All, stopped.clone()));
         if let Some(socket) = doors.telemetry {
-            control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped));
+            control.spawn(admin::serve(admin.clone(), socket, Pages::Telemetry, stopped.clone()));
+        }
+        if let Some(otlp) = config.otlp.clone() {
+            // less than what everything at the end has in all
+            let last = closing(config.drain) / 2;
+            control.spawn(otlp::run(otlp, telemetry.clone(), last, stopped));
         }
         let left = announce(source.clone(), &config, &admin.drain);
 
@@ -173,8 +180,7 @@ impl App {
     /// Own providers leave the registry, then calls in flight are answered, then everything ends.
     pub async fn shut_down(mut self) {
         let over = tokio::time::Instant::now() + self.drain;
-        // closing the registry's session has its share of the time
-        let closing = (self.drain / 5).min(CLOSING);
+        let closing = closing(self.drain);
         if !self.left.is_empty() {
             tracing::info!("stopping: own providers leave the registry");
         }
@@ -206,6 +212,11 @@ impl App {
             );
         }
     }
+}
+
+/// What closing the registry's session, and telling the collector the rest, have of the time to drain.
+fn closing(drain: Duration) -> Duration {
+    (drain / 5).min(CLOSING)
 }
 
 /// How many callers may be connected at once: `wanted`, and half of the descriptors this process may have.

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod listen;
 pub mod model;
 pub mod names;
+pub mod otlp;
 pub mod peer;
 pub mod probe;
 pub mod registry;

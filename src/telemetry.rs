@@ -6,15 +6,23 @@ use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
-use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, Traces};
 use crate::model::QuotaMode;
 
 mod log;
+mod messages;
+mod reader;
+mod spans;
+mod trace;
 
 pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
+pub use messages::{Batch, rejected_spans};
+use reader::{Reading, Shared};
+pub use spans::{AttemptSpan, CallSpan, Spans};
+pub use trace::{Parent, Trace};
 
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 14] =
@@ -24,9 +32,6 @@ const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
 const SAME_ERRORS: usize = 1024;
 
-/// Sets of labels an instrument tells apart.
-const MAX_SERIES: usize = 50_000;
-
 /// The instruments; cheap to clone.
 #[derive(Clone)]
 pub struct Telemetry {
@@ -34,7 +39,10 @@ pub struct Telemetry {
 }
 
 struct Inner {
+    host: String,
     lines: AccessLog,
+    spans: Option<Arc<Spans>>,
+    reader: Shared,
     registry: Registry,
     // dropping the provider would stop collection
     _provider: SdkMeterProvider,
@@ -91,6 +99,8 @@ pub struct Line<'a> {
     pub bytes: u64,
     /// Names the call, where its story is kept.
     pub id: Option<&'a str>,
+    /// The trace it is recorded in.
+    pub trace: Option<&'a str>,
 }
 
 /// Keeps a repeated error from filling the log.
@@ -107,20 +117,12 @@ struct Repeat {
 impl Telemetry {
     /// Instruments that `/metrics` shows, and a line for every call.
     pub fn new() -> Result<Self, String> {
-        Self::of(AccessLog::All)
+        Self::of("", AccessLog::All, None)
     }
 
-    /// The same, with a line for those calls that `lines` takes.
-    pub fn of(lines: AccessLog) -> Result<Self, String> {
-        let registry = Registry::new();
-        let exporter = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .scope_info_enabled(false)
-            .without_target_info()
-            .build()
-            .map_err(|e| e.to_string())?;
-        let roomy = |_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok();
-        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(roomy).build();
+    /// The same of the sidecar on `host`, with a line for calls that `lines` takes, and spans as `traces` says.
+    pub fn of(host: &str, lines: AccessLog, traces: Option<Traces>) -> Result<Self, String> {
+        let Reading { registry, reader, provider } = Reading::of(messages::resource(host))?;
         let meter = provider.meter("remora");
         let calls = meter
             .u64_counter("remora.calls")
@@ -134,7 +136,10 @@ impl Telemetry {
             .build();
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
         let inner = Inner {
+            host: host.to_owned(),
             lines,
+            spans: traces.map(|traces| Arc::new(Spans::new(traces))),
+            reader,
             registry,
             _provider: provider,
             calls,
@@ -153,7 +158,20 @@ impl Telemetry {
             ),
             meter,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let telemetry = Self { inner: Arc::new(inner) };
+        telemetry.observe_spans();
+        Ok(telemetry)
+    }
+
+    fn observe_spans(&self) {
+        let Some(spans) = self.inner.spans.clone() else { return };
+        let read = move || spans.counts().map(|(what, count)| ([what.to_owned()], count)).into();
+        self.observe_counts("remora.spans", "Spans by what became of them", ["outcome"], read);
+    }
+
+    /// Calls that are recorded for a collector, where there is one.
+    pub fn spans(&self) -> Option<&Spans> {
+        self.inner.spans.as_deref()
     }
 
     /// Instruments of one API.
@@ -255,19 +273,20 @@ impl Telemetry {
             .build();
     }
 
-    /// The same for counts that somebody else keeps, told apart by two labels.
-    pub fn observe_counts(
+    /// The same for counts that somebody else keeps, told apart by labels.
+    pub fn observe_counts<const N: usize>(
         &self,
         name: &'static str,
         description: &'static str,
-        labels: [&'static str; 2],
-        read: impl Fn() -> Vec<([String; 2], u64)> + Send + Sync + 'static,
+        labels: [&'static str; N],
+        read: impl Fn() -> Vec<([String; N], u64)> + Send + Sync + 'static,
     ) {
         let counter = self.inner.meter.u64_observable_counter(name).with_description(description);
         counter
             .with_callback(move |observer| {
-                for ([one, other], count) in read() {
-                    let values = [KeyValue::new(labels[0], one), KeyValue::new(labels[1], other)];
+                for (values, count) in read() {
+                    let named = labels.into_iter().zip(values);
+                    let values: Vec<_> = named.map(|(name, value)| KeyValue::new(name, value)).collect();
                     observer.observe(count, &values);
                 }
             })
@@ -305,16 +324,19 @@ impl Line<'_> {
             panic,
             bytes,
             id,
+            trace,
             ..
         } = *self;
         if outcome == "ok" {
             tracing::info!(
-                target: "call", service, api, caller, wire, provider, status, outcome, attempts, panic, took_ms, bytes
+                target: "call", service, api, caller, wire, provider, status, outcome, attempts, panic, took_ms, bytes,
+                trace
             );
         } else if let Some(left_out) = repeats.admit(service, outcome, now) {
             tracing::warn!(
                 target: "call",
-                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, id, left_out
+                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, id, trace,
+                left_out
             );
         }
     }

@@ -15,7 +15,7 @@ const ROWS: [(i32, &[&str]); 12] = [
     (3, &["peer"]),
     (4, &["balance"]),
     (5, &["directory"]),
-    (6, &["registry", "upstream"]),
+    (6, &["otlp", "registry", "upstream"]),
     (7, &["gateway", "probe"]),
     (8, &["listen", "admin", "console"]),
     (9, &["app"]),
@@ -29,7 +29,17 @@ const CRATES: [(&[&str], &[&str]); 10] = [
     (&["moka"], &["src/directory"]),
     (&["arc_swap"], &["src/balance"]),
     (&["governor"], &["src/limits"]),
-    (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_prometheus", "prometheus"], &["src/telemetry"]),
+    (
+        &[
+            "opentelemetry",
+            "opentelemetry_proto",
+            "opentelemetry_prometheus",
+            "opentelemetry_sdk",
+            "prometheus",
+            "prost",
+        ],
+        &["src/telemetry"],
+    ),
     (
         &["hyper", "hyper_util", "http_body_util"],
         &[
@@ -37,6 +47,7 @@ const CRATES: [(&[&str], &[&str]); 10] = [
             "src/upstream",
             "src/gateway",
             "src/admin",
+            "src/otlp",
             "src/probe",
             "src/cli/demo",
             "src/cli/yar/call",

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::zookeeper::ZooKeeper;
-use support::{Peer, Remora, eventually, peer, service};
+use support::{Peer, Remora, collector, eventually, peer, service};
 
 const GET: (&str, &str) = ("get", "{ path: /user/get, encoding: json }");
 
@@ -72,7 +72,8 @@ fn own_providers_a_view_that_ages_and_problems_of_the_registry_are_metrics() {
 
 #[test]
 fn the_table_of_metrics_names_every_one_there_is() {
-    let remora = Remora::embedded(&service("user", &[GET], &[&Peer::refusing()])).start();
+    let setup = Remora::embedded(&service("user", &[GET], &[&Peer::refusing()]));
+    let remora = setup.with(&collector::config(&Peer::refusing(), "")).start();
     assert_eq!(remora.get("/user/get").status, 502);
     let table = std::fs::read_to_string("docs/admin.md").unwrap();
     let known = |name: &str| table.contains(&format!("`{name}`"));

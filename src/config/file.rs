@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) admin: Option<Text>,
     pub(super) telemetry: Option<Text>,
     pub(super) access_log: Option<Text>,
+    pub(super) otlp: Option<OtlpFile>,
     pub(super) host: Option<HostFile>,
     pub(super) caller: Option<CallerFile>,
     pub(super) providers: Option<Vec<Option<ProviderFile>>>,
@@ -84,6 +85,23 @@ pub(super) struct HostFile {
 pub(super) struct CallerFile {
     pub(super) name: Option<Text>,
     pub(super) key_file: Option<Text>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct OtlpFile {
+    pub(super) endpoint: Option<Text>,
+    pub(super) headers: Option<BTreeMap<String, Text>>,
+    pub(super) timeout: Option<Time>,
+    pub(super) interval: Option<Text>,
+    pub(super) traces: Option<TracesFile>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TracesFile {
+    pub(super) sample: Option<Text>,
+    pub(super) queue: Option<Count>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]

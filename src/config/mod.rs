@@ -13,6 +13,7 @@ use crate::units::Share;
 mod explain;
 mod file;
 mod listen;
+mod otlp;
 mod problem;
 mod read;
 mod resolve;
@@ -58,6 +59,8 @@ pub struct Config {
     pub telemetry: Option<Bind>,
     /// Of which calls a line is logged.
     pub access_log: AccessLog,
+    /// The collector that is told of metrics and calls.
+    pub otlp: Option<Otlp>,
     /// This host.
     pub host: Host,
     /// Who the PHP on this host is, where a call says nothing itself.
@@ -172,6 +175,47 @@ pub enum AccessLog {
     Share(Share),
     /// Of all.
     All,
+}
+
+/// A collector that takes OTLP over HTTP.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// Where it listens.
+    pub collector: Address,
+    /// What stands before `/v1/traces` and `/v1/metrics` there; empty, or with a slash in front.
+    pub path: String,
+    /// What is sent along, such as a token.
+    pub headers: Vec<Header>,
+    /// How long it may take for one message.
+    pub timeout: Duration,
+    /// How often it gets all metrics; `None`: never.
+    pub interval: Option<Duration>,
+    /// Which calls it hears of; `None`: of none.
+    pub traces: Option<Traces>,
+}
+
+/// A header; its value is nobody's business.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header {
+    /// In small letters.
+    pub name: String,
+    /// Visible ASCII and blanks.
+    pub value: String,
+}
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: …", self.name)
+    }
+}
+
+/// Which calls become spans.
+#[derive(Debug, Clone, Copy)]
+pub struct Traces {
+    /// Of those whose caller did not decide it.
+    pub sample: Share,
+    /// Spans that wait at most.
+    pub queue: usize,
 }
 
 /// A listener for calls.
@@ -391,6 +435,87 @@ workers: many
         assert!(problems("- 1\n")[0].contains("remora.yaml: "), "the file is a place too");
         let found = loaded("", &[("REMORA_", "1")]).unwrap_err();
         assert!(found[0].starts_with("\"\": ") && found[0].ends_with(" (from REMORA_)"), "{found:?}");
+    }
+
+    #[test]
+    fn a_collector_is_taken_as_written_and_its_headers_are_never_shown() {
+        let shown = |yaml: &str| loaded(yaml, &[("T", "s3cret")]).unwrap().to_value()["otlp"].clone();
+        assert_eq!(shown("drain: 1s"), json!(null));
+        let defaults = json!({
+            "endpoint": "http://127.0.0.1:4318", "headers": {}, "timeout": "5s", "interval": "10s",
+            "traces": { "sample": "1%", "queue": 2048 }
+        });
+        assert_eq!(shown("otlp: { endpoint: \"http://127.0.0.1:4318/\" }"), defaults);
+        let yaml = "otlp: { endpoint: \"http://otel:1/a/\", headers: { X-Token: \"${T}\" }, interval: off, \
+                    timeout: 1s, traces: { sample: \"0.5%\", queue: 100 } }";
+        let wanted = json!({
+            "endpoint": "http://otel:1/a", "headers": { "x-token": "…" }, "timeout": "1s", "interval": "off",
+            "traces": { "sample": "0.5%", "queue": 100 }
+        });
+        assert_eq!(shown(yaml), wanted);
+        let config = loaded(yaml, &[("T", "s3cret")]).unwrap();
+        assert_eq!(config.otlp.as_ref().unwrap().headers[0].value, "s3cret");
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let off = "otlp: { endpoint: \"http://a:1\", traces: { sample: off } }";
+        assert_eq!(shown(off)["traces"], json!({ "sample": "off" }));
+    }
+
+    #[test]
+    fn a_collector_that_can_not_be_told_anything_is_refused() {
+        for (written, wanted) in [
+            (
+                "{}",
+                "otlp.endpoint: give where the collector takes OTLP over HTTP, such as http://127.0.0.1:4318",
+            ),
+            ("{ endpoint: \"a:1\" }", "otlp.endpoint: \"a:1\" is no endpoint such as http://127.0.0.1:4318"),
+            (
+                "{ endpoint: \"https://a:1\" }",
+                "otlp.endpoint: \"https://a:1\" wants TLS, which is not offered; ",
+            ),
+            (
+                "{ endpoint: \"http://a\" }",
+                "otlp.endpoint: \"a\" is not an address such as 10.0.0.5:8080: the port is missing",
+            ),
+            ("{ endpoint: \"http://a:1/v1/traces\" }", "otlp.endpoint: \"/v1/traces\" is for one signal; "),
+            ("{ endpoint: \"http://a:1/?x\" }", "otlp.endpoint: \"/?x\" is no path; "),
+            (
+                "{ endpoint: \"http://a:1\", headers: { Host: b } }",
+                "otlp.headers.Host: every message has its own",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", headers: { \"a b\": b } }",
+                "otlp.headers.a b: that is no name of a header",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", headers: { a: \"ü\" } }",
+                "otlp.headers.a: its value has more than visible ASCII",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", interval: 10 }",
+                "otlp.interval: \"10\" is not a duration such as ",
+            ),
+            ("{ endpoint: \"http://a:1\", interval: 10ms }", "otlp.interval: 10ms is below 1s; "),
+            ("{ endpoint: \"http://a:1\", timeout: 2m }", "otlp.timeout: 120s is above 60s; "),
+            (
+                "{ endpoint: \"http://a:1\", traces: { sample: 2 } }",
+                "otlp.traces.sample: \"2\" is not a share from 0% to 100%, or off",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", traces: { queue: 1 } }",
+                "otlp.traces.queue: 1 is not from 16 to 16384",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", traces: { rate: 1 } }",
+                "otlp.traces.rate: there is no such key; known here: sample, queue",
+            ),
+            (
+                "{ endpoint: \"http://a:1\", interval: off, traces: { sample: off } }",
+                "otlp: interval and traces.sample are both off",
+            ),
+        ] {
+            let found = problems(&format!("otlp: {written}"));
+            assert!(found.len() == 1 && found[0].starts_with(wanted), "{written}: {found:?}");
+        }
     }
 
     #[test]

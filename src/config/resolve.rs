@@ -62,6 +62,7 @@ pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problem
         admin: problems.keep("admin", bind(&admin).and_then(private)).unwrap_or(NOWHERE),
         telemetry: text(file.telemetry).and_then(|at| problems.keep("telemetry", bind(&at))),
         access_log: super::telling::access_log(file.access_log, problems),
+        otlp: file.otlp.and_then(|written| super::otlp::otlp(written, problems)),
         host: Host { name: text(host.name).unwrap_or_else(this_host), idc: text(host.idc) },
         caller: file.caller.and_then(|written| caller(written, problems)),
         providers: providers(file.providers.unwrap_or_default(), layout, problems),
@@ -93,11 +94,16 @@ fn drain(written: Option<Time>, problems: &mut Problems) -> Duration {
     time(written, "drain", (Duration::ZERO, ""), most, problems).unwrap_or(DRAIN)
 }
 
-fn text(written: Option<Text>) -> Option<String> {
+pub(super) fn text(written: Option<Text>) -> Option<String> {
     written.map(|Text(text)| text)
 }
 
-fn count(written: Option<Count>, path: &str, range: RangeInclusive<u64>, p: &mut Problems) -> Option<u64> {
+pub(super) fn count(
+    written: Option<Count>,
+    path: &str,
+    range: RangeInclusive<u64>,
+    p: &mut Problems,
+) -> Option<u64> {
     let Count(found) = written?;
     if !range.contains(&found) {
         p.add(path, format!("{found} is not from {} to {}", range.start(), range.end()));
@@ -105,7 +111,7 @@ fn count(written: Option<Count>, path: &str, range: RangeInclusive<u64>, p: &mut
     Some(found)
 }
 
-fn time(
+pub(super) fn time(
     written: Option<Time>,
     path: &str,
     least: (Duration, &str),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Auth, Bind, Caller, Config, Listen, OwnProvider, Source, Tls};
+use super::{Auth, Bind, Caller, Config, Listen, Otlp, OwnProvider, Source, Tls};
 use crate::model::Health;
 use crate::units::{show_duration, show_size};
 
@@ -52,6 +52,7 @@ impl Config {
             "admin": self.admin.to_string(),
             "telemetry": self.telemetry.as_ref().map(Bind::to_string),
             "access_log": self.access_log.to_string(),
+            "otlp": self.otlp.as_ref().map(otlp),
             "host": { "name": self.host.name, "idc": self.host.idc },
             "caller": self.caller.as_ref().map(caller),
             "providers": self.providers.iter().map(provider).collect::<Vec<_>>(),
@@ -98,6 +99,21 @@ fn tls(tls: &Tls) -> Value {
     let (cert, key) =
         (tls.identity.as_ref().map(|(cert, _)| cert), tls.identity.as_ref().map(|(_, key)| key));
     json!({ "ca_file": tls.ca_file, "cert_file": cert, "key_file": key })
+}
+
+fn otlp(otlp: &Otlp) -> Value {
+    let masked = otlp.headers.iter().map(|header| (header.name.clone(), json!("…")));
+    let traces = match &otlp.traces {
+        Some(traces) => json!({ "sample": traces.sample.to_string(), "queue": traces.queue }),
+        None => json!({ "sample": "off" }),
+    };
+    json!({
+        "endpoint": format!("http://{}{}", otlp.collector, otlp.path),
+        "headers": masked.collect::<serde_json::Map<_, _>>(),
+        "timeout": show_duration(otlp.timeout),
+        "interval": otlp.interval.map_or_else(|| "off".into(), show_duration),
+        "traces": traces,
+    })
 }
 
 fn caller(caller: &Caller) -> Value {

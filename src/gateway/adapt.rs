@@ -15,7 +15,7 @@ use super::beside::convert;
 use super::call::{Body, Message, Read};
 use super::headers::{DEADLINE, to_provider, without_body_headers};
 use super::route::Plan;
-use super::{Target, key, millis, params};
+use super::{Target, key, millis, params, traced};
 use crate::error::CallError;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
@@ -127,6 +127,9 @@ pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     if headers.contains_key(&DEADLINE) {
         let left = millis(std::time::Instant::now(), plan.deadline);
         headers.insert(&DEADLINE, HeaderValue::from(left));
+    }
+    if let Some(trace) = plan.trace {
+        traced::pass_on(trace, headers, peer);
     }
 }
 

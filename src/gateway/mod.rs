@@ -26,6 +26,7 @@ mod params;
 mod record;
 mod route;
 mod story;
+mod traced;
 mod tried;
 
 pub use adapt::Answer;
@@ -118,6 +119,7 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
         took,
         bytes: 0,
         id: None,
+        trace: None,
     };
     line.write(&worker.repeats, now);
 }

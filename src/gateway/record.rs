@@ -9,6 +9,7 @@ use super::adapt::Answer;
 use super::call::shortened;
 use super::route::Plan;
 use super::story::Trail;
+use super::traced::Traced;
 use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
@@ -45,6 +46,8 @@ pub struct Record {
     pub(super) panic: bool,
     /// For its story.
     pub(super) trail: Trail,
+    /// For a collector, where the call is recorded.
+    pub(super) traced: Option<Box<Traced>>,
     /// Peers tried, in that order.
     pub(super) tried: Vec<Arc<Peer>>,
     /// The place at the peer that settled the call.
@@ -67,6 +70,7 @@ pub struct Record {
 
 impl Record {
     pub(super) fn new(worker: Arc<Worker>, call: &Call) -> Self {
+        let traced = Traced::begin(&worker.telemetry, call);
         Self {
             share: worker.buffers.share(),
             worker,
@@ -76,6 +80,7 @@ impl Record {
             caller: None,
             panic: false,
             trail: Trail::new(),
+            traced,
             tried: Vec::new(),
             in_flight: None,
             standing: None,
@@ -116,6 +121,7 @@ impl Record {
     /// Notes what an attempt that is over says of its provider, and how long it took.
     pub(super) fn settles(&mut self, tried: &mut Tried) {
         self.trail.settles(tried, self.started);
+        self.traced.iter_mut().for_each(|traced| traced.settles(tried));
         if let Some(outcome) = tried.outcome {
             self.notes(&mut tried.place, outcome, tried.over);
         }
@@ -173,6 +179,11 @@ impl Record {
         self.share.leave_with(answer)
     }
 
+    /// `http` or `yar`, how the caller spoke.
+    pub(super) fn wire(&self) -> &'static str {
+        self.wire
+    }
+
     /// Service and API as called.
     pub fn names(&self) -> (&str, &str) {
         (&self.service, &self.api)
@@ -200,6 +211,7 @@ impl Record {
 
     /// The next attempt begins.
     pub(super) fn goes_to(&mut self, place: &InFlight) {
+        self.traced.iter_mut().for_each(|traced| traced.goes_to(place));
         self.tried.push(place.peer().clone());
         self.panic = place.in_panic();
     }
@@ -266,6 +278,8 @@ impl Drop for Record {
         let now = Instant::now();
         let id = self.tell(now).map(|id| id.to_string());
         let took = now.saturating_duration_since(self.started);
+        let trace = self.trace().map(|trace| trace.id());
+        self.hand_over(id.as_deref(), took);
         let telemetry = &self.worker.telemetry;
         match &self.route {
             Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
@@ -293,6 +307,7 @@ impl Drop for Record {
             took,
             bytes: self.bytes,
             id: id.as_deref(),
+            trace: trace.as_deref(),
         };
         line.write(&self.worker.repeats, now);
     }

@@ -10,6 +10,7 @@ use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::model::{Encoding, State};
 use crate::names::{ApiName, ServiceName};
+use crate::telemetry::Trace;
 
 /// A call, decided.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     pub caller: Option<Arc<str>>,
     /// What [`Balance::Hash`] looks at, where it does and the call has it.
     pub hash: Option<u64>,
+    /// Its place in a trace, where it is recorded.
+    pub trace: Option<Trace>,
 }
 
 impl Plan {
@@ -87,7 +90,8 @@ pub(super) async fn plan(
     }
     let patience_ms = millis(call.started, deadline);
     let hash = key::of(&route.policy, call);
-    Ok(Plan { service, route, api, deadline, patience_ms, caller: record.caller.clone(), hash })
+    let (caller, trace) = (record.caller.clone(), record.trace());
+    Ok(Plan { service, route, api, deadline, patience_ms, caller, hash, trace })
 }
 
 /// A JSON provider would get the rest of the path; dropped, it would be missed.

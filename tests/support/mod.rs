@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "shared by test crates only")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod collector;
 pub mod distant;
 pub mod ensemble;
 pub mod fpm;

@@ -1,0 +1,172 @@
+//! What a collector hears of one call, where the call is recorded; others have none of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method};
+
+use super::adapt::Answer;
+use super::tried::{Ended, Tried};
+use super::{Arrival, Call, Record};
+use crate::model::Encoding;
+use crate::peer::{InFlight, Peer};
+use crate::telemetry::{AttemptSpan, CallSpan, Parent, Telemetry, Trace};
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Longest `tracestate` and path that are told, in bytes: what waits must not grow with what strangers send.
+const MAX_STATE: usize = 512;
+const MAX_PATH: usize = 256;
+
+/// A call that is recorded.
+#[derive(Debug)]
+pub(super) struct Traced {
+    trace: Trace,
+    state: String,
+    request: Option<(String, String)>,
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    peer: Arc<Peer>,
+    since: Instant,
+    /// `None`: it was given up, or is under way.
+    took: Option<Duration>,
+    status: u16,
+    outcome: &'static str,
+    /// Its answer goes on until the call ends.
+    streams: bool,
+}
+
+impl Traced {
+    /// `None`: the call is not recorded, and costs no more than a look at its headers.
+    pub(super) fn begin(telemetry: &Telemetry, call: &Call) -> Option<Box<Self>> {
+        let spans = telemetry.spans()?;
+        let headers = &call.head.headers;
+        let trace = spans.begin(parent(headers))?;
+        let state = if trace.continues() { state(headers) } else { String::new() };
+        let request = match call.body {
+            Arrival::Http(_) | Arrival::Yar(_) => Some(request(&call.head)),
+            Arrival::Raw(_) => None,
+        };
+        Some(Box::new(Self { trace, state, request, attempts: Vec::new() }))
+    }
+
+    /// An attempt begins.
+    pub(super) fn goes_to(&mut self, place: &InFlight) {
+        let (peer, since) = (place.peer().clone(), place.since());
+        let (took, outcome) = (None, "given-up");
+        self.attempts.push(Attempt { peer, since, took, status: 0, outcome, streams: false });
+    }
+
+    /// An attempt is over.
+    pub(super) fn settles(&mut self, tried: &Tried) {
+        let peer = tried.place.peer();
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| Arc::ptr_eq(&attempt.peer, peer)) else {
+            return;
+        };
+        attempt.took = Some(tried.took());
+        let (status, outcome) = match &tried.ended {
+            Ended::Answered { status, answer } => {
+                attempt.streams = matches!(answer, Answer::Http(_));
+                (*status, "ok")
+            }
+            Ended::Unreached { .. } => (0, "unreached"),
+            Ended::Failed { status, error } => (*status, error.verdict().kind),
+            Ended::Late(error) => (0, error.verdict().kind),
+        };
+        let fault = tried.outcome.and_then(|outcome| outcome.fault);
+        (attempt.status, attempt.outcome) = (status, fault.map_or(outcome, |fault| fault.word()));
+    }
+}
+
+/// What the caller's one `traceparent` says, if it says anything.
+fn parent(headers: &HeaderMap) -> Option<Parent> {
+    let mut all = headers.get_all(&TRACEPARENT).iter();
+    let parent = all.next()?;
+    // of two, none can be relied on
+    if all.next().is_some() { None } else { Parent::parse(parent.as_bytes()) }
+}
+
+/// What the caller's tracing systems say to each other; longer than anybody has to keep, it is left out.
+fn state(headers: &HeaderMap) -> String {
+    let state = headers.get_all(&TRACESTATE).iter().filter_map(|state| state.to_str().ok());
+    let state = state.collect::<Vec<_>>().join(",");
+    if state.len() > MAX_STATE { String::new() } else { state }
+}
+
+/// Method and path; one that HTTP doesn't have is `_OTHER` by the conventions.
+fn request(head: &Parts) -> (String, String) {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::PATCH,
+        Method::OPTIONS,
+    ];
+    let method = if known.contains(&head.method) { head.method.as_str() } else { "_OTHER" };
+    (method.to_owned(), head.uri.path().chars().take(MAX_PATH).collect())
+}
+
+/// Tells a provider whose child its own span is.
+pub(super) fn pass_on(trace: Trace, headers: &mut HeaderMap, peer: &Peer) {
+    if let Ok(value) = HeaderValue::try_from(trace.toward(peer.address.as_str()).to_string()) {
+        headers.insert(&TRACEPARENT, value);
+    }
+    if !trace.continues() {
+        // of a trace that is none
+        headers.remove(&TRACESTATE);
+    }
+}
+
+impl Record {
+    /// The call's place in its trace, where it is recorded.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        self.traced.as_ref().map(|traced| traced.trace)
+    }
+
+    /// Hands a recorded call that is over to whoever tells the collector.
+    pub(super) fn hand_over(&mut self, id: Option<&str>, took: Duration) {
+        let Some(traced) = self.traced.take() else { return };
+        let Some(spans) = self.worker.telemetry.spans() else { return };
+        let Traced { trace, state, request, attempts } = *traced;
+        let attempts = attempts.into_iter().map(|attempt| self.attempt(attempt, took)).collect();
+        let known = self.route.as_ref().map(|route| (self.service.clone(), route.name.to_string()));
+        spans.push(CallSpan {
+            trace,
+            state,
+            known,
+            caller: self.caller.clone(),
+            wire: self.wire(),
+            request,
+            status: self.status,
+            outcome: self.outcome,
+            id: id.map(str::to_owned),
+            began: SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH),
+            took,
+            attempts,
+        });
+    }
+
+    fn attempt(&self, attempt: Attempt, call_took: Duration) -> AttemptSpan {
+        let Attempt { peer, since, took, status, outcome, streams } = attempt;
+        let after = since.saturating_duration_since(self.started);
+        let settled = self.in_flight.as_ref().is_some_and(|place| Arc::ptr_eq(place.peer(), &peer));
+        let lasts = took.is_none() || streams && settled;
+        let is_yar = self.route.as_ref().is_some_and(|route| route.api.encoding != Encoding::Json);
+        AttemptSpan {
+            provider: peer.address.to_string(),
+            wire: if is_yar { "yar" } else { "http" },
+            after,
+            took: took.filter(|_| !lasts).unwrap_or(call_took.saturating_sub(after)),
+            status,
+            outcome: if lasts && settled && self.outcome == "cut" { "cut" } else { outcome },
+        }
+    }
+}

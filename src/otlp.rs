@@ -1,0 +1,261 @@
+//! Tells a collector of metrics and recorded calls: OTLP over HTTP, beside the calls and never in their way.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::{HeaderMap, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Otlp;
+use crate::socket::stopped;
+use crate::telemetry::{Batch, Spans, Telemetry, rejected_spans};
+
+/// Longest time that a span waits for others.
+const GATHER: Duration = Duration::from_secs(1);
+/// A collector that can't take spans is tried again after the first, then twice that, up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Longest time that a collector can ask to be left alone for.
+const MOST_LATER: Duration = Duration::from_secs(60);
+/// How often the log says that a collector is not reached.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Largest answer.
+const MAX_ANSWER: usize = 64 << 10;
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// Why a message did not arrive.
+#[derive(Debug, PartialEq, Eq)]
+struct Trouble {
+    reason: String,
+    /// Whether it may arrive another time, and when the collector says so.
+    again: Option<Option<Duration>>,
+}
+
+/// Sends until `stop`, then what is left for at most `last`.
+pub async fn run(otlp: Otlp, telemetry: Telemetry, last: Duration, stop: watch::Receiver<bool>) {
+    let mut over = stop.clone();
+    let over = async {
+        stopped(&mut over).await;
+        sleep(last).await;
+    };
+    let spans = async {
+        if let Some(spans) = telemetry.spans() {
+            send_spans(&otlp, &telemetry, spans, stop.clone()).await;
+        }
+    };
+    let metrics = async {
+        if let Some(interval) = otlp.interval {
+            send_metrics(&otlp, &telemetry, interval, stop.clone()).await;
+        }
+    };
+    tokio::select! {
+        _ = async { tokio::join!(spans, metrics) } => {}
+        () = over => {}
+    }
+}
+
+async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop: watch::Receiver<bool>) {
+    // one message outlives a restart of the collector; what comes meanwhile waits in the queue
+    let mut held: Option<Batch> = None;
+    let (mut news, mut pause) = (News::new("spans"), PAUSES.0);
+    let mut stopping = false;
+    while !stopping {
+        let wait = async {
+            match &held {
+                Some(_) => sleep(pause).await,
+                None => tokio::select! { () = sleep(GATHER) => {}, () = spans.many() => {} },
+            }
+        };
+        stopping = tokio::select! { () = stopped(&mut stop) => true, () = wait => false };
+        while let Some(batch) = held.take().or_else(|| telemetry.batch()) {
+            let sent = post(otlp, "/v1/traces", batch.bytes.clone()).await;
+            news.tell(otlp, sent.as_ref().map(|_| ()), Instant::now());
+            match sent {
+                Ok(answer) => {
+                    let rejected = rejected_spans(&answer).min(batch.spans);
+                    spans.note(batch.spans - rejected, true);
+                    spans.note(rejected, false);
+                    pause = PAUSES.0;
+                }
+                Err(Trouble { again: None, .. }) => spans.note(batch.spans, false),
+                Err(Trouble { again: Some(asked), .. }) => {
+                    pause = next_pause(pause, asked, fastrand::f64());
+                    held = Some(batch);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// `chance` is in 0..1: sidecars must not come back together.
+fn next_pause(before: Duration, asked: Option<Duration>, chance: f64) -> Duration {
+    match asked {
+        Some(asked) => asked.min(MOST_LATER),
+        None => (before * 2).min(PAUSES.1).mul_f64(0.5 + 0.5 * chance).max(PAUSES.0),
+    }
+}
+
+async fn send_metrics(
+    otlp: &Otlp,
+    telemetry: &Telemetry,
+    interval: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut news = News::new("metrics");
+    // sidecars that started together must not send together
+    let mut wait = interval.mul_f64(fastrand::f64());
+    let mut stopping = false;
+    while !stopping {
+        stopping = tokio::select! { () = stopped(&mut stop) => true, () = sleep(wait) => false };
+        wait = interval;
+        let sent = post(otlp, "/v1/metrics", telemetry.metrics_message()).await;
+        news.tell(otlp, sent.as_ref().map(|_| ()), Instant::now());
+    }
+}
+
+/// What the log hears of a collector: that it is not reached, now and then, and that it is again.
+#[derive(Debug)]
+struct News {
+    what: &'static str,
+    told: Option<Instant>,
+}
+
+impl News {
+    fn new(what: &'static str) -> Self {
+        Self { what, told: None }
+    }
+
+    fn tell(&mut self, otlp: &Otlp, sent: Result<(), &Trouble>, now: Instant) {
+        let (what, collector) = (self.what, &otlp.collector);
+        match sent {
+            Ok(()) if self.told.take().is_some() => {
+                tracing::info!(%collector, what, "the collector takes them again");
+            }
+            Ok(()) => {}
+            Err(Trouble { reason, .. }) => {
+                if self.is_due(now) {
+                    tracing::warn!(
+                        %collector,
+                        what,
+                        reason,
+                        "the collector of `otlp` does not take them; calls go on, mend it or leave `otlp` out"
+                    );
+                }
+            }
+        }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
+        if due {
+            self.told = Some(now);
+        }
+        due
+    }
+}
+
+/// Sends one message over a connection of its own; gives the answer's body.
+async fn post(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, Trouble> {
+    let posted = timeout(otlp.timeout, exchange(otlp, signal, message)).await;
+    posted.unwrap_or_else(|_| {
+        let reason = format!("no answer within {}ms, its `timeout`", otlp.timeout.as_millis());
+        Err(Trouble { reason, again: Some(None) })
+    })
+}
+
+async fn exchange(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, Trouble> {
+    let later = |reason: String| Trouble { reason, again: Some(None) };
+    let request = request(otlp, signal, message)?;
+    let stream = TcpStream::connect(otlp.collector.as_str()).await;
+    let stream = stream.map_err(|e| later(format!("it can't be reached: {e}")))?;
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|e| later(e.to_string()))?;
+    // the answer may be there only after the connection has ended: its end alone decides nothing
+    let drive = async {
+        let _ = connection.await;
+        pending::<Infallible>().await
+    };
+    let asked = async {
+        let answer = sender.send_request(request).await.map_err(|e| later(e.to_string()))?;
+        judge(&answer)?;
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|e| later(format!("its answer broke off: {e}")))
+    };
+    tokio::select! {
+        answer = asked => answer,
+        never = drive => match never {},
+    }
+}
+
+fn request(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Request<Full<Bytes>>, Trouble> {
+    let mut request = Request::post(format!("{}{signal}", otlp.path))
+        .header(header::HOST, otlp.collector.as_str())
+        .header(header::USER_AGENT, concat!("remora/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONTENT_TYPE, PROTOBUF)
+        .header(header::CONNECTION, "close");
+    for own in &otlp.headers {
+        request = request.header(&own.name, &own.value);
+    }
+    let request = request.body(Full::new(message.into()));
+    request.map_err(|e| Trouble { reason: format!("it can't be asked: {e}"), again: None })
+}
+
+/// By OTLP only these four are worth another try.
+fn judge<B>(answer: &Response<B>) -> Result<(), Trouble> {
+    let again = match answer.status().as_u16() {
+        200..300 => return Ok(()),
+        429 | 502..=504 => Some(retry_after(answer.headers())),
+        _ => None,
+    };
+    Err(Trouble { reason: format!("it answered {}", answer.status()), again })
+}
+
+/// Seconds; a date is read over, as clocks differ.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_once_a_minute() {
+        let (mut news, start) = (News::new("spans"), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let due: Vec<_> = [0, 1, 59, 60, 61, 120].map(|seconds| news.is_due(at(seconds))).into();
+        assert_eq!(due, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_heed_what_the_collector_asks() {
+        let mut pause = PAUSES.0;
+        let grown = [(); 6].map(|()| {
+            pause = next_pause(pause, None, 1.0);
+            pause.as_secs()
+        });
+        assert_eq!(grown, [2, 4, 8, 16, 30, 30]);
+        assert_eq!(next_pause(PAUSES.0, None, 0.0), PAUSES.0);
+        assert_eq!(next_pause(PAUSES.1, Some(Duration::from_secs(7)), 0.5), Duration::from_secs(7));
+        assert_eq!(next_pause(PAUSES.0, Some(Duration::MAX), 0.5), MOST_LATER);
+    }
+
+    #[test]
+    fn only_what_may_get_better_is_sent_again() {
+        let judged = |status: u16, after: &str| {
+            let answer = Response::builder().status(status).header("retry-after", after).body(()).unwrap();
+            judge(&answer).err().map(|trouble| trouble.again)
+        };
+        assert_eq!([judged(200, ""), judged(202, "")], [None, None]);
+        assert_eq!(judged(503, "3"), Some(Some(Some(Duration::from_secs(3)))));
+        assert_eq!(judged(429, "soon"), Some(Some(None)));
+        assert_eq!([judged(400, "1"), judged(500, "1"), judged(404, "")], [Some(None); 3]);
+    }
+}

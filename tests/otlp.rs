@@ -1,0 +1,126 @@
+//! What a collector is sent, and that calls don't notice how the collector is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::collector::{Collector, config};
+use support::peer::answer;
+use support::{Peer, Port, Remora, eventually, service};
+
+const GET: (&str, &str) = ("get", "{ path: /get, encoding: json }");
+const SOON: Duration = Duration::from_secs(10);
+
+fn remora(otlp: &str, provider: &Peer) -> Remora {
+    Remora::embedded(&service("user", &[GET], &[&provider.address])).with(otlp).start()
+}
+
+fn spans(remora: &Remora, outcome: &str) -> u64 {
+    let text = remora.admin("GET", "/metrics").text();
+    let sample = format!("remora_spans_total{{outcome=\"{outcome}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&sample)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn warnings(remora: &Remora) -> usize {
+    remora.log().lines().filter(|line| line.contains("the collector of `otlp`")).count()
+}
+
+#[test]
+fn metrics_are_pushed_as_metrics_shows_them() {
+    let (collector, provider) = (Collector::start(), Peer::echo());
+    let mut remora = remora(&collector.config("interval: 1s, traces: { sample: off }"), &provider);
+    (0..3).for_each(|_| assert_eq!(remora.get("/user/get").status, 200));
+    assert_eq!(remora.get("/user/none").status, 404);
+    let calls = || collector.metric("remora.calls");
+    eventually("the calls are counted there", SOON, || {
+        calls().get("api=get,outcome=ok,service=user") == Some(&3.0)
+    });
+    assert_eq!(collector.metric("remora.call.duration").get("api=get,service=user"), Some(&3.0));
+    assert_eq!(collector.metric("remora.view.services").values().sum::<f64>(), 1.0);
+    assert!(remora.admin("GET", "/metrics").text().contains("outcome=\"ok\",service=\"user\"} 3"));
+    // once more, and at once the end: nothing is left out
+    assert_eq!(remora.get("/user/get").status, 200);
+    assert_eq!(remora.terminate(), 0);
+    assert_eq!(calls().get("api=get,outcome=ok,service=user"), Some(&4.0));
+}
+
+#[test]
+fn spans_of_the_last_calls_arrive_before_the_end() {
+    let (collector, provider) = (Collector::start(), Peer::echo());
+    let mut remora = remora(&collector.config("traces: { sample: \"100%\" }"), &provider);
+    (0..300).for_each(|_| assert_eq!(remora.get("/user/get").status, 200));
+    assert_eq!(remora.terminate(), 0);
+    assert_eq!(collector.spans().len(), 600);
+}
+
+#[test]
+fn headers_and_path_are_the_configured_ones_and_the_headers_stay_secret() {
+    let (collector, provider) = (Collector::start(), Peer::echo());
+    let endpoint = format!("endpoint: \"http://{}/otel/\"", collector.peer.address);
+    let otlp =
+        format!("otlp: {{ {endpoint}, headers: {{ Authorization: \"Bearer ${{TOKEN}}\" }}, interval: 1s }}");
+    let setup = Remora::embedded(&service("user", &[GET], &[&provider.address]));
+    let remora = setup.with(&otlp).env("TOKEN", "s3cret").start();
+    eventually("metrics are there", SOON, || collector.peer.calls() > 0);
+    let request = &collector.peer.requests()[0];
+    assert_eq!(request.target, "/otel/v1/metrics");
+    assert_eq!(request.header("authorization"), Some("Bearer s3cret"));
+    assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+    let shown = remora.page("/config");
+    assert_eq!(shown["otlp"]["headers"]["authorization"], "…");
+    assert!(!format!("{shown}{}", remora.log()).contains("s3cret"));
+}
+
+#[test]
+fn calls_do_not_notice_that_there_is_no_collector() {
+    let provider = Peer::echo();
+    let otlp = config(&Peer::refusing(), "interval: 1s, traces: { sample: \"100%\" }");
+    let mut remora = remora(&otlp, &provider);
+    eventually("two lines tell it", SOON, || {
+        assert_eq!(remora.get("/user/get").status, 200);
+        warnings(&remora) == 2
+    });
+    assert!(remora.log().contains("\"what\":\"spans\"") && remora.log().contains("\"what\":\"metrics\""));
+    assert_eq!(remora.get("/user/get").status, 200);
+    assert_eq!(remora.terminate(), 0);
+    assert_eq!(warnings(&remora), 2, "and no more for a while");
+}
+
+#[test]
+fn spans_that_have_no_room_are_dropped_and_counted() {
+    let (silent, provider) = (Peer::silent(), Peer::echo());
+    let more = "interval: off, timeout: 60s, traces: { sample: \"100%\", queue: 16 }";
+    let mut remora = remora(&config(&silent.address, more), &provider);
+    (0..40).for_each(|_| assert_eq!(remora.get("/user/get").status, 200));
+    // of 80 spans, 16 wait and as many are on their way at most
+    eventually("the others are dropped", SOON, || (48..80).contains(&spans(&remora, "dropped")));
+    assert_eq!([spans(&remora, "sent"), spans(&remora, "lost")], [0, 0]);
+    assert_eq!(remora.terminate(), 0, "whatever the collector does");
+    assert!(!remora.log().contains("did not close in time"), "nobody else waits for it");
+}
+
+#[test]
+fn what_waited_arrives_when_the_collector_is_back() {
+    let (port, provider) = (Port::free(), Peer::echo());
+    let otlp = config(&port.address(), "interval: off, traces: { sample: \"100%\" }");
+    let remora = remora(&otlp, &provider);
+    (0..3).for_each(|_| assert_eq!(remora.get("/user/get").status, 200));
+    eventually("it was tried in vain", SOON, || warnings(&remora) == 1);
+    assert_eq!(remora.get("/user/get").status, 200);
+    let collector = Collector::start_at(&port.address());
+    eventually("all of it is there", SOON, || collector.spans().len() == 8);
+    eventually("and counted", SOON, || spans(&remora, "sent") == 8);
+    eventually("and told", SOON, || remora.log().contains("the collector takes them again"));
+}
+
+#[test]
+fn what_a_collector_refuses_for_good_is_lost_and_counted() {
+    let (refusing, provider) = (Peer::http(|_| answer(400, &[], b"")), Peer::echo());
+    let otlp = config(&refusing.address, "interval: off, traces: { sample: \"100%\" }");
+    let remora = remora(&otlp, &provider);
+    assert_eq!(remora.get("/user/get").status, 200);
+    eventually("they are lost", SOON, || spans(&remora, "lost") == 2);
+    eventually("the log says so", SOON, || warnings(&remora) == 1);
+}
