@@ -24,6 +24,8 @@ mod registry_file;
 mod snapshot;
 #[path = "../fuzz/bodies/strict.rs"]
 mod strict;
+#[path = "../fuzz/bodies/traceparent.rs"]
+mod traceparent;
 #[path = "../fuzz/bodies/transfer.rs"]
 mod transfer;
 #[path = "../fuzz/bodies/znode.rs"]
@@ -32,13 +34,14 @@ mod znode;
 /// A target's name, its body, and how many inputs near each seed are tried.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     ("config", config::run, 300),
     ("http_route", http_route::run, 60),
     ("problem", problem::run, 300),
     ("provider", provider::run, 60),
     ("registry_file", registry_file::run, 100),
     ("snapshot", snapshot::run, 300),
+    ("traceparent", traceparent::run, 60),
     ("transfer", transfer::run, 300),
     ("znode", znode::run, 300),
 ];
