@@ -4,8 +4,12 @@
 
 mod support;
 
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use support::zookeeper::ZooKeeper;
 use support::{Peer, Remora, collector, eventually, peer, service};
 
@@ -82,4 +86,51 @@ fn the_table_of_metrics_names_every_one_there_is() {
             assert!(known(name), "docs/admin.md has no row for {name}");
         }
     }
+}
+
+/// Prints each sample as name, labels, value.
+const PARSE: &str = "
+import json, sys
+from prometheus_client.parser import text_string_to_metric_families as parse
+print(json.dumps([[s.name, s.labels, s.value] for f in parse(sys.stdin.read()) for s in f.samples]))";
+
+/// The samples as the parser of Prometheus's own library for Python reads them.
+fn parsed(text: &str) -> Vec<(String, Value, f64)> {
+    let venv = Path::new("target/test-venv/bin/python3");
+    let python = if venv.exists() { venv } else { Path::new("python3") };
+    let mut command = Command::new(python);
+    command.args(["-c", PARSE]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "is prometheus_client there? run tests/setup");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_stranger_reads_the_same_numbers() {
+    let provider = Peer::echo();
+    let remora = Remora::embedded(&service("user", &[GET], &[&provider.address])).start();
+    (0..3).for_each(|_| assert_eq!(remora.get("/user/get").status, 200));
+    assert_eq!(remora.get("/\"a\\/b").status, 404);
+    let line = "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 3";
+    eventually(line, Duration::from_secs(10), || shows(&remora, line));
+    let samples = parsed(&samples(&remora));
+    let of = |name: &str, label: &str, value: &str| {
+        let mut found = samples.iter().filter(|(own, labels, _)| own == name && labels[label] == value);
+        found.next().unwrap_or_else(|| panic!("no {name} with {label} {value} in {samples:?}")).2
+    };
+    assert_eq!(of("remora_calls_total", "outcome", "ok"), 3.0);
+    assert_eq!(of("remora_calls_total", "outcome", "no-service"), 1.0);
+    assert_eq!(of("remora_call_duration_seconds_count", "api", "get"), 3.0);
+    let buckets = samples
+        .iter()
+        .filter(|(name, labels, _)| name == "remora_call_duration_seconds_bucket" && labels["api"] == "get");
+    let counts: Vec<_> = buckets.map(|(_, _, count)| *count).collect();
+    assert!(counts.is_sorted() && counts.last() == Some(&3.0), "{counts:?}");
+    let mut series: Vec<_> = samples.iter().map(|(name, labels, _)| format!("{name}{labels}")).collect();
+    series.sort();
+    let all = series.len();
+    series.dedup();
+    assert_eq!(series.len(), all, "each series is there once");
 }
