@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Source;
+use super::shares::Meter;
 use crate::directory::{Directory, Entry};
 use crate::limits::Limiter;
 use crate::model::Layout;
@@ -119,17 +120,9 @@ fn same(known: &Limiters, found: &Limiters) -> bool {
         && known.iter().zip(found).all(|((a, one), (b, other))| a == b && Arc::ptr_eq(one, other))
 }
 
-/// How much callers ask for, from how often their limiters were asked.
+/// How much callers ask for.
 #[derive(Debug, Default)]
 struct Asked(BTreeMap<String, Meter>);
-
-#[derive(Debug)]
-struct Meter {
-    asked: u64,
-    at: Instant,
-    /// Calls a second, lately.
-    speed: f64,
-}
 
 impl Asked {
     /// Reads the limiters; gives who asks, in calls per 1,000 seconds.
@@ -137,62 +130,9 @@ impl Asked {
         self.0.retain(|caller, _| limiters.contains_key(caller));
         let mut asks = BTreeMap::new();
         for (caller, limiter) in limiters {
-            let asked = limiter.asked().unwrap_or(0);
             let meter = self.0.entry(caller.clone()).or_insert_with(|| Meter::new(now));
-            let speed = meter.read(asked, now);
-            // less than one call in two minutes is none
-            if speed > 0.008 {
-                asks.insert(caller.clone(), (speed * 1000.0).ceil() as u64);
-            }
+            asks.extend(meter.read(limiter.asked().unwrap_or(0), now).map(|asks| (caller.clone(), asks)));
         }
         asks
-    }
-}
-
-impl Meter {
-    /// The average goes back over so many seconds.
-    const OVER: f64 = 5.0;
-
-    fn new(now: Instant) -> Self {
-        Self { asked: 0, at: now, speed: 0.0 }
-    }
-
-    fn read(&mut self, asked: u64, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        // another limiter begins at nothing
-        let calls = asked.checked_sub(self.asked).unwrap_or(asked) as f64;
-        if passed > 0.0 {
-            let kept = (-passed / Self::OVER).exp();
-            self.speed = self.speed * kept + calls / passed * (1.0 - kept);
-            (self.asked, self.at) = (asked, now);
-        } else if calls > 0.0 && self.speed == 0.0 {
-            // known to be called before it is known how often
-            self.speed = calls / Self::OVER;
-            self.asked = asked;
-        }
-        self.speed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_asked_for_is_known_soon_and_forgotten_when_it_ends() {
-        let start = Instant::now();
-        let mut meter = Meter::new(start);
-        assert!(meter.read(1, start) > 0.0, "the first call is known at once");
-        let (mut at, mut asked, mut speed) = (start, 1, 0.0);
-        for _ in 0..60 {
-            (at, asked) = (at + Duration::from_millis(500), asked + 50);
-            speed = meter.read(asked, at);
-        }
-        assert!((99.0..101.0).contains(&speed), "{speed}");
-        for _ in 0..120 {
-            at += Duration::from_millis(500);
-            speed = meter.read(asked, at);
-        }
-        assert!(speed < 0.008, "{speed}");
     }
 }

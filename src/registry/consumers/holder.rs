@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Limiters;
-use crate::registry::shares::{Card, Gift, Giver, Terms, WHOLE};
+use crate::registry::shares::{Card, Gift, Giver, Terms};
 use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
 
 /// The node of whoever holds: no host is called so.
@@ -132,11 +132,5 @@ impl Holder {
 }
 
 fn terms(limiters: &Limiters) -> BTreeMap<String, Terms> {
-    let terms = |(caller, limiter): (&String, &Arc<crate::limits::Limiter>)| {
-        let quota = limiter.quota();
-        let rate = u128::from(quota.rate) * 1_000_000 / quota.per.as_millis().max(1);
-        let floor = u64::from(quota.floor) * u64::from(WHOLE) / u64::from(quota.rate.max(1));
-        (caller.clone(), Terms { rate: rate as u64, floor: floor as u32 })
-    };
-    limiters.iter().map(terms).collect()
+    limiters.iter().map(|(caller, limiter)| (caller.clone(), Terms::of(limiter.quota()))).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Card, FREED, WHOLE};
+use crate::model::Quota;
 
 /// What is kept back for sidecars that come: a fiftieth.
 const RESERVE: u64 = 50;
@@ -17,6 +18,15 @@ pub(crate) struct Terms {
     pub(crate) rate: u64,
     /// What every sidecar keeps for itself, in millionths.
     pub(crate) floor: u32,
+}
+
+impl Terms {
+    /// Of this quota.
+    pub(crate) fn of(quota: &Quota) -> Self {
+        let rate = u128::from(quota.rate) * 1_000_000 / quota.per.as_millis().max(1);
+        let floor = u64::from(quota.floor) * u64::from(WHOLE) / u64::from(quota.rate.max(1));
+        Self { rate: rate as u64, floor: floor as u32 }
+    }
 }
 
 /// A card to be written in place of this version.
@@ -159,7 +169,8 @@ impl Member {
     /// What its callers ask for, in millionths of the quota.
     fn asks(&self, caller: &str, terms: Terms) -> u64 {
         let asks = self.card.asks.get(caller).copied().unwrap_or(0);
-        let parts = u128::from(asks) * u128::from(WHOLE) / u128::from(terms.rate.max(1));
+        // rounded up: whoever asks at all is to have something
+        let parts = (u128::from(asks) * u128::from(WHOLE)).div_ceil(terms.rate.max(1).into());
         parts.min(u128::from(WHOLE)) as u64
     }
 

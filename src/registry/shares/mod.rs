@@ -10,6 +10,7 @@
 //! that was cut off vanishes. What a holder needs to know stands in the cards; a new one begins with them.
 
 mod giver;
+mod meter;
 mod taker;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(super) use giver::{Gift, Giver, Terms};
+pub(super) use meter::Meter;
 pub(super) use taker::{Outcome, Step, Taker};
 
 /// Parts of a quota.

@@ -71,6 +71,9 @@ struct Sidecar {
     /// Calls a second that its callers make.
     demand: f64,
     offered: f64,
+    passed: u64,
+    refused: u64,
+    meter: Meter,
     limiter: Limiter,
     next_hold: Duration,
 }
@@ -82,7 +85,7 @@ struct World {
     sidecars: Vec<Sidecar>,
     sessions: u64,
     rng: fastrand::Rng,
-    floor: u32,
+    quota: Quota,
     /// Whether an answer is late now and then.
     lates: bool,
     admitted: u64,
@@ -94,20 +97,23 @@ fn quota(floor: u32) -> Quota {
     Quota::parse(&json!({"rate": RATE, "per": "1s", "burst": BURST, "floor": floor})).unwrap()
 }
 
+fn slow(rate: u32, per: &str) -> Quota {
+    Quota::parse(&json!({"rate": rate, "per": per})).unwrap()
+}
+
 impl Sidecar {
     fn now(&self, world: (Instant, Duration)) -> Instant {
         world.0 + world.1.mul_f64(self.speed)
     }
 
     /// What it may admit by its own clock, in millionths of the quota.
-    fn part(&self, now: Instant, floor: u32) -> u64 {
-        let share = self.taker.share("web", now).map_or(0, |(share, _)| share);
-        u64::from(share) + u64::from(floor) * u64::from(WHOLE) / u64::from(RATE)
+    fn part(&self, now: Instant) -> u64 {
+        self.taker.share("web", now).map_or(0, |(share, _)| share).into()
     }
 }
 
 impl World {
-    fn new(seed: u64, count: usize, floor: u32) -> Self {
+    fn new(seed: u64, count: usize, quota: Quota) -> Self {
         let mut world = Self {
             at: Duration::ZERO,
             start: Instant::now(),
@@ -115,13 +121,18 @@ impl World {
             sidecars: Vec::new(),
             sessions: 0,
             rng: fastrand::Rng::with_seed(seed),
-            floor,
+            quota,
             lates: false,
             admitted: 0,
             low: 0.0,
         };
         (0..count).for_each(|n| world.join(format!("web-{n}")));
         world
+    }
+
+    /// Calls a second of the whole quota.
+    fn rate(&self) -> f64 {
+        f64::from(self.quota.rate) / self.quota.per.as_secs_f64()
     }
 
     fn join(&mut self, host: String) {
@@ -138,13 +149,17 @@ impl World {
             own: None,
             holds: None,
             listed: false,
-            demand: self.rng.f64() * 1.5 * f64::from(RATE),
+            demand: self.rng.f64() * 1.5 * self.rate(),
             offered: 0.0,
-            limiter: Limiter::shared(quota(self.floor), self.start),
+            passed: 0,
+            refused: 0,
+            meter: Meter::new(self.start),
+            limiter: Limiter::shared(self.quota.clone(), self.start),
             next_hold: self.at,
         };
         let now = sidecar.now((self.start, self.at));
-        sidecar.limiter = Limiter::shared(quota(self.floor), now);
+        sidecar.limiter = Limiter::shared(self.quota.clone(), now);
+        sidecar.meter = Meter::new(now);
         self.sidecars.push(sidecar);
     }
 
@@ -248,7 +263,7 @@ impl World {
         let arrives = self.at + Duration::from_millis(self.rng.u64(0..120));
         let (noticed, mut hold) = (self.rng.u8(..4) == 0, self.at);
         hold += Duration::from_millis(self.rng.u64(200..700));
-        let floor = self.floor * (WHOLE / RATE);
+        let terms = Terms::of(&self.quota);
         let sidecar = &mut self.sidecars[index];
         if !sidecar.alive || sidecar.session == 0 {
             return;
@@ -261,8 +276,8 @@ impl World {
             sidecar.taker.noticed();
         }
         if sidecar.own.is_none() {
-            let asks = (sidecar.demand * 1000.0) as u64;
-            let asks = if asks > 0 { [("web".to_owned(), asks)].into() } else { BTreeMap::new() };
+            let asks = sidecar.meter.read(sidecar.limiter.asked().unwrap(), now);
+            let asks = asks.map(|asks| ("web".to_owned(), asks)).into_iter().collect();
             sidecar.own = match sidecar.taker.next(&asks, now) {
                 Step::Create(card) => pending(Ask::Create(card)),
                 Step::Write(version, card) => pending(Ask::Write(version, card)),
@@ -276,7 +291,6 @@ impl World {
                 Some(_) if !std::mem::take(&mut sidecar.listed) => pending(Ask::List),
                 Some(giver) => {
                     sidecar.next_hold = hold;
-                    let terms = Terms { rate: u64::from(RATE) * 1000, floor };
                     pending(Ask::Give(giver.gifts(&[("web".to_owned(), terms)].into(), now)))
                 }
             };
@@ -299,14 +313,17 @@ impl World {
         sidecar.offered += sidecar.demand * STEP.as_secs_f64();
         while sidecar.offered >= 1.0 {
             sidecar.offered -= 1.0;
-            self.admitted += u64::from(sidecar.limiter.take(now).is_ok());
+            let passed = u64::from(sidecar.limiter.take(now).is_ok());
+            sidecar.passed += passed;
+            sidecar.refused += 1 - passed;
+            self.admitted += passed;
         }
     }
 
     /// Something happens to somebody.
     fn disturb(&mut self) {
         let index = self.rng.usize(..self.sidecars.len());
-        let (what, demand) = (self.rng.u8(..9), self.rng.f64() * 1.5 * f64::from(RATE));
+        let (what, demand) = (self.rng.u8(..9), self.rng.f64() * 1.5 * self.rate());
         let sidecar = &mut self.sidecars[index];
         match what {
             0 | 1 => {
@@ -344,14 +361,15 @@ impl World {
     fn check(&mut self) -> Result<(), String> {
         let world = (self.start, self.at);
         let alive = self.sidecars.iter().filter(|sidecar| sidecar.alive);
-        let shares: u64 = alive.clone().map(|s| s.part(s.now(world), 0)).sum();
+        let shares: u64 = alive.clone().map(|s| s.part(s.now(world))).sum();
         if shares > u64::from(WHOLE) {
             return Err(format!("{shares} millionths are lent at {:?}", self.at));
         }
-        let beyond = self.admitted as f64 - f64::from(RATE) * (1.0 + DRIFT) * self.at.as_secs_f64();
+        let beyond = self.admitted as f64 - self.rate() * (1.0 + DRIFT) * self.at.as_secs_f64();
         self.low = self.low.min(beyond);
-        let most = f64::from(BURST) + self.sidecars.len() as f64 + f64::from(RATE) * STEP.as_secs_f64();
-        if self.floor == 0 && beyond - self.low > most {
+        let most =
+            f64::from(self.quota.burst) + self.sidecars.len() as f64 + self.rate() * STEP.as_secs_f64();
+        if self.quota.floor == 0 && beyond - self.low > most {
             return Err(format!("{} calls beyond the rate at {:?}", beyond - self.low, self.at));
         }
         Ok(())
@@ -413,7 +431,13 @@ fn seeds() -> std::ops::Range<u64> {
 
 /// One world of many.
 fn play(seed: u64) -> Result<(), String> {
-    let mut world = World::new(seed, 1 + (seed % 5) as usize, (seed % 4) as u32 / 3 * 5);
+    let quota = match seed % 8 {
+        3 | 7 => quota(5),
+        5 => slow(1000, "1h"),
+        6 => slow(10, "24h"),
+        _ => quota(0),
+    };
+    let mut world = World::new(seed, 1 + (seed % 5) as usize, quota);
     world.lates = true;
     let calm = world.rng.u32(8..200);
     for _ in 0..800 {
@@ -436,7 +460,7 @@ fn whatever_happens_no_more_than_the_quota_is_lent_or_admitted() {
 fn with_steady_demand_nearly_all_of_the_quota_is_used() {
     for seed in 0..200 {
         let count = 1 + (seed % 6) as usize;
-        let mut world = World::new(seed, count, 0);
+        let mut world = World::new(seed, count, quota(0));
         let total: f64 = world.sidecars.iter().map(|sidecar| sidecar.demand).sum();
         let scale = f64::from(RATE) * (1.0 + world.rng.f64()) / total;
         world.sidecars.iter_mut().for_each(|sidecar| sidecar.demand *= scale);
@@ -451,17 +475,38 @@ fn with_steady_demand_nearly_all_of_the_quota_is_used() {
 #[test]
 fn the_first_share_comes_soon() {
     for seed in 0..200 {
-        let mut world = World::new(seed, 1 + (seed % 6) as usize, 0);
-        // eight requests of 0.2 s at most, one after the other, and two waits for a watch and for a turn
-        (0..60).for_each(|_| world.step());
+        let mut world = World::new(seed, 1 + (seed % 6) as usize, quota(0));
+        // ten requests of 0.2 s at most, one after the other, and three waits for a watch and for turns
+        (0..80).for_each(|_| world.step());
         let world = &world;
-        for sidecar in world.sidecars.iter().filter(|sidecar| sidecar.demand > 1.0) {
+        for sidecar in world.sidecars.iter().filter(|sidecar| sidecar.demand > 20.0) {
             let share = sidecar.taker.share("web", sidecar.now((world.start, world.at)));
             assert!(
                 share.is_some_and(|(share, _)| share > 0),
-                "seed {seed}: {} has none after 3 s",
+                "seed {seed}: {} has none after 4 s",
                 sidecar.host
             );
         }
+    }
+}
+
+#[test]
+fn who_calls_now_and_then_is_not_refused() {
+    for seed in 0..16 {
+        let mut world = World::new(seed, 2 + (seed % 3) as usize, quota(0));
+        let (slow, busy) = world.sidecars.split_at_mut(1);
+        let apart = [20, 60, 120, 300][seed as usize / 2 % 4];
+        slow[0].demand = 1.0 / f64::from(apart);
+        // half of the worlds have nothing to spare
+        let demand = f64::from(RATE) * if seed % 2 == 0 { 3.0 } else { 0.2 };
+        busy.iter_mut().for_each(|sidecar| sidecar.demand = demand);
+        (0..60 * 20 * 20).for_each(|_| world.step());
+        let slow = &world.sidecars[0];
+        assert!(
+            slow.passed > 1 && slow.refused <= 1,
+            "seed {seed}: {} passed, {} not",
+            slow.passed,
+            slow.refused
+        );
     }
 }

@@ -1,0 +1,96 @@
+//! How much a caller asks for, by how often its limiter was asked.
+
+use std::time::{Duration, Instant};
+
+/// A caller that was silent for so long asks for nothing; the view forgets services after as long.
+const SILENT: Duration = Duration::from_secs(600);
+/// The average goes back over so many seconds.
+const OVER: f64 = 5.0;
+
+/// What is known of one caller.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    asked: u64,
+    at: Instant,
+    /// Calls a second, lately.
+    speed: f64,
+    /// When it was last seen to call, and how long after the time before.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Meter {
+    /// Of a caller that did not call yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { asked: 0, at: now, speed: 0.0, last: None }
+    }
+
+    /// What it asks for in calls per 1,000 seconds, where its limiter was asked so often; `None`: nothing.
+    pub(crate) fn read(&mut self, asked: u64, now: Instant) -> Option<u64> {
+        // another limiter begins at nothing
+        let calls = asked.checked_sub(self.asked).unwrap_or(asked);
+        if calls > 0 {
+            let apart = self.last.map_or(Duration::ZERO, |(last, _)| now.saturating_duration_since(last));
+            self.last = Some((now, apart));
+        }
+        let speed = self.speed(calls as f64, now);
+        self.asked = asked;
+        let (last, apart) = self.last?;
+        let since = now.saturating_duration_since(last);
+        // who calls now and then wants one call by the time of the next, and a little earlier
+        let seldom = 1.25 / apart.max(since).as_secs_f64().max(1.0);
+        (since < SILENT).then(|| (speed.max(seldom) * 1000.0).ceil() as u64)
+    }
+
+    fn speed(&mut self, calls: f64, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        if passed > 0.0 {
+            let kept = (-passed / OVER).exp();
+            self.speed = self.speed * kept + calls / passed * (1.0 - kept);
+            self.at = now;
+        } else if self.speed == 0.0 {
+            // known to be called before it is known how often
+            self.speed = calls / OVER;
+        }
+        self.speed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(500);
+
+    #[test]
+    fn what_is_asked_for_is_known_soon_and_forgotten_when_it_ends() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        assert_eq!(meter.read(0, start), None);
+        assert!(meter.read(1, start) > Some(0), "the first call is known at once");
+        let (mut at, mut asked, mut asks) = (start, 1, None);
+        for _ in 0..60 {
+            (at, asked) = (at + TICK, asked + 50);
+            asks = meter.read(asked, at);
+        }
+        assert!((99_000..101_000).contains(&asks.unwrap()), "{asks:?}");
+        for _ in 0..120 {
+            at += TICK;
+            asks = meter.read(asked, at);
+        }
+        assert!(asks < Some(25), "{asks:?} a minute after the last call");
+        assert_eq!(meter.read(asked, at + SILENT), None);
+    }
+
+    #[test]
+    fn who_calls_now_and_then_asks_for_that_all_the_time() {
+        for apart in [30, 60, 300, 590] {
+            let start = Instant::now();
+            let (mut meter, mut least) = (Meter::new(start), u64::MAX);
+            for tick in 0..20 * apart {
+                let asks = meter.read(1 + tick / (2 * apart), start + TICK * tick as u32);
+                least = least.min(asks.unwrap());
+            }
+            assert!((1000 / apart..1500 / apart + 2).contains(&least), "every {apart} s: {least}");
+        }
+    }
+}
