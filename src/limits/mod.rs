@@ -18,6 +18,7 @@ pub use allowance::Allowance;
 pub use gate::{Gate, Place};
 pub use latency::{Hedges, Latencies};
 pub use quota::{Beyond, Limiter, Standing};
+pub use share::Lent;
 
 /// No pause after a failure is shorter: what failed at once would be tried without end.
 const SHORTEST: Duration = Duration::from_millis(10);

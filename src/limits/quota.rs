@@ -14,7 +14,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as Cells, RateLimiter};
 use tokio::sync::Notify;
 
-use super::share::Bucket;
+use super::share::{Bucket, Lent};
 use crate::model::{Quota, QuotaMode};
 
 /// How long a caller waits before it asks about a quota that can't be read again.
@@ -122,11 +122,11 @@ impl Limiter {
         }
     }
 
-    /// From now on so many millionths of a shared quota are lent to this host, until then.
-    pub fn lend(&self, share: u32, until: Instant, now: Instant) {
+    /// From now on this part of a shared quota is lent to this host; `None`: none is.
+    pub fn lend(&self, lent: Option<Lent>, now: Instant) {
         let Kind::Shared(shared) = &self.kind else { return };
         let mut bucket = lock(&shared.bucket);
-        bucket.lend(share, until, now);
+        bucket.lend(lent, now);
         if bucket.lent(now) > 0 {
             shared.given.notify_waiters();
         }
@@ -285,7 +285,8 @@ mod tests {
         let lender = limiter.clone();
         let lends = tokio::spawn(async move {
             lender.missed().await;
-            lender.lend(500_000, start + ms(600_000), Instant::now());
+            let lent = Lent { share: 500_000, until: start + ms(600_000), kept: 0 };
+            lender.lend(Some(lent), Instant::now());
         });
         // it never ends by itself: that it is told ends it
         limiter.given(hope + ms(600_000)).await;

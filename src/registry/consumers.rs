@@ -125,7 +125,7 @@ fn same(known: &Limiters, found: &Limiters) -> bool {
 struct Asked(BTreeMap<String, Meter>);
 
 impl Asked {
-    /// Reads the limiters; gives who asks, in calls per 1,000 seconds.
+    /// Reads the limiters; gives who asks, in calls per million seconds.
     fn read(&mut self, limiters: &Limiters, now: Instant) -> BTreeMap<String, u64> {
         self.0.retain(|caller, _| limiters.contains_key(caller));
         let mut asks = BTreeMap::new();

@@ -199,8 +199,7 @@ impl Group {
     fn lend(&self, limiters: &Limiters) {
         let now = now();
         for (caller, limiter) in limiters {
-            let (share, until) = self.taker.share(caller, now).unwrap_or((0, now));
-            limiter.lend(share, until, now);
+            limiter.lend(self.taker.share(caller, now), now);
         }
     }
 
@@ -224,7 +223,7 @@ impl Group {
     /// Nobody calls any more: the node goes, after its shares.
     async fn leave(self) {
         let now = now();
-        self.limiters.borrow().values().for_each(|limiter| limiter.lend(0, now, now));
+        self.limiters.borrow().values().for_each(|limiter| limiter.lend(None, now));
         if let Ok(Some(held)) = self.source.held(&self.path).await
             && held.owner == Owner::Me
         {

@@ -14,7 +14,7 @@ const NEAR: u64 = 50;
 /// What the holder knows of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// The quota, in calls per 1,000 seconds.
+    /// The quota, in calls per million seconds.
     pub(crate) rate: u64,
     /// What every sidecar keeps for itself, in millionths.
     pub(crate) floor: u32,
@@ -23,7 +23,7 @@ pub(crate) struct Terms {
 impl Terms {
     /// Of this quota.
     pub(crate) fn of(quota: &Quota) -> Self {
-        let rate = u128::from(quota.rate) * 1_000_000 / quota.per.as_millis().max(1);
+        let rate = u128::from(quota.rate) * 1_000_000_000 / quota.per.as_millis().max(1);
         let floor = u64::from(quota.floor) * u64::from(WHOLE) / u64::from(quota.rate.max(1));
         Self { rate: rate as u64, floor: floor as u32 }
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 const SILENT: Duration = Duration::from_secs(600);
 /// The average goes back over so many seconds.
 const OVER: f64 = 5.0;
+/// Of calls seen at once, so many count for what is asked for until the next.
+const MOST: f64 = 10.0;
 
 /// What is known of one caller.
 #[derive(Debug)]
@@ -14,8 +16,17 @@ pub(crate) struct Meter {
     at: Instant,
     /// Calls a second, lately.
     speed: f64,
-    /// When it was last seen to call, and how long after the time before.
-    last: Option<(Instant, Duration)>,
+    last: Option<Seen>,
+}
+
+/// When a caller was last seen to call.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    /// How long after the time before, lately.
+    apart: Duration,
+    /// How often at that time.
+    calls: f64,
 }
 
 impl Meter {
@@ -24,21 +35,24 @@ impl Meter {
         Self { asked: 0, at: now, speed: 0.0, last: None }
     }
 
-    /// What it asks for in calls per 1,000 seconds, where its limiter was asked so often; `None`: nothing.
+    /// What it asks for in calls per million seconds, where its limiter was asked so often; `None`: nothing.
     pub(crate) fn read(&mut self, asked: u64, now: Instant) -> Option<u64> {
         // another limiter begins at nothing
         let calls = asked.checked_sub(self.asked).unwrap_or(asked);
         if calls > 0 {
-            let apart = self.last.map_or(Duration::ZERO, |(last, _)| now.saturating_duration_since(last));
-            self.last = Some((now, apart));
+            let since = |last: Seen| now.saturating_duration_since(last.at);
+            let apart = self.last.map_or(Duration::ZERO, |last| (last.apart + since(last)) / 2);
+            self.last = Some(Seen { at: now, apart, calls: (calls as f64).min(MOST) });
         }
         let speed = self.speed(calls as f64, now);
         self.asked = asked;
-        let (last, apart) = self.last?;
-        let since = now.saturating_duration_since(last);
-        // who calls now and then wants one call by the time of the next, and a little earlier
-        let seldom = 1.25 / apart.max(since).as_secs_f64().max(1.0);
-        (since < SILENT).then(|| (speed.max(seldom) * 1000.0).ceil() as u64)
+        let last = self.last?;
+        let since = now.saturating_duration_since(last.at);
+        // who calls now and then wants as many calls by the time of the next, and a little earlier
+        let seldom = 1.05 * last.calls / last.apart.max(since).as_secs_f64().max(1.0);
+        // an average is one over several calls
+        let often = if speed * OVER >= 2.0 { speed } else { 0.0 };
+        (since < SILENT).then(|| (often.max(seldom) * 1e6).ceil() as u64)
     }
 
     fn speed(&mut self, calls: f64, now: Instant) -> f64 {
@@ -72,12 +86,12 @@ mod tests {
             (at, asked) = (at + TICK, asked + 50);
             asks = meter.read(asked, at);
         }
-        assert!((99_000..101_000).contains(&asks.unwrap()), "{asks:?}");
+        assert!((99_000_000..101_000_000).contains(&asks.unwrap()), "{asks:?}");
         for _ in 0..120 {
             at += TICK;
             asks = meter.read(asked, at);
         }
-        assert!(asks < Some(25), "{asks:?} a minute after the last call");
+        assert!(asks < Some(250_000), "{asks:?} a minute after the last call");
         assert_eq!(meter.read(asked, at + SILENT), None);
     }
 
@@ -86,11 +100,11 @@ mod tests {
         for apart in [30, 60, 300, 590] {
             let start = Instant::now();
             let (mut meter, mut least) = (Meter::new(start), u64::MAX);
-            for tick in 0..20 * apart {
+            for tick in 0..40 * apart {
                 let asks = meter.read(1 + tick / (2 * apart), start + TICK * tick as u32);
                 least = least.min(asks.unwrap());
             }
-            assert!((1000 / apart..1500 / apart + 2).contains(&least), "every {apart} s: {least}");
+            assert!((1_000_000 / apart..1_200_000 / apart).contains(&least), "every {apart} s: {least}");
         }
     }
 }

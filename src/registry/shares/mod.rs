@@ -36,7 +36,7 @@ pub(super) const FREED: Duration = Duration::from_millis(10_500);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Card {
-    /// What each caller asks for, in calls per 1,000 seconds.
+    /// What each caller asks for, in calls per million seconds.
     pub(super) asks: BTreeMap<String, u64>,
     /// The last gift that its sidecar goes by.
     pub(super) took: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Card;
+use crate::limits::Lent;
 
 /// A lease is used for so much of its time only: clocks may differ by 2.5 % each.
 const USED: f64 = 0.95;
@@ -34,13 +35,6 @@ pub(crate) enum Outcome {
     Open,
 }
 
-/// A share until then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Lease {
-    share: u32,
-    until: Instant,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Taker {
@@ -48,11 +42,13 @@ pub(crate) struct Taker {
     lease: Duration,
     /// The node as it was last known, with its version.
     own: Option<(i32, Card)>,
-    leases: BTreeMap<String, Lease>,
+    leases: BTreeMap<String, Lent>,
     /// The node is to be read before anything else.
     look: bool,
     /// When the last write that was done was sent.
     confirmed: Option<Instant>,
+    /// The card of that write, if all that became of it since is known.
+    kept: Option<Card>,
     /// The card under way.
     writing: Option<Card>,
 }
@@ -61,7 +57,7 @@ impl Taker {
     /// Of a sidecar that has no node yet, as far as it knows.
     pub(crate) fn new(lease: Duration) -> Self {
         let leases = BTreeMap::new();
-        Self { lease, own: None, leases, look: true, confirmed: None, writing: None }
+        Self { lease, own: None, leases, look: true, confirmed: None, kept: None, writing: None }
     }
 
     /// From now on leases are so long: the session may be another.
@@ -77,6 +73,8 @@ impl Taker {
     /// The node as it was just read: ours, or none.
     pub(crate) fn seen(&mut self, own: Option<(i32, Card)>) {
         self.look = false;
+        // another node, or an outcome that was lost
+        self.kept.take_if(|kept| own.as_ref().is_none_or(|(_, card)| card.took != kept.gave));
         self.own = own;
         self.obey();
     }
@@ -88,9 +86,8 @@ impl Taker {
     }
 
     /// What a caller may have of its quota, and until when.
-    pub(crate) fn share(&self, caller: &str, now: Instant) -> Option<(u32, Instant)> {
-        let lease = self.leases.get(caller).filter(|lease| now < lease.until)?;
-        Some((lease.share, lease.until))
+    pub(crate) fn share(&self, caller: &str, now: Instant) -> Option<Lent> {
+        self.leases.get(caller).filter(|lease| now < lease.until).copied()
     }
 
     /// What to do next, where callers ask for so much.
@@ -141,8 +138,14 @@ impl Taker {
             return;
         };
         let until = sent + self.lease.mul_f64(USED);
-        let lease = |(caller, share): (&String, &u32)| (caller.clone(), Lease { share: *share, until });
+        // after more than one gift it may have been less in between
+        let kept = self.kept.take().filter(|kept| card.gave == kept.gave || card.gave == kept.gave + 1);
+        let lease = |(caller, share): (&String, &u32)| {
+            let kept = kept.as_ref().map_or(0, |kept| kept.share(caller).min(*share));
+            (caller.clone(), Lent { share: *share, until, kept })
+        };
         self.leases = card.shares.iter().map(lease).collect();
+        self.kept = Some(card.clone());
         self.own = Some((version, card));
         self.confirmed = Some(sent);
     }
