@@ -63,6 +63,14 @@ fn until_shared(remoras: &[&Remora]) {
     });
 }
 
+/// Hammers one until it has some share.
+fn until_shared_at(remora: &Remora) {
+    eventually("it has a share", SOON, || {
+        hammer(&[remora], Duration::from_millis(300));
+        lent(remora) > 1.0
+    });
+}
+
 fn assert_sum(passed: &[u32], took: Duration) {
     let (sum, due) = (f64::from(passed.iter().sum::<u32>()), f64::from(RATE) * took.as_secs_f64());
     let most = due + f64::from(BURST) + passed.len() as f64;
@@ -165,4 +173,30 @@ fn the_first_call_of_a_sidecar_waits_for_its_share_instead_of_being_refused() {
             call(&sidecar(&zk.server.connect, &names.next().unwrap())) == 200
         });
     }
+}
+
+#[test]
+fn who_shares_out_gives_the_place_up_with_the_service_and_goes_on_after_a_cut() {
+    let zk = Distant::start();
+    let (mut client, peer) = (zk.client(), Peer::echo());
+    entries(&mut client, &peer);
+    let one = sidecar(&zk.connect, "web-1");
+    until_shared(&[&one]);
+    let holder = client.owner("/consumers/user/_holder").expect("nobody shares out");
+
+    // the same session on another connection, and nobody who calls there
+    zk.network.cut();
+    eventually("it notices", SOON, || at(&one.page("/registry"), "/connected") == false);
+    zk.network.heal();
+    let two = sidecar(&zk.server.connect, "web-2");
+    until_shared_at(&two);
+    assert_eq!(client.owner("/consumers/user/_holder"), Some(holder));
+
+    // a service that is forgotten has nobody who shares out
+    drop(two);
+    for path in ["/access/user/web", "/access/user", "/api/user/x", "/api/user", "/address/user"] {
+        client.rm(path);
+    }
+    eventually("its nodes are gone", LATER, || client.ls("/consumers/user").is_empty());
+    assert_eq!(at(&one.page("/registry"), "/sessions"), 1);
 }

@@ -224,6 +224,7 @@ impl Group {
     async fn leave(self) {
         let now = now();
         self.limiters.borrow().values().for_each(|limiter| limiter.lend(None, now));
+        self.holder.leave().await;
         if let Ok(Some(held)) = self.source.held(&self.path).await
             && held.owner == Owner::Me
         {

@@ -23,6 +23,8 @@ pub(super) struct Holder {
     parent: String,
     /// While this is the holder.
     giver: Option<Giver>,
+    /// Whether the node is this session's, as far as it knows: what was sent may have been done.
+    perhaps_ours: bool,
     changes: Arc<Changes>,
     watch: Option<Watching>,
     epoch: u64,
@@ -39,6 +41,7 @@ impl Holder {
             source: source.clone(),
             parent: parent.to_owned(),
             giver: None,
+            perhaps_ours: false,
             changes: Arc::default(),
             watch: None,
             epoch: 0,
@@ -67,16 +70,17 @@ impl Holder {
         }
     }
 
-    /// Takes the place if it is free and this host's callers ask, and gives where it is taken by this one.
+    /// Takes the place if it is free and this host's callers ask, and gives as long as it is taken by this one.
     pub(super) async fn turn(&mut self, link: Link, limiters: &Limiters, asks: bool) {
         if self.epoch != link.epoch {
             (self.giver, self.watch, self.epoch) = (None, None, link.epoch);
             self.next_look = now();
         }
-        if self.giver.is_none() && asks && now() >= self.next_look {
+        // a place that nobody gives from is worse than none
+        if self.giver.is_none() && (asks || self.perhaps_ours) && now() >= self.next_look {
             self.next_look = now() + LOOK.mul_f64(0.5 + fastrand::f64());
             // whoever does not get it tries again
-            if self.claim().await.unwrap_or(false) {
+            if self.claim(asks).await.unwrap_or(false) {
                 self.giver = Some(Giver::default());
                 self.next_read = now();
             }
@@ -87,14 +91,33 @@ impl Holder {
         }
     }
 
-    async fn claim(&mut self) -> Result<bool, Trouble> {
-        let path = format!("{}/{NAME}", self.parent);
-        match self.source.held(&path).await? {
-            Some(held) => return Ok(held.owner == Owner::Me),
-            None => self.source.create_ephemeral(&path, b"{}").await?,
+    /// Whether the place is this one's, and takes it where it is free and `wanted`.
+    async fn claim(&mut self, wanted: bool) -> Result<bool, Trouble> {
+        let path = self.path();
+        let mut held = self.source.held(&path).await?;
+        if held.is_none() && wanted {
+            self.perhaps_ours = true;
+            self.source.create_ephemeral(&path, b"{}").await?;
+            held = self.source.held(&path).await?;
         }
-        let held = self.source.held(&path).await?;
-        Ok(held.is_some_and(|held| held.owner == Owner::Me))
+        self.perhaps_ours = held.is_some_and(|held| held.owner == Owner::Me);
+        Ok(self.perhaps_ours)
+    }
+
+    /// Gives the place up, so that the next who asks takes it.
+    pub(super) async fn leave(self) {
+        let path = self.path();
+        if self.perhaps_ours
+            && let Ok(Some(held)) = self.source.held(&path).await
+            && held.owner == Owner::Me
+        {
+            // it ends with the session otherwise
+            let _ = self.source.release(&path, &held).await;
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{NAME}", self.parent)
     }
 
     async fn give(&mut self, limiters: &Limiters) -> Result<(), Trouble> {
@@ -107,9 +130,9 @@ impl Holder {
         let changed = !self.changes.take().is_empty();
         let wake = self.giver.as_ref().and_then(|giver| giver.wake(now()));
         let is_due = now() >= self.next_read || wake.is_some_and(|wake| wake <= now());
+        let path = self.path();
         let Some(giver) = self.giver.as_mut().filter(|_| changed || is_due) else { return Ok(()) };
         (self.last_read, self.next_read) = (now(), now() + READ);
-        let path = format!("{}/{NAME}", self.parent);
         if self.source.held(&path).await?.is_none_or(|held| held.owner != Owner::Me) {
             return Err(Trouble::Changed);
         }
