@@ -164,6 +164,9 @@ pub struct Grant {
     pub apis: Vec<String>,
     /// How often it may call what they cover.
     pub quota: Option<Quota>,
+    /// In layout `tree`, the API whose entry this is.
+    #[serde(skip)]
+    pub of_api: Option<String>,
 }
 
 /// A caller's key, hashed.

@@ -28,8 +28,8 @@ pub struct Account {
 pub struct LastUse(AtomicU64);
 
 impl Accounts {
-    /// Those of `service`; what was counted `before` stays where quota or key are the same. `shared`:
-    /// a fleet's quotas are lent to this host.
+    /// Those of `service`; what was counted `before` stays where quota or key are the same, and what was
+    /// lent stays lent. `shared`: a fleet's quotas are lent to this host.
     pub(super) fn new(
         service: &Service,
         before: Option<(&Service, &Self)>,
@@ -41,8 +41,8 @@ impl Accounts {
                 Some((service.callers.get(name)?.as_slice(), accounts.of(name.as_str())))
             });
             let (former, counted) = former.unwrap_or_default();
-            let limiter = |quota: &Quota| match quota.scope {
-                QuotaScope::Fleet if shared => Limiter::shared(quota.clone(), now),
+            let limiter = |quota: &Quota, former: Option<&Limiter>| match quota.scope {
+                QuotaScope::Fleet if shared => Limiter::shared(quota.clone(), former, now),
                 QuotaScope::Fleet | QuotaScope::Host => Limiter::new(quota.clone(), now),
             };
             let account = |grant| Account::new(grant, former, counted, limiter);
@@ -58,14 +58,19 @@ impl Accounts {
 }
 
 impl Account {
-    fn new(grant: &Grant, former: &[Grant], counted: &[Self], new: impl Fn(&Quota) -> Limiter) -> Self {
+    fn new(
+        grant: &Grant,
+        former: &[Grant],
+        counted: &[Self],
+        new: impl Fn(&Quota, Option<&Limiter>) -> Limiter,
+    ) -> Self {
         let known = || former.iter().zip(counted);
         let limiter = grant.quota.as_ref().map(|quota| {
-            // the same rule for the same apis
-            let same = known().find(|(former, _)| former.apis == grant.apis);
-            let same = same.and_then(|(_, account)| account.limiter.clone());
-            let same = same.filter(|limiter| limiter.quota() == quota);
-            same.unwrap_or_else(|| Arc::new(new(quota)))
+            // the same entry, whatever else it says now
+            let same = known().find(|(former, _)| former.of_api == grant.of_api);
+            let former = same.and_then(|(_, account)| account.limiter.as_ref());
+            let same = former.filter(|limiter| limiter.quota() == quota);
+            same.cloned().unwrap_or_else(|| Arc::new(new(quota, former.map(Arc::as_ref))))
         });
         let last_use = |key: &Key| {
             let mut uses = known().flat_map(|(grant, account)| grant.keys.iter().zip(&account.keys));
@@ -101,10 +106,15 @@ impl LastUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Lent;
     use serde_json::json;
 
     fn service(rate: u32, keys: &[u8]) -> Service {
-        let quota = Quota::parse(&json!({"rate": rate, "burst": 1})).ok();
+        limited(json!({"rate": rate, "burst": 1}), keys)
+    }
+
+    fn limited(quota: serde_json::Value, keys: &[u8]) -> Service {
+        let quota = Quota::parse(&quota).ok();
         let key = |n: &u8| Key { sha256: [*n; 32], expires: None };
         let keys = keys.iter().map(key).collect();
         let grant = Grant { keys, apis: vec!["*".into()], quota, ..Grant::default() };
@@ -128,5 +138,46 @@ mod tests {
         let three = Accounts::new(&raised, Some((&rotated, &two)), false, now);
         assert!(take(&three), "another quota begins anew");
         assert!(three.of("shop").is_empty());
+    }
+
+    fn limiter(accounts: &Accounts) -> &Limiter {
+        accounts.of("web")[0].limiter.as_ref().unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_covers_more_apis_keeps_what_is_used() {
+        let now = Instant::now();
+        let (first, mut second) = (service(1, &[]), service(1, &[]));
+        let one = Accounts::new(&first, None, false, now);
+        assert!(limiter(&one).take(now).is_ok());
+        second.callers.get_mut("web").unwrap()[0].apis.push("get".into());
+        let two = Accounts::new(&second, Some((&first, &one)), false, now);
+        assert!(limiter(&two).take(now).is_err());
+    }
+
+    #[test]
+    fn what_is_lent_and_saved_up_stays_where_a_shared_quota_is_edited() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let first = limited(json!({"rate": 10, "burst": 100}), &[]);
+        let one = Accounts::new(&first, None, true, start);
+        limiter(&one).lend(Some(Lent { share: 500_000, until: at(100), kept: 0 }), start);
+        assert!(limiter(&one).take(start).is_ok());
+        // five a second for four seconds are saved up; what does not fit is not kept
+        for (quota, passes) in [
+            (json!({"rate": 10, "burst": 1000}), 20),
+            (json!({"rate": 10, "burst": 8, "mode": "shadow"}), 4),
+            (json!({"rate": 1, "burst": 60, "per": "10s"}), 20),
+        ] {
+            let second = limited(quota.clone(), &[]);
+            let two = Accounts::new(&second, Some((&first, &one)), true, at(4));
+            assert_eq!(limiter(&two).lent(at(4)), Some(500_000), "{quota}");
+            assert_eq!(limiter(&two).asked(), Some(1));
+            let passed = (0..100).filter(|_| limiter(&two).take(at(4)).is_ok()).count();
+            assert_eq!(passed, passes, "{quota}");
+        }
+        let own = limited(json!({"rate": 10, "scope": "host"}), &[]);
+        let three = Accounts::new(&own, Some((&first, &one)), true, at(4));
+        assert!(limiter(&three).take(at(4)).is_ok(), "another scope begins anew");
     }
 }

@@ -102,11 +102,18 @@ impl Limiter {
         Self { quota, kind }
     }
 
-    /// A quota that a fleet shares; until something of it is lent, only its floor is admitted.
-    pub fn shared(quota: Quota, now: Instant) -> Self {
-        let bucket = Mutex::new(Bucket::new(&quota, now));
+    /// A quota that a fleet shares; until something of it is lent, only its floor is admitted. What was lent
+    /// of the `former` one of the same entry stays lent.
+    pub fn shared(quota: Quota, former: Option<&Self>, now: Instant) -> Self {
+        let (bucket, asked) = match former.map(|former| &former.kind) {
+            Some(Kind::Shared(former)) => {
+                (lock(&former.bucket).edited(&quota, now), former.asked.load(Relaxed))
+            }
+            Some(Kind::Unread | Kind::Own(..)) | None => (Bucket::new(&quota, now), 0),
+        };
+        let (bucket, asked) = (Mutex::new(bucket), AtomicU64::new(asked));
         let (missed, given) = (Notify::new(), Notify::new());
-        Self { quota, kind: Kind::Shared(Shared { bucket, asked: AtomicU64::new(0), missed, given }) }
+        Self { quota, kind: Kind::Shared(Shared { bucket, asked, missed, given }) }
     }
 
     /// What it holds to.
@@ -279,7 +286,7 @@ mod tests {
     async fn a_call_that_finds_nothing_lent_tells_so_and_passes_once_something_is() {
         let start = Instant::now();
         let fleet = Quota { scope: QuotaScope::Fleet, ..quota(100, ms(1000), 10) };
-        let limiter = Arc::new(Limiter::shared(fleet, start));
+        let limiter = Arc::new(Limiter::shared(fleet, None, start));
         let beyond = limiter.take(start).unwrap_err();
         let hope = beyond.hope.unwrap();
         let lender = limiter.clone();

@@ -67,6 +67,15 @@ impl Bucket {
         }
     }
 
+    /// The same where the quota is another one from now on; what is saved up stays, as far as it fits.
+    pub(super) fn edited(&mut self, quota: &Quota, now: Instant) -> Self {
+        self.fill(now);
+        let Self { share, until, calls, at, resting, leased, .. } = *self;
+        let mut after = Self { share, until, calls, at, resting, leased, ..Self::new(quota, now) };
+        after.rest();
+        after
+    }
+
     /// From now on this is lent; `None`: nothing is.
     pub(super) fn lend(&mut self, lent: Option<Lent>, now: Instant) {
         self.fill(now);

@@ -109,10 +109,10 @@ impl<'a> Draft<'a> {
                 });
                 Grant { quota, ..found.grant }
             }
-            None => Grant { state: State::Off, keys: Vec::new(), apis: vec!["*".into()], quota },
+            None => Grant { state: State::Off, apis: vec!["*".into()], quota, ..Grant::default() },
         };
         if let Some(api) = api {
-            grant.apis = vec![api.to_owned()];
+            (grant.apis, grant.of_api) = (vec![api.to_owned()], Some(api.to_owned()));
         }
         self.service.callers.entry(name).or_default().push(grant);
     }

@@ -181,7 +181,7 @@ pub(super) fn grant(fields: &Fields) -> Result<GrantFields, String> {
         let dot = if quota.is_object() { "." } else { ": " };
         Quota::parse(quota).map_err(|reason| format!("quota{dot}{reason}"))
     });
-    let grant = Grant { state: state(fields)?.unwrap_or_default(), keys, apis, quota: None };
+    let grant = Grant { state: state(fields)?.unwrap_or_default(), keys, apis, quota: None, of_api: None };
     Ok(GrantFields { grant, quota: quota.transpose(), bad_keys })
 }
 

@@ -159,11 +159,11 @@ impl World {
             refused: 0,
             called: self.at,
             meter: Meter::new(self.start),
-            limiter: Limiter::shared(self.quota.clone(), self.start),
+            limiter: Limiter::shared(self.quota.clone(), None, self.start),
             next_hold: self.at,
         };
         let now = sidecar.now((self.start, self.at));
-        sidecar.limiter = Limiter::shared(self.quota.clone(), now);
+        sidecar.limiter = Limiter::shared(self.quota.clone(), None, now);
         sidecar.meter = Meter::new(now);
         self.sidecars.push(sidecar);
     }
