@@ -143,7 +143,9 @@ impl Giver {
         needy.sort_unstable();
         let lacking: u64 = needy.iter().map(|(share, _, target)| target - u64::from(*share)).sum();
         let mut shares: Vec<u64> = self.members.values().map(|m| m.card.share(caller).into()).collect();
-        if lacking > free {
+        // who came has a floor, perhaps all that is left
+        let is_over = shares.iter().sum::<u64>() > whole;
+        if lacking > free || is_over {
             for (share, target) in shares.iter_mut().zip(&targets) {
                 // what is not used is taken back only where somebody lacks it
                 if *share > *target + *target / NEAR {

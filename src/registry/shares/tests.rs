@@ -18,6 +18,8 @@ const DRIFT: f64 = 0.02;
 const RATE: u32 = 200;
 const BURST: u32 = 40;
 const MOST: usize = 6;
+/// A session ends, another sidecar holds, and a cut that nobody confirms is over.
+const COUNTED: Duration = Duration::from_secs(27);
 
 /// The registry: every write names the version it replaces, and nodes end with their session.
 #[derive(Default)]
@@ -89,6 +91,8 @@ struct World {
     quota: Quota,
     /// Whether an answer is late now and then.
     lates: bool,
+    /// Since when nothing happened that changes who is counted.
+    calm: Duration,
     /// How long a silent caller still asks.
     patience: Duration,
     admitted: u64,
@@ -126,6 +130,7 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             quota,
             lates: false,
+            calm: Duration::ZERO,
             patience: Duration::MAX,
             admitted: 0,
             low: 0.0,
@@ -196,6 +201,7 @@ impl World {
             }
         }
         for session in ended {
+            self.calm = self.at;
             self.end(session);
         }
     }
@@ -330,6 +336,7 @@ impl World {
 
     /// Something happens to somebody.
     fn disturb(&mut self) {
+        self.calm = self.at;
         let index = self.rng.usize(..self.sidecars.len());
         let (what, demand) = (self.rng.u8(..9), self.rng.f64() * 1.5 * self.rate());
         let sidecar = &mut self.sidecars[index];
@@ -372,6 +379,11 @@ impl World {
         let shares: u64 = alive.clone().map(|s| s.part(s.now(world))).sum();
         if shares > u64::from(WHOLE) {
             return Err(format!("{shares} millionths are lent at {:?}", self.at));
+        }
+        // who came is counted when shares were made smaller for its floor: until then, its floor is beyond
+        let floors = alive.count() as u64 * u64::from(Terms::of(&self.quota).floor);
+        if self.at >= self.calm + COUNTED && shares > u64::from(WHOLE).saturating_sub(floors) {
+            return Err(format!("{shares} millionths are lent beside floors of {floors} at {:?}", self.at));
         }
         let beyond = self.admitted as f64 - self.rate() * (1.0 + DRIFT) * self.at.as_secs_f64();
         self.low = self.low.min(beyond);
@@ -559,5 +571,24 @@ fn what_was_saved_up_is_used_once_when_its_share_went_to_another() {
         world.sidecars[1].alive = false;
         world.end(world.sidecars[1].session);
         play(&mut world, [400.0, 0.0], 10);
+    }
+}
+
+#[test]
+fn floors_of_those_who_are_counted_are_set_aside() {
+    for seed in 0..60 {
+        // a tenth, a fifth or half of the quota for each of up to six
+        let floor = [20, 40, 100][seed as usize % 3];
+        let mut world = World::new(seed, 1, quota(floor));
+        for n in 1..MOST {
+            (0..200).for_each(|_| world.step());
+            world.calm = world.at;
+            world.join(format!("web-{n}"));
+            world.sidecars.iter_mut().for_each(|sidecar| sidecar.demand = f64::from(RATE) / 20.0);
+            for _ in 0..600 {
+                world.step();
+                world.check().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            }
+        }
     }
 }
