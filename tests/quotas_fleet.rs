@@ -200,3 +200,25 @@ fn who_shares_out_gives_the_place_up_with_the_service_and_goes_on_after_a_cut() 
     eventually("its nodes are gone", LATER, || client.ls("/consumers/user").is_empty());
     assert_eq!(at(&one.page("/registry"), "/sessions"), 1);
 }
+
+#[test]
+fn two_living_sidecars_of_one_name_share_the_quota_and_say_so() {
+    let zk = Distant::start();
+    let (mut client, peer) = (zk.client(), Peer::echo());
+    entries(&mut client, &peer);
+    let one = sidecar(&zk.server.connect, "web-1");
+    until_shared(&[&one]);
+    let two = sidecar(&zk.server.connect, "web-1");
+    until_shared(&[&one, &two]);
+    let start = Instant::now();
+    let passed = hammer(&[&one, &two], Duration::from_secs(5));
+    assert_sum(&passed, start.elapsed());
+    assert!(passed.iter().all(|passed| *passed > 100), "each has its part: {passed:?}");
+    let names = client.ls("/consumers/user");
+    assert_eq!(names.len(), 3, "{names:?}");
+    let problems = |remora: &Remora| at(&remora.page("/registry"), "/problems").clone();
+    let told = problems(&one).to_string();
+    assert!(told.contains("host.name: web-1 is another living sidecar's too"), "{told}");
+    assert!(names.iter().any(|name| name.starts_with("web-1~") && told.contains(name)), "{names:?}: {told}");
+    assert_eq!(problems(&two).as_array().map(Vec::len), Some(0));
+}

@@ -77,6 +77,8 @@ pub(super) async fn share(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut groups: HashMap<Place, watch::Sender<Limiters>> = HashMap::new();
+    // where another sidecar has this one's name
+    let second = format!("{host}~{:08x}", fastrand::u32(..));
     let (mut tasks, seats) = (JoinSet::new(), Arc::new(Semaphore::new(WATCHED)));
     loop {
         let mut seen = HashMap::new();
@@ -99,7 +101,7 @@ pub(super) async fn share(
                 }
                 None => {
                     let (tell, told) = watch::channel(limiters);
-                    let group = Group::new(source, (&place.path(), host), seats.clone(), told);
+                    let group = Group::new(source, (&place.path(), [host, &second]), seats.clone(), told);
                     groups.insert(place, tell);
                     tasks.spawn(group.run());
                 }

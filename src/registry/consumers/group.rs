@@ -14,8 +14,10 @@ use crate::registry::shares::{Card, Outcome, Step, Taker, lease};
 use crate::registry::watches::backoff;
 use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
 
-/// What is told below the registry's problems.
+/// What is told below the registry's problems,
 const TOPIC: &str = "consumers";
+/// and where two living sidecars are called the same.
+const TWIN: &str = "host.name";
 /// How often what callers ask for is looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// The same where no quota is shared: only the node is kept.
@@ -31,6 +33,10 @@ const STEPS: usize = 8;
 pub(super) struct Group {
     source: Source,
     path: String,
+    /// Where it stands as soon as another living process has the first one.
+    second: Option<String>,
+    /// Whether the node was this process's once: then another's is no left-over of a former one.
+    was_ours: bool,
     limiters: watch::Receiver<Limiters>,
     asked: Asked,
     taker: Taker,
@@ -47,16 +53,18 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Of this host, whose node stands below `parent`.
+    /// Of this host, whose node stands below `parent` by the first of its names that is free.
     pub(super) fn new(
         source: &Source,
-        (parent, host): (&str, &str),
+        (parent, [host, second]): (&str, [&str; 2]),
         seats: Arc<Semaphore>,
         limiters: watch::Receiver<Limiters>,
     ) -> Self {
         Self {
             source: source.clone(),
             path: format!("{parent}/{host}"),
+            second: Some(format!("{parent}/{second}")),
+            was_ours: false,
             limiters,
             asked: Asked::default(),
             taker: Taker::new(Duration::ZERO),
@@ -208,7 +216,12 @@ impl Group {
         match held {
             None => self.taker.seen(None),
             Some(held) if held.owner == Owner::Me => {
+                self.was_ours = true;
                 self.taker.seen(Some((held.version, Card::read(&held.data))));
+            }
+            Some(held) if held.owner == Owner::Other && self.was_ours => {
+                self.taker.seen(None);
+                self.give_way();
             }
             Some(held) => {
                 // left by a former process of this host, or session
@@ -218,6 +231,22 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Another living process is called the same: it keeps the node, and this one makes another.
+    fn give_way(&mut self) {
+        let Some(second) = self.second.take() else { return };
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let problem = format!(
+            "host.name: {} is another living sidecar's too, and its node below consumers is that one's; this one's is {}; give each a name of its own",
+            name(&self.path),
+            name(&second)
+        );
+        if self.source.status.problem(TWIN, Some(problem.clone())) {
+            tracing::warn!(problem, "two sidecars have one name");
+        }
+        (self.path, self.watch, self.was_ours) = (second, None, false);
+        self.taker.noticed();
     }
 
     /// Nobody calls any more: the node goes, after its shares.

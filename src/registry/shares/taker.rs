@@ -125,9 +125,10 @@ impl Taker {
 
     /// The node as it stands is obeyed in what it takes away, before that is confirmed.
     fn obey(&mut self) {
-        let Some((_, card)) = self.own.as_ref().filter(|(_, card)| !card.is_taken()) else { return };
         for (caller, lease) in &mut self.leases {
-            lease.share = lease.share.min(card.share(caller));
+            // with a node goes what stood in it: others may have that from now on
+            let share = self.own.as_ref().map_or(0, |(_, card)| card.share(caller));
+            lease.share = lease.share.min(share);
         }
     }
 
