@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Source;
@@ -25,8 +25,24 @@ const APART: Duration = Duration::from_millis(50);
 /// A sidecar's node in a service without a shared quota is made within so long: nobody waits for it.
 const SPREAD: Duration = Duration::from_secs(30);
 
-/// Most places whose nodes are watched: the client library can't reconnect with too many watched paths.
-const WATCHED: usize = 150;
+/// Bytes of the paths that are watched, beside those of the view: the client library can't reconnect with
+/// more than 128 KiB of all.
+const WATCHED: usize = 16 << 10;
+/// What a path takes beside its bytes.
+const PER_PATH: usize = 8;
+/// How often nodes are looked at where no watch tells of them.
+const UNWATCHED: Duration = Duration::from_secs(2);
+
+/// Room for paths to be watched.
+#[derive(Debug, Clone)]
+struct Seats {
+    room: Arc<Semaphore>,
+    /// Bytes that stand before every path on its way to the registry.
+    overhead: usize,
+}
+
+/// The room of one path, until dropped.
+type Seat = OwnedSemaphorePermit;
 
 /// What sidecars gather around: a service, in layout `tree` one API of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +53,18 @@ struct Place {
 
 /// The quotas of one place that a fleet shares, by caller.
 type Limiters = BTreeMap<String, Arc<Limiter>>;
+
+impl Seats {
+    fn new(overhead: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(WATCHED)), overhead }
+    }
+
+    /// Room for this path, if there is any.
+    fn take(&self, path: &str) -> Option<Seat> {
+        let size = u32::try_from(path.len() + self.overhead + PER_PATH).ok()?;
+        self.room.clone().try_acquire_many_owned(size).ok()
+    }
+}
 
 impl Place {
     /// Where its sidecars' nodes stand.
@@ -79,7 +107,7 @@ pub(super) async fn share(
     let mut groups: HashMap<Place, watch::Sender<Limiters>> = HashMap::new();
     // where another sidecar has this one's name
     let second = format!("{host}~{:08x}", fastrand::u32(..));
-    let (mut tasks, seats) = (JoinSet::new(), Arc::new(Semaphore::new(WATCHED)));
+    let (mut tasks, seats) = (JoinSet::new(), Seats::new(source.path_overhead()));
     loop {
         let mut seen = HashMap::new();
         for entry in directory.list().values() {
@@ -136,5 +164,22 @@ impl Asked {
             asks.extend(meter.read(limiter.asked().unwrap_or(0), now).map(|asks| (caller.clone(), asks)));
         }
         asks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watched_paths_take_no_more_room_than_there_is_and_give_it_back() {
+        let seats = Seats::new(20);
+        let path = |n: usize| format!("/consumers/service-{n:04}/web-17");
+        let taken: Vec<_> = (0..1000).map_while(|n| seats.take(&path(n))).collect();
+        let bytes: usize = (0..taken.len()).map(|n| path(n).len() + 20).sum();
+        assert!(taken.len() > 200 && bytes <= WATCHED, "{}: {bytes}", taken.len());
+        assert!(seats.take(&path(0)).is_none());
+        drop(taken);
+        assert!(seats.take(&path(0)).is_some());
     }
 }

@@ -5,7 +5,7 @@ mod root;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -253,8 +253,13 @@ impl Source {
         matches!(self.kind, Kind::ZooKeeper(_))
     }
 
-    /// Replaces the data of a node of this version; gives the new one.
-    pub(super) async fn replace(&self, path: &str, version: i32, data: &[u8]) -> Result<i32, Trouble> {
+    /// Replaces the data of a node of this version; gives the new one, and when this was sent.
+    pub(super) async fn replace(
+        &self,
+        path: &str,
+        version: i32,
+        data: &[u8],
+    ) -> Result<(i32, Instant), Trouble> {
         match &self.kind {
             Kind::Embedded(_) => Err(Trouble::Refused("a file has no versions".into())),
             Kind::ZooKeeper(zookeeper) => zookeeper.replace(path, version, data).await,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::holder::Holder;
-use super::{Asked, Limiters, SPREAD};
+use super::{Asked, Limiters, SPREAD, Seat, Seats, UNWATCHED};
 use crate::registry::shares::{Card, Outcome, Step, Taker, lease};
 use crate::registry::watches::backoff;
 use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
@@ -24,8 +24,6 @@ const TICK: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_secs(600);
 /// A fleet that comes back has its shares looked at within so long.
 const STORM: Duration = Duration::from_secs(1);
-/// How often the node is looked at where no watch tells of it.
-const UNWATCHED: Duration = Duration::from_secs(2);
 /// Steps that follow each other at once: look, make, look, write.
 const STEPS: usize = 8;
 
@@ -44,9 +42,8 @@ pub(super) struct Group {
     changes: Arc<Changes>,
     watch: Option<Watching>,
     epoch: u64,
-    /// Whether it may have watches.
-    seats: Arc<Semaphore>,
-    seat: Option<OwnedSemaphorePermit>,
+    seats: Seats,
+    seat: Option<Seat>,
     next_look: Instant,
     failures: u32,
     not_before: Instant,
@@ -57,7 +54,7 @@ impl Group {
     pub(super) fn new(
         source: &Source,
         (parent, [host, second]): (&str, [&str; 2]),
-        seats: Arc<Semaphore>,
+        seats: Seats,
         limiters: watch::Receiver<Limiters>,
     ) -> Self {
         Self {
@@ -68,7 +65,7 @@ impl Group {
             limiters,
             asked: Asked::default(),
             taker: Taker::new(Duration::ZERO),
-            holder: Holder::new(source, parent),
+            holder: Holder::new(source, parent, seats.clone()),
             changes: Arc::default(),
             watch: None,
             epoch: 0,
@@ -136,7 +133,7 @@ impl Group {
             self.taker.noticed();
         }
         if !self.limiters.borrow().is_empty() && self.seat.is_none() {
-            self.seat = self.seats.clone().try_acquire_owned().ok();
+            self.seat = self.seats.take(&self.path);
         }
         if self.watch.is_none() && self.seat.is_some() {
             let paths = [self.path.clone()];
@@ -164,10 +161,9 @@ impl Group {
                     self.source.create_ephemeral(&self.path, &card.data()).await
                 }
                 Step::Write(version, card) => {
-                    let sent = now();
                     let written = self.source.replace(&self.path, version, &card.data()).await;
-                    let outcome = written.as_ref().map_or(Outcome::Open, |version| Outcome::Done(*version));
-                    self.taker.done(outcome, sent);
+                    let done = |(version, sent): &(i32, Instant)| Outcome::Done(*version, *sent);
+                    self.taker.done(written.as_ref().map_or(Outcome::Open, done));
                     written.map(|_| ())
                 }
             };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Limiters;
+use super::{Limiters, Seat, Seats, UNWATCHED};
 use crate::registry::shares::{Card, Gift, Giver, Terms};
 use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
 
@@ -26,7 +26,8 @@ pub(super) struct Holder {
     /// Whether the node is this session's, as far as it knows: what was sent may have been done.
     perhaps_ours: bool,
     changes: Arc<Changes>,
-    watch: Option<Watching>,
+    watch: Option<(Watching, Seat)>,
+    seats: Seats,
     epoch: u64,
     next_look: Instant,
     next_read: Instant,
@@ -36,7 +37,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    pub(super) fn new(source: &Source, parent: &str) -> Self {
+    pub(super) fn new(source: &Source, parent: &str, seats: Seats) -> Self {
         Self {
             source: source.clone(),
             parent: parent.to_owned(),
@@ -44,6 +45,7 @@ impl Holder {
             perhaps_ours: false,
             changes: Arc::default(),
             watch: None,
+            seats,
             epoch: 0,
             next_look: now(),
             next_read: now(),
@@ -121,10 +123,12 @@ impl Holder {
     }
 
     async fn give(&mut self, limiters: &Limiters) -> Result<(), Trouble> {
-        if self.watch.is_none() {
+        if self.watch.is_none()
+            && let Some(seat) = self.seats.take(&self.parent)
+        {
             let paths = [self.parent.clone()];
             let watch = self.source.watch(self.epoch, &paths, Reach::Subtree, &self.changes).await.pop();
-            self.watch = watch.transpose()?;
+            self.watch = watch.transpose()?.map(|watch| (watch, seat));
             self.next_read = now();
         }
         let changed = !self.changes.take().is_empty();
@@ -132,7 +136,8 @@ impl Holder {
         let is_due = now() >= self.next_read || wake.is_some_and(|wake| wake <= now());
         let path = self.path();
         let Some(giver) = self.giver.as_mut().filter(|_| changed || is_due) else { return Ok(()) };
-        (self.last_read, self.next_read) = (now(), now() + READ);
+        let rest = if self.watch.is_some() { READ } else { UNWATCHED };
+        (self.last_read, self.next_read) = (now(), now() + rest);
         if self.source.held(&path).await?.is_none_or(|held| held.owner != Owner::Me) {
             return Err(Trouble::Changed);
         }

@@ -29,8 +29,8 @@ pub(crate) enum Step {
 /// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is the node's new version.
-    Done(i32),
+    /// It is the node's new version; then it was sent.
+    Done(i32, Instant),
     /// It was not done, or nobody knows.
     Open,
 }
@@ -132,9 +132,9 @@ impl Taker {
         }
     }
 
-    /// How a write ended that was sent then.
-    pub(crate) fn done(&mut self, outcome: Outcome, sent: Instant) {
-        let (Outcome::Done(version), Some(card)) = (outcome, self.writing.take()) else {
+    /// How a write ended.
+    pub(crate) fn done(&mut self, outcome: Outcome) {
+        let (Outcome::Done(version, sent), Some(card)) = (outcome, self.writing.take()) else {
             self.look = true;
             return;
         };

@@ -8,7 +8,7 @@ use super::*;
 use crate::limits::Limiter;
 use crate::model::Quota;
 
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 /// What the simulation advances by.
 const STEP: Duration = Duration::from_millis(50);
 /// How long a session lasts without contact.
@@ -244,8 +244,8 @@ impl World {
         if let Some(Pending { what, sent, answered: Some((_, reply)), .. }) = sidecar.own.take_if(has_come) {
             match (what, reply) {
                 (Ask::Look, Reply::Seen(seen)) => sidecar.taker.seen(seen),
-                (Ask::Write(..), Reply::Done(version)) => sidecar.taker.done(Outcome::Done(version), sent),
-                (Ask::Write(..), _) => sidecar.taker.done(Outcome::Open, sent),
+                (Ask::Write(..), Reply::Done(version)) => sidecar.taker.done(Outcome::Done(version, sent)),
+                (Ask::Write(..), _) => sidecar.taker.done(Outcome::Open),
                 _ => sidecar.taker.noticed(),
             }
         }

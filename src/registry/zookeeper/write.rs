@@ -1,6 +1,7 @@
 //! Writes to ZooKeeper, each one step of what its callers do.
 
 use std::pin::pin;
+use std::time::Instant;
 
 use zookeeper_client::{Client, MultiReadResult, MultiWriteError, MultiWriter};
 
@@ -9,6 +10,7 @@ use super::oneshot::Asked;
 use super::read::{cut, out_of_step};
 use super::{ZooKeeper, trouble};
 use crate::registry::layout::Scope;
+use crate::registry::now;
 
 /// Nodes read with one request, by name.
 const NODES_AT_ONCE: usize = 50;
@@ -63,16 +65,18 @@ impl ZooKeeper {
         Ok(found)
     }
 
-    /// Replaces the data of a node of this version; gives the new one.
+    /// Replaces the data of a node of this version; gives the new one, and when this was sent.
     pub(in crate::registry) async fn replace(
         &self,
         path: &str,
         version: i32,
         data: &[u8],
-    ) -> Result<i32, Trouble> {
+    ) -> Result<(i32, Instant), Trouble> {
         let (client, path) = (self.paced().await?, self.full(path));
+        // not before its turn, which may be waited for
+        let sent = now();
         let stat = self.written(&client, &path, client.set_data(&path, data, Some(version))).await?;
-        Ok(stat.version)
+        Ok((stat.version, sent))
     }
 
     fn owner(&self, client: &Client, session: i64) -> Owner {
