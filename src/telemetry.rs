@@ -14,6 +14,7 @@ use crate::model::QuotaMode;
 
 mod log;
 mod messages;
+mod pairs;
 mod reader;
 mod spans;
 mod trace;

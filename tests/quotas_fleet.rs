@@ -103,6 +103,14 @@ fn three_sidecars_admit_one_quota_together_also_when_one_is_cut_off() {
     eventually("the lease of who is cut off ends", SOON, || lent(three) == 0.0);
     let passed = hammer(&[one, two, three], Duration::from_secs(3));
     assert_eq!(passed[2], 0, "{passed:?}");
+    let shown = |remora: &Remora, metric: &str| {
+        let line = format!("{metric}{{caller=\"web\",service=\"user\"}} ");
+        let metrics = remora.admin("GET", "/metrics").text();
+        metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse::<f64>().ok())
+    };
+    assert_eq!(shown(three, "remora_quota_lent_millionths"), Some(0.0));
+    assert_eq!(shown(three, "remora_quota_lapses_total"), Some(1.0));
+    assert!(shown(one, "remora_quota_lent_millionths") > Some(100_000.0));
     eventually("the others have all of it", LATER, || {
         hammer(&[one, two], Duration::from_millis(300));
         lent(one) + lent(two) > 95.0

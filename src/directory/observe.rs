@@ -1,8 +1,10 @@
-//! What is watched of the view: circuits by operators, new entries by the registry.
+//! What is watched of the view: circuits and shared quotas by operators, new entries by the registry.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Directory, Entry};
+use crate::limits::Limiter;
 
 impl Directory {
     /// Waits for the next new entry, one that came since this was last waited for included; for one task.
@@ -19,6 +21,7 @@ impl Directory {
             ["service", "to"],
             move || view.list().values().flat_map(|entry| transitions(entry)).collect(),
         );
+        self.observe_quotas();
         let view = self.clone();
         self.telemetry.observe_each(
             "remora.circuits.open",
@@ -27,6 +30,46 @@ impl Directory {
             move || view.list().values().map(|entry| (entry.name.to_string(), open(entry))).collect(),
         );
     }
+}
+
+impl Directory {
+    /// Shows what is lent of quotas that a fleet shares.
+    fn observe_quotas(self: &Arc<Self>) {
+        let view = self.clone();
+        self.telemetry.observe_pairs(
+            "remora.quota.lent.millionths",
+            "This sidecar's share of a quota that the fleet shares; of several entries the smallest",
+            ["service", "caller"],
+            move || {
+                let now = Instant::now();
+                of_shared(&view, |limiter| limiter.lent(now).map(u64::from), u64::min)
+            },
+        );
+        let view = self.clone();
+        self.telemetry.observe_counts(
+            "remora.quota.lapses",
+            "Leases of a shared quota that had ended without another when their caller called",
+            ["service", "caller"],
+            move || of_shared(&view, Limiter::lapses, std::ops::Add::add),
+        );
+    }
+}
+
+/// What `read` says of each caller's shared quotas, in layout `tree` one for each API.
+fn of_shared(
+    view: &Directory,
+    read: impl Fn(&Limiter) -> Option<u64>,
+    join: impl Fn(u64, u64) -> u64,
+) -> Vec<([String; 2], u64)> {
+    let mut found = Vec::new();
+    for entry in view.list().values() {
+        for caller in entry.service.callers.keys() {
+            let limiters = entry.accounts.of(caller.as_str()).iter().filter_map(|a| a.limiter.as_ref());
+            let value = limiters.filter_map(|limiter| read(limiter)).reduce(&join);
+            found.extend(value.map(|value| ([entry.name.to_string(), caller.to_string()], value)));
+        }
+    }
+    found
 }
 
 /// What happened at least once.

@@ -166,6 +166,14 @@ impl Limiter {
         }
     }
 
+    /// How often calls were refused because the lease of a shared quota had ended.
+    pub fn lapses(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Shared(shared) => Some(lock(&shared.bucket).lapses()),
+            Kind::Unread | Kind::Own(..) => None,
+        }
+    }
+
     /// Counts one call, if it is within the quota.
     pub fn take(&self, now: Instant) -> Result<Standing, Beyond> {
         match &self.kind {

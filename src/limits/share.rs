@@ -37,6 +37,10 @@ pub(super) struct Bucket {
     resting: f64,
     /// Up to when a lease filled it.
     leased: Instant,
+    /// Whether a lease was there since the last call that found its end.
+    had: bool,
+    /// How often a call found a lease at its end.
+    lapses: u64,
     /// When a call found nothing lent, where nothing was lent since.
     missed: Option<Instant>,
 }
@@ -64,14 +68,16 @@ impl Bucket {
             resting: 1.0,
             leased: now,
             missed: None,
+            had: false,
+            lapses: 0,
         }
     }
 
     /// The same where the quota is another one from now on; what is saved up stays, as far as it fits.
     pub(super) fn edited(&mut self, quota: &Quota, now: Instant) -> Self {
         self.fill(now);
-        let Self { share, until, calls, at, resting, leased, .. } = *self;
-        let mut after = Self { share, until, calls, at, resting, leased, ..Self::new(quota, now) };
+        let Self { rate, burst, floor, .. } = Self::new(quota, now);
+        let mut after = Self { rate, burst, floor, ..*self };
         after.rest();
         after
     }
@@ -86,7 +92,8 @@ impl Bucket {
             let saved = self.resting + idle * self.rate * f64::from(lent.kept) / WHOLE;
             // where somebody else had the share meanwhile, what was saved up is that one's
             self.calls += if lent.kept > 0 { saved } else { self.resting.min(1.0) };
-            (self.resting, self.leased, self.missed) = (0.0, self.at, None);
+            (self.resting, self.leased) = (0.0, self.at);
+            (self.missed, self.had) = (None, true);
         }
         self.rest();
     }
@@ -101,6 +108,8 @@ impl Bucket {
             speed => Duration::from_secs_f64(((calls - self.calls) / speed).clamp(0.0, 86_400.0)),
         };
         if self.calls < 1.0 {
+            let is_lapsed = self.at >= self.until && std::mem::take(&mut self.had);
+            self.lapses += u64::from(is_lapsed);
             return Err(until(1.0));
         }
         let reset = until(self.most() + 1.0);
@@ -117,6 +126,11 @@ impl Bucket {
         let hope = *self.missed.get_or_insert(now) + PATIENCE;
         // who waited in vain speaks for all after it, until something is lent
         Some(Miss { is_first, hope: (now < hope).then_some(hope) })
+    }
+
+    /// How often calls were refused because a lease had ended; those after the first one are not counted.
+    pub(super) fn lapses(&self) -> u64 {
+        self.lapses
     }
 
     /// How many millionths are lent now.
@@ -260,9 +274,11 @@ mod tests {
             lend(&mut bucket, 1_000_000, at(72), at(0));
             assert!(bucket.take(at(0)).is_ok(), "the first lease begins with a call");
             assert!(bucket.take(at(1)).is_err());
+            assert_eq!(bucket.lapses(), 0);
             bucket.lend(None, at(73));
             bucket.lend(None, at(100));
             assert!(bucket.take(at(143)).is_err(), "nothing passes without a lease");
+            assert!(bucket.take(at(144)).is_err() && bucket.lapses() == 1);
             let lent = Lent { share: 1_000_000, until: at(200), kept };
             // two calls before the end, and as many after it
             bucket.lend(Some(lent), at(145));
