@@ -232,12 +232,12 @@ impl Directory {
         BEFORE_START + self.started.elapsed().as_millis() as u64
     }
 
-    /// Whether `name` was called since this was last asked.
+    /// Whether `name` was called since this was last asked, or is not to be forgotten yet: what is used of
+    /// its callers' quotas would be, too.
     pub fn take_used(&self, name: &ServiceName) -> bool {
-        match self.slots.get(name) {
-            Some(Slot::Known(entry)) => entry.used.swap(false, Relaxed),
-            Some(Slot::Absent) | None => false,
-        }
+        let is_used =
+            |entry: Arc<Entry>| entry.used.swap(false, Relaxed) || !entry.accounts.are_rested(Instant::now());
+        self.known(name).is_some_and(is_used)
     }
 
     /// Every service in the view, by name.

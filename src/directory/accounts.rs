@@ -51,6 +51,12 @@ impl Accounts {
         Self(accounts.collect())
     }
 
+    /// Whether nothing is forgotten of what was used where they are made anew.
+    pub(super) fn are_rested(&self, now: Instant) -> bool {
+        let mut limiters = self.0.values().flatten().filter_map(|account| account.limiter.as_ref());
+        limiters.all(|limiter| limiter.is_rested(now))
+    }
+
     /// The accounts of one caller; none where the registry doesn't know it.
     pub fn of(&self, caller: &str) -> &[Account] {
         self.0.get(caller).map_or(&[], Vec::as_slice)

@@ -166,6 +166,20 @@ impl Limiter {
         }
     }
 
+    /// Whether as many calls pass at once as ever; a limiter that says so may be forgotten and made anew.
+    pub fn is_rested(&self, now: Instant) -> bool {
+        let last = match &self.kind {
+            Kind::Unread => None,
+            Kind::Own(since, told, _) => {
+                let told = Duration::from_nanos(told.now().as_u64());
+                (!told.is_zero()).then(|| *since + told)
+            }
+            Kind::Shared(shared) => lock(&shared.bucket).last(),
+        };
+        let rest = self.quota.apart() * u128::from(self.quota.burst);
+        last.is_none_or(|last| now.saturating_duration_since(last).as_nanos() >= rest)
+    }
+
     /// How often calls were refused because the lease of a shared quota had ended.
     pub fn lapses(&self) -> Option<u64> {
         match &self.kind {
@@ -281,6 +295,21 @@ mod tests {
         assert!(limiter.take(start + ms(5000)).is_ok());
         assert!(limiter.take(start).is_err() && limiter.take(start + ms(5999)).is_err());
         assert!(limiter.take(start + ms(6000)).is_ok());
+    }
+
+    #[test]
+    fn one_that_is_used_is_not_to_be_forgotten_before_its_burst_is_back() {
+        let start = Instant::now();
+        let day = Duration::from_secs(86_400);
+        let shared = Limiter::shared(Quota { scope: QuotaScope::Fleet, ..quota(10, day, 5) }, None, start);
+        shared.lend(Some(Lent { share: 1_000_000, until: start + day, kept: 0 }), start);
+        for limiter in [Limiter::new(quota(10, day, 5), start), shared] {
+            assert!(limiter.is_rested(start), "never used");
+            let used = start + ms(1);
+            assert!(limiter.take(used).is_ok());
+            assert!(!limiter.is_rested(used + day / 2 - ms(1)));
+            assert!(limiter.is_rested(used + day / 2));
+        }
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Bucket {
     resting: f64,
     /// Up to when a lease filled it.
     leased: Instant,
+    /// When a call last passed.
+    last: Option<Instant>,
     /// Whether a lease was there since the last call that found its end.
     had: bool,
     /// How often a call found a lease at its end.
@@ -68,6 +70,7 @@ impl Bucket {
             resting: 1.0,
             leased: now,
             missed: None,
+            last: None,
             had: false,
             lapses: 0,
         }
@@ -114,6 +117,7 @@ impl Bucket {
         }
         let reset = until(self.most() + 1.0);
         self.calls -= 1.0;
+        self.last = Some(self.at);
         Ok((self.calls as u32, reset))
     }
 
@@ -126,6 +130,11 @@ impl Bucket {
         let hope = *self.missed.get_or_insert(now) + PATIENCE;
         // who waited in vain speaks for all after it, until something is lent
         Some(Miss { is_first, hope: (now < hope).then_some(hope) })
+    }
+
+    /// When a call last passed.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.last
     }
 
     /// How often calls were refused because a lease had ended; those after the first one are not counted.
