@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::peer::{answer, ok_json};
-use support::{Peer, Remora, at, eventually_some, yar};
+use support::{Peer, Remora, at, eventually, eventually_some, yar};
 
+const SOON: Duration = Duration::from_secs(10);
 /// SHA-256 of "sesame".
 const SESAME: &str = "d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272";
 
@@ -71,8 +74,9 @@ fn a_failure_leads_to_its_story() {
     let listed = remora.page("/explain");
     let outcomes: Vec<_> = listed["calls"].as_array().unwrap().iter().map(|call| &call["outcome"]).collect();
     assert_eq!(outcomes, ["circuit-open", "connect-failed"]);
-    // the line in the log names it too
-    assert!(remora.log().contains(&format!("\"id\":\"{id}\"")), "{}", remora.log());
+    eventually("the line in the log names it too", SOON, || {
+        remora.log().contains(&format!("\"id\":\"{id}\""))
+    });
     let text = remora.admin("GET", &format!("/explain/urn:remora:call:{id}")).text();
     assert!(text.contains("outcome: connect-failed"), "{text}");
 }
@@ -121,7 +125,7 @@ fn a_retry_is_told_with_both_attempts() {
 
     let cut = Peer::cutting("");
     remora.edit_registry(&registry("access: open", &[("buy", "{ path: /buy }")], &[(&cut.address, "{}")]));
-    remora.until_status("/user/buy", 502, std::time::Duration::from_secs(10));
+    remora.until_status("/user/buy", 502, SOON);
     let failed = remora.post("/user/buy", "{}");
     let told = story(&remora, failed.header("x-remora-call").unwrap());
     let decided = told["decided"].to_string();
