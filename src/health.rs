@@ -8,12 +8,14 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::model::Circuit as Rules;
 
-/// Parts of the window; the oldest is forgotten at once.
-const BUCKETS: u32 = 10;
+mod window;
+
+use window::Window;
+
 /// Doublings of the time a circuit is open, however often it opened.
 const MOST_DOUBLINGS: u32 = 20;
 /// Of the time a circuit may be open, the part it always is: no probe follows at once.
@@ -319,62 +321,11 @@ impl Circuit {
     }
 }
 
-/// Good and bad calls of the recent past.
-#[derive(Debug)]
-struct Window {
-    base: Instant,
-    buckets: [Bucket; BUCKETS as usize],
-}
-
-/// One tenth of it.
-#[derive(Debug, Default)]
-struct Bucket {
-    tick: AtomicU32,
-    good: AtomicU32,
-    bad: AtomicU32,
-}
-
-impl Window {
-    fn new(base: Instant) -> Self {
-        Self { base, buckets: Default::default() }
-    }
-
-    fn tick(&self, length: Duration, now: Instant) -> u32 {
-        let bucket = (length / BUCKETS).as_nanos().max(1);
-        (now.saturating_duration_since(self.base).as_nanos() / bucket) as u32
-    }
-
-    fn add(&self, good: bool, length: Duration, now: Instant) {
-        let tick = self.tick(length, now);
-        let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return };
-        if bucket.tick.load(Relaxed) != tick {
-            // of two that come here at once, one may lose its count
-            bucket.good.store(0, Relaxed);
-            bucket.bad.store(0, Relaxed);
-            bucket.tick.store(tick, Relaxed);
-        }
-        if good { &bucket.good } else { &bucket.bad }.fetch_add(1, Relaxed);
-    }
-
-    fn sum(&self, length: Duration, now: Instant) -> (u64, u64) {
-        let tick = self.tick(length, now);
-        let recent = |bucket: &&Bucket| tick.wrapping_sub(bucket.tick.load(Relaxed)) < BUCKETS;
-        self.buckets.iter().filter(recent).fold((0, 0), |(good, bad), bucket| {
-            (good + u64::from(bucket.good.load(Relaxed)), bad + u64::from(bucket.bad.load(Relaxed)))
-        })
-    }
-
-    fn clear(&self) {
-        for bucket in &self.buckets {
-            bucket.good.store(0, Relaxed);
-            bucket.bad.store(0, Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -438,6 +389,25 @@ mod tests {
         // a shorter window takes effect with the next call, and nothing older counts in it
         let short = Rules { window: SECOND, ..rules };
         assert_eq!(circuit.bad(Fault::Status, &short, later + SECOND, || true), None);
+    }
+
+    #[test]
+    fn apis_with_windows_of_their_own_see_all_calls_of_a_provider_they_share() {
+        let (now, rules) = (Instant::now(), Rules::default());
+        let (short, long) = (Rules { window: SECOND, ..rules }, Rules { window: 60 * SECOND, ..rules });
+        let circuit = Circuit::new(now);
+        for rules in [short, long, rules] {
+            assert_eq!(circuit.bad(Fault::Status, &rules, now, || true), None);
+        }
+        let mut opened = Vec::new();
+        for n in 0..8 {
+            for rules in [short, long, rules] {
+                circuit.good(&rules, now + n * SECOND / 100);
+                opened.push(circuit.bad(Fault::Status, &rules, now + n * SECOND / 100, || true));
+            }
+        }
+        let at = opened.iter().position(Option::is_some);
+        assert!(at.is_some_and(|at| at <= 9), "of 20 calls half failed: {at:?}");
     }
 
     #[test]
