@@ -129,16 +129,17 @@ impl Agenda {
         }
     }
 
-    /// At most `most` checks that are due.
+    /// At most `most` checks that are due, those first that are due for longest.
     fn due(&mut self, now: Instant, most: usize) -> Vec<Check> {
-        let due = self.0.iter_mut().filter(|(_, target)| target.is_due(now)).take(most);
+        let mut due: Vec<_> = self.0.iter_mut().filter(|(_, target)| target.is_due(now)).collect();
+        due.sort_unstable_by_key(|(_, target)| target.next);
         let check = |(key, target): (&usize, &mut Target)| {
             target.asking = true;
             let health = target.health().clone();
             target.next = now + jittered(health.interval, fastrand::f64());
             Check { key: *key, peer: target.subject.peer.clone(), health }
         };
-        due.map(check).collect()
+        due.into_iter().take(most).map(check).collect()
     }
 
     fn note(&mut self, key: usize, found: Found, now: Instant) {
@@ -293,6 +294,23 @@ mod tests {
         assert_eq!((agenda.due(later, 4).len(), agenda.due(later, 64).len()), (4, 6));
         agenda.follow(subjects(), later);
         assert!(agenda.due(later + 9 * SECOND, 64).is_empty(), "they are still being asked");
+    }
+
+    #[test]
+    fn where_more_are_due_than_can_be_asked_everybody_has_a_turn() {
+        let mut now = Instant::now();
+        let peers: Vec<_> = (0..10).map(|_| peer(now)).collect();
+        let mut agenda = Agenda::default();
+        agenda.follow(peers.iter().map(|peer| subject(peer, Some(RECONNECT.clone()))), now);
+        let mut asked = HashMap::new();
+        for _ in 0..6 {
+            now += 3 * SECOND;
+            for check in agenda.due(now, 5) {
+                *asked.entry(check.key).or_insert(0) += 1;
+                agenda.note(check.key, Ok(None), now);
+            }
+        }
+        assert_eq!(asked.values().copied().collect::<Vec<_>>(), [3; 10]);
     }
 
     #[test]
