@@ -188,6 +188,28 @@ fn a_provider_whose_check_fails_gets_no_calls_until_it_succeeds() {
 }
 
 #[test]
+fn a_provider_that_fails_the_check_of_one_of_its_apis_is_left_alone() {
+    let named = |name: &str, health: u16| {
+        let body = ok_json(&json!({ "peer": name }));
+        Peer::http(move |request| match request.target.as_str() {
+            "/health" => answer(health, &[], b""),
+            "/alive" => answer(200, &[], b""),
+            _ => body.clone(),
+        })
+    };
+    let (good, ill) = (named("good", 200), named("ill", 503));
+    let own = "{ path: /y, policy: { health: { http: /health, interval: 100ms, fall: 1 } } }";
+    let apis = [APIS[0], ("y", own)];
+    for policy in ["", "policy: { health: { http: /alive, interval: 100ms } }"] {
+        let remora =
+            Remora::embedded(&service_with("user", policy, &apis, &[&good.address, &ill.address])).start();
+        calls(&mut remora.conn(), 1);
+        eventually("it is found ill", SOON, || circuit(&remora, &ill.address) == "open");
+        assert_eq!(circuit(&remora, &good.address), "closed");
+    }
+}
+
+#[test]
 fn a_check_that_finds_everybody_ill_takes_no_service_down() {
     let named = |name: &str| {
         let body = ok_json(&json!({ "peer": name }));

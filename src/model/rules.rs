@@ -63,7 +63,7 @@ pub struct Health {
 }
 
 /// What a health check asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// GET of a path answers 2xx or 3xx.
     Http(String),

@@ -1,7 +1,7 @@
 //! Asks the providers of the view whether they live: those of services with `health`, and those that
 //! took no connection, whom no call goes to meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{Streak, ask};
 use crate::directory::{Directory, Entry};
 use crate::health::{Cause, State};
-use crate::model::{Ask, Circuit, Health};
+use crate::model::{Ask, Circuit, Health, Policy};
 use crate::peer::Peer;
 use crate::socket::stopped;
 
@@ -64,17 +64,21 @@ struct Subject {
     rules: Circuit,
 }
 
-/// Every provider of a service that may take calls; one that APIs share as the last of them says.
+/// Every provider of a service that may take calls, in each way that somebody wants it asked: the service
+/// first, then its APIs by name.
 fn subjects(entry: &Entry) -> Vec<Subject> {
-    let subject = |peer: &Arc<Peer>, policy: &crate::model::Policy| Subject {
+    let subject = |peer: &Arc<Peer>, policy: &Policy| Subject {
         service: entry.name.to_string(),
         peer: peer.clone(),
         check: policy.health.clone(),
         rules: policy.circuit,
     };
     let shared = entry.pool.peers().map(|peer| subject(peer, &entry.policy));
-    let own = entry.all_routes().filter(|route| route.api.providers.is_some());
-    let own = own.flat_map(|route| route.pool.peers().map(|peer| subject(peer, &route.policy)));
+    let asks = |policy: &Policy| policy.health.is_some() && policy.health != entry.policy.health;
+    let mut own: Vec<_> = entry.all_routes().collect();
+    own.retain(|route| route.api.providers.is_some() || asks(&route.policy));
+    own.sort_unstable_by_key(|route| &route.name);
+    let own = own.into_iter().flat_map(|route| route.pool.peers().map(|peer| subject(peer, &route.policy)));
     shared.chain(own).collect()
 }
 
@@ -84,13 +88,13 @@ type Found = Result<Option<u32>, String>;
 /// One check to be made.
 #[derive(Debug)]
 struct Check {
-    key: usize,
+    key: Key,
     peer: Arc<Peer>,
     health: Health,
 }
 
 impl Check {
-    async fn run(self) -> (usize, Found) {
+    async fn run(self) -> (Key, Found) {
         let address = &self.peer.address;
         let asked = ask(address, &self.health.ask);
         let found = tokio::time::timeout(self.health.timeout, asked).await;
@@ -98,9 +102,12 @@ impl Check {
     }
 }
 
+/// A peer by its place, as it lives as long as it is known, and what it is asked.
+type Key = (usize, Option<Ask>);
+
 /// When who is asked, and what became of it; takes the time as an argument.
 #[derive(Debug, Default)]
-struct Agenda(HashMap<usize, Target>);
+struct Agenda(HashMap<Key, Target>);
 
 #[derive(Debug)]
 struct Target {
@@ -111,41 +118,72 @@ struct Target {
 }
 
 impl Agenda {
-    /// Takes over who is in the view now; what is known of those who stay is kept.
+    /// Takes over who is in the view now; what is known of those who stay is kept. Of two that ask a
+    /// provider the same, the first says how often.
     fn follow(&mut self, subjects: impl Iterator<Item = Subject>, now: Instant) {
         let mut before = std::mem::take(&mut self.0);
-        for subject in subjects {
-            // a peer lives as long as it is known, so that its place stands for it
-            let key = Arc::as_ptr(&subject.peer) as usize;
+        let (checked, others): (Vec<_>, Vec<_>) = subjects.partition(|subject| subject.check.is_some());
+        let places: HashSet<_> = checked.iter().map(Subject::place).collect();
+        let others = others.into_iter().filter(|subject| !places.contains(&subject.place()));
+        for subject in checked.into_iter().chain(others) {
+            let key = (subject.place(), subject.check.as_ref().map(|check| check.ask.clone()));
+            if self.0.contains_key(&key) {
+                continue;
+            }
             let target = match before.remove(&key) {
                 Some(target) if target.subject.check == subject.check => Target { subject, ..target },
-                Some(target) => {
-                    target.subject.peer.queue(None);
-                    Target { asking: target.asking, ..Target::new(subject, now) }
-                }
+                Some(target) => Target { asking: target.asking, ..Target::new(subject, now) },
                 None => Target::new(subject, now),
             };
             self.0.insert(key, target);
         }
+        for (key, target) in before {
+            self.ends(&key, &target, now);
+        }
+    }
+
+    /// A check is not made any more: what it found does not last.
+    fn ends(&self, key: &Key, target: &Target, now: Instant) {
+        let peer = &target.subject.peer;
+        if matches!(key.1, Some(Ask::Fpm(_))) {
+            peer.queue(None);
+        }
+        let ejected = matches!(peer.state(), State::Open { cause: Cause::Active, .. });
+        if target.is_ill() && ejected && !self.is_ill_otherwise(key) {
+            peer.restore(now);
+        }
+    }
+
+    /// Whether another check of the same provider fails.
+    fn is_ill_otherwise(&self, key: &Key) -> bool {
+        self.0.iter().any(|(other, target)| other.0 == key.0 && other.1 != key.1 && target.is_ill())
     }
 
     /// At most `most` checks that are due, those first that are due for longest.
     fn due(&mut self, now: Instant, most: usize) -> Vec<Check> {
         let mut due: Vec<_> = self.0.iter_mut().filter(|(_, target)| target.is_due(now)).collect();
         due.sort_unstable_by_key(|(_, target)| target.next);
-        let check = |(key, target): (&usize, &mut Target)| {
+        let check = |(key, target): (&Key, &mut Target)| {
             target.asking = true;
             let health = target.health().clone();
             target.next = now + jittered(health.interval, fastrand::f64());
-            Check { key: *key, peer: target.subject.peer.clone(), health }
+            Check { key: key.clone(), peer: target.subject.peer.clone(), health }
         };
         due.into_iter().take(most).map(check).collect()
     }
 
-    fn note(&mut self, key: usize, found: Found, now: Instant) {
+    fn note(&mut self, key: Key, found: Found, now: Instant) {
         let Some(target) = self.0.get_mut(&key) else { return };
         target.asking = false;
-        target.note(found, now);
+        if target.note(found, now) && !self.is_ill_otherwise(&key) {
+            self.0.get(&key).into_iter().for_each(|target| target.restore(now));
+        }
+    }
+}
+
+impl Subject {
+    fn place(&self) -> usize {
+        Arc::as_ptr(&self.peer) as usize
     }
 }
 
@@ -154,13 +192,7 @@ impl Target {
         // sidecars that load the same list must not ask in step
         let (rise, fall, next) = match &subject.check {
             Some(health) => (health.rise, health.fall, now + health.interval.mul_f64(fastrand::f64())),
-            None => {
-                // what opened it is no longer asked for
-                if matches!(subject.peer.state(), State::Open { cause: Cause::Active, .. }) {
-                    subject.peer.restore(now);
-                }
-                (1, 1, now)
-            }
+            None => (1, 1, now),
         };
         Self { subject, streak: Streak::new(rise, fall), next, asking: false }
     }
@@ -175,32 +207,41 @@ impl Target {
             && (self.subject.check.is_some() || self.subject.peer.waits_for_connect())
     }
 
-    fn note(&mut self, found: Found, now: Instant) {
+    /// Whether enough checks in a row failed.
+    fn is_ill(&self) -> bool {
+        self.streak.healthy == Some(false)
+    }
+
+    /// Notes what a check found; true where it has become well by that.
+    fn note(&mut self, found: Found, now: Instant) -> bool {
         let Subject { service, peer, check, rules } = &self.subject;
         let provider = &peer.address;
         if found.is_ok() && peer.reached(now).is_some() {
             tracing::info!(service, %provider, "provider takes connections again");
         }
-        if check.is_none() {
-            return;
-        }
-        if let Ok(queue) = found {
-            peer.queue(queue);
+        let Some(check) = check else { return false };
+        if let (Ok(queue), Ask::Fpm(_)) = (&found, &check.ask) {
+            peer.queue(*queue);
         }
         let changed = self.streak.note(found.is_ok());
         match found {
-            Ok(_) if changed => {
-                if peer.restore(now).is_some() {
-                    tracing::info!(service, %provider, "provider is well by its health check");
-                }
-            }
-            Err(reason) if self.streak.healthy == Some(false) => {
+            Ok(_) => return changed,
+            Err(reason) if self.is_ill() => {
                 // each time: once nobody checks any more, a call does
                 if peer.eject(rules, now).is_some() {
                     tracing::warn!(service, %provider, cause = "active", reason, "provider is left alone");
                 }
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// No check of it fails any more.
+    fn restore(&self, now: Instant) {
+        let Subject { service, peer, .. } = &self.subject;
+        if peer.restore(now).is_some() {
+            tracing::info!(service, provider = %peer.address, "provider is well by its health check");
         }
     }
 }
@@ -238,7 +279,7 @@ mod tests {
     fn step(agenda: &mut Agenda, found: &Found, now: Instant) -> usize {
         let due = agenda.due(now, MOST);
         assert!(agenda.due(now, MOST).is_empty(), "one check at a time");
-        due.iter().for_each(|check| agenda.note(check.key, found.clone(), now));
+        due.iter().for_each(|check| agenda.note(check.key.clone(), found.clone(), now));
         due.len()
     }
 
@@ -306,7 +347,7 @@ mod tests {
         for _ in 0..6 {
             now += 3 * SECOND;
             for check in agenda.due(now, 5) {
-                *asked.entry(check.key).or_insert(0) += 1;
+                *asked.entry(check.key.clone()).or_insert(0) += 1;
                 agenda.note(check.key, Ok(None), now);
             }
         }
@@ -314,11 +355,43 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_asked_in_two_ways_is_well_when_neither_fails() {
+        let start = Instant::now();
+        let peer = peer(start);
+        let asked =
+            |path: &str| Health { ask: Ask::Http(path.into()), fall: 1, rise: 1, ..RECONNECT.clone() };
+        let checks = [asked("/a"), asked("/b"), Health { interval: SECOND, ..asked("/b") }];
+        let subjects = |checks: &[Health]| -> Vec<_> {
+            std::iter::once(subject(&peer, None))
+                .chain(checks.iter().map(|check| subject(&peer, Some(check.clone()))))
+                .collect()
+        };
+        let (mut agenda, mut now) = (Agenda::default(), start);
+        agenda.follow(subjects(&checks).into_iter(), now);
+        let mut seen = Vec::new();
+        for ill in ["/a", "/b", "", "/b"] {
+            now += 3 * SECOND;
+            let due = agenda.due(now, MOST);
+            assert_eq!(due.len(), 2, "one that asks the same is one check, and nobody else connects");
+            for check in due {
+                let is_ill = check.health.ask == Ask::Http(ill.into());
+                let found = if is_ill { Err("500".into()) } else { Ok(None) };
+                agenda.note(check.key, found, now);
+            }
+            seen.push(peer.is_closed());
+        }
+        assert_eq!(seen, [false, false, true, false]);
+        agenda.follow(subjects(&checks[..1]).into_iter(), now);
+        assert!(peer.is_closed(), "the check that failed is not made any more");
+    }
+
+    #[test]
     fn calls_that_wait_at_php_fpm_are_told_to_the_peer() {
         let now = Instant::now();
         let peer = peer(now);
         let mut agenda = Agenda::default();
-        agenda.follow([subject(&peer, Some(RECONNECT.clone()))].into_iter(), now);
+        let fpm = Health { ask: Ask::Fpm("/status".into()), ..RECONNECT.clone() };
+        agenda.follow([subject(&peer, Some(fpm)), subject(&peer, Some(RECONNECT.clone()))].into_iter(), now);
         step(&mut agenda, &Ok(Some(5)), now + 3 * SECOND);
         assert_eq!((peer.queues(), peer.room()), (true, Some(5)));
         agenda.follow([subject(&peer, None)].into_iter(), now);
