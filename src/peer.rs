@@ -10,9 +10,11 @@ use crate::names::Address;
 
 mod board;
 mod latency;
+mod tally;
 
 pub use board::Board;
 use latency::Latency;
+pub use tally::Tally;
 
 /// Longest time that a provider can ask to be left alone for.
 const MOST_LATER: Duration = Duration::from_secs(60);
@@ -68,7 +70,7 @@ pub struct InFlight {
     /// Picked while so few were well that rates and checks were not heeded.
     panic: bool,
     /// Counted there too.
-    also: Option<Arc<AtomicU32>>,
+    also: Option<Arc<Tally>>,
 }
 
 impl Peer {
@@ -237,10 +239,8 @@ impl InFlight {
     }
 
     /// The same, counted in `also` too.
-    pub fn counted(self, also: Option<&Arc<AtomicU32>>) -> Self {
-        if let Some(count) = also {
-            count.fetch_add(1, Relaxed);
-        }
+    pub fn counted(self, also: Option<&Arc<Tally>>) -> Self {
+        also.into_iter().for_each(|tally| tally.add());
         self.with(|place| place.also = also.cloned())
     }
 
@@ -293,9 +293,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let peer = &self.peer;
         peer.in_flight.fetch_sub(1, Relaxed);
-        if let Some(also) = &self.also {
-            also.fetch_sub(1, Relaxed);
-        }
+        self.also.iter().for_each(|tally| tally.sub());
         if let Some(claim) = self.claim.take() {
             peer.noted(peer.circuit.release(claim));
         }
@@ -323,12 +321,13 @@ mod tests {
     #[test]
     fn a_call_that_vanishes_is_counted_out() {
         let now = Instant::now();
-        let (peer, also) = (peer(now), Arc::default());
+        let (peer, all) = (peer(now), Arc::default());
+        let (also, other) = (Arc::new(Tally::new(&all)), Tally::new(&all));
         let (one, two) = (peer.enter(now), peer.enter(now).counted(Some(&also)));
-        assert_eq!((peer.load(), also.load(Relaxed)), (2, 1));
+        assert_eq!((peer.load(), also.own(), other.own(), other.all()), (2, 1, 0, 1));
         drop(one);
         drop(two);
-        assert_eq!((peer.load(), also.load(Relaxed)), (0, 0));
+        assert_eq!((peer.load(), also.own(), also.all()), (0, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! The same provider for the same key: a consistent hash whose loads are bounded.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::live::Live;
 use super::{Member, Pool};
 
@@ -64,7 +62,6 @@ impl Ring {
 
 /// The first from `key` on that is in turn and not over its bound; the first at all where all are.
 pub(super) fn pick(pool: &Pool, live: &Live, key: u64) -> Option<usize> {
-    let calls = pool.calls.as_ref().map_or(0, |calls| u64::from(calls.load(Relaxed))) + 1;
     let total = live.total();
     // which zone a key goes to moves as little as the zones' shares do
     let position = (u128::from(mixed(key.wrapping_add(1))) * u128::from(total)) >> 64;
@@ -79,8 +76,11 @@ pub(super) fn pick(pool: &Pool, live: &Live, key: u64) -> Option<usize> {
         if zones && member.near != (position < u128::from(live.home)) {
             continue;
         }
-        let bound = (u128::from(calls * BOUND) * u128::from(share)).div_ceil(u128::from(total) * 100);
-        if u128::from(member.peer.load()) < bound {
+        // only what this pool has under way: the calls of others say nothing of how even its own are
+        let (own, all) = member.calls.as_ref().map_or((0, 0), |calls| (calls.own(), calls.all()));
+        let fair = (u64::from(all) + 1) * BOUND;
+        let bound = (u128::from(fair) * u128::from(share)).div_ceil(u128::from(total) * 100);
+        if u128::from(own) < bound {
             return Some(index);
         }
         first.get_or_insert(index);

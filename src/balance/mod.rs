@@ -1,7 +1,7 @@
 //! Chooses a provider: `pick` is one match over the policy.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::health::{Change, Fault};
 use crate::model::{Balance, Circuit, Policy, Provider, Zone};
 use crate::names::Address;
-use crate::peer::{Board, InFlight, Outcome, Peer};
+use crate::peer::{Board, InFlight, Outcome, Peer, Tally};
 
 mod hash;
 mod live;
@@ -37,8 +37,6 @@ pub struct Pool {
     live: ArcSwap<Live>,
     renewing: Mutex<()>,
     turn: AtomicU64,
-    /// Calls under way that this pool picked a peer for, where the policy asks.
-    calls: Option<Arc<AtomicU32>>,
     /// Providers that take no calls, and why.
     left_out: Vec<(Address, &'static str)>,
     known: usize,
@@ -53,6 +51,8 @@ struct Member {
     near: bool,
     /// Most calls at once.
     most: u32,
+    /// Calls under way that this pool picked it for, where the policy asks.
+    calls: Option<Arc<Tally>>,
 }
 
 /// What a pool is made by, beside its providers.
@@ -108,21 +108,22 @@ impl Pool {
         let why_not = |p: &Provider| told::left_out(p, zone != Zone::Only || is_near(p));
         let usable = |p: &&Provider| !p.held && why_not(p).is_none();
         let left_out = providers.iter().filter_map(|p| Some((p.address.clone(), why_not(p)?))).collect();
+        let is_hash = policy.balance == Balance::Hash;
+        let all = Arc::default();
         let member = |provider: &Provider| Member {
             peer: peer(provider),
             weight: provider.weight.into(),
             near: is_near(provider),
             most: provider.max_connections.unwrap_or(u32::MAX),
+            calls: is_hash.then(|| Arc::new(Tally::new(&all))),
         };
         let members: Vec<_> = providers.iter().filter(usable).map(member).collect();
         let held = providers.iter().filter(|provider| provider.held);
         let held = held.map(|provider| (peer(provider), AtomicBool::new(false))).collect();
-        let is_hash = policy.balance == Balance::Hash;
         Self {
             live: ArcSwap::from_pointee(Live::default()),
             renewing: Mutex::default(),
             ring: if is_hash { Ring::of(&members) } else { Ring::default() },
-            calls: is_hash.then(Arc::default),
             members,
             held,
             balance: policy.balance,
@@ -148,7 +149,7 @@ impl Pool {
             Some(place) => place,
             None => self.rest(&live, wanted)?,
         };
-        Ok(place.panicked(live.panic).counted(self.calls.as_ref()))
+        Ok(place.panicked(live.panic))
     }
 
     /// Notes how an attempt ended; what that changed of its peer's circuit.
@@ -232,7 +233,7 @@ impl Pool {
         // a key stays where it belongs while somebody is well
         let own = wanted.hash.filter(|_| !live.is_empty()).and_then(|key| self.ring.first(key));
         let due = live.due.iter().filter(|index| own.is_none_or(|own| own == **index));
-        due.filter_map(|index| self.members.get(*index)).find_map(|member| member.peer.probe(wanted.now))
+        due.filter_map(|index| self.members.get(*index)).find_map(|member| member.probe(wanted.now))
     }
 
     /// By the policy, where that one has room.
@@ -243,17 +244,13 @@ impl Pool {
             (Balance::Hash, Some(key)) => hash::pick(self, live, key),
             (Balance::P2c, _) | (Balance::Hash, None) => p2c::pick(self, live, wanted.now),
         };
-        let member = self.members.get(index?)?;
-        member.peer.try_enter(member.most, wanted.now)
+        self.members.get(index?)?.enter(wanted.now)
     }
 
     /// Anybody who is left: the rare path of a second attempt, or of a first where the chosen one is full.
     fn rest(&self, live: &Live, wanted: &Wanted<'_>) -> Result<InFlight, Passed> {
         let fresh = |peer: &Arc<Peer>| !wanted.tried.iter().any(|tried| tried.address == peer.address);
-        let enter = |index: usize| {
-            let member = self.members.get(index)?;
-            member.peer.try_enter(member.most, wanted.now)
-        };
+        let enter = |index: usize| self.members.get(index)?.enter(wanted.now);
         let is_fresh = |index: &usize| self.members.get(*index).is_some_and(|member| fresh(&member.peer));
         // those in turn now, then those of another zone, then one that may be well again
         let mut left: Vec<_> = live.candidates().filter(|(index, _)| is_fresh(index)).collect();
@@ -269,7 +266,7 @@ impl Pool {
             return Ok(place);
         }
         let mut due = live.due.iter().filter(|index| is_fresh(index));
-        let probe = |index: &usize| self.members.get(*index)?.peer.probe(wanted.now);
+        let probe = |index: &usize| self.members.get(*index)?.probe(wanted.now);
         if let Some(place) = due.find_map(probe).or_else(|| self.pick_held(&fresh, wanted.now)) {
             return Ok(place);
         }
@@ -291,6 +288,18 @@ impl Pool {
 
     fn weight(&self, index: usize) -> u64 {
         self.members.get(index).map_or(0, |member| member.weight)
+    }
+}
+
+impl Member {
+    /// Counts a call in, where there is room.
+    fn enter(&self, now: Instant) -> Option<InFlight> {
+        Some(self.peer.try_enter(self.most, now)?.counted(self.calls.as_ref()))
+    }
+
+    /// Counts in the one call that probes, where one is due.
+    fn probe(&self, now: Instant) -> Option<InFlight> {
+        Some(self.peer.probe(now)?.counted(self.calls.as_ref()))
     }
 }
 

@@ -252,6 +252,15 @@ fn one_key_that_everybody_asks_for_does_not_overload_its_provider() {
 }
 
 #[test]
+fn calls_that_other_apis_have_at_a_provider_move_no_key() {
+    let world = World::of(&equals(10), Balance::Hash);
+    let wanted = Wanted { tried: &[], now: world.now, hash: Some(7) };
+    let home = world.pool.pick(&wanted).unwrap().peer().clone();
+    let _others: Vec<_> = (0..50).map(|_| home.enter(world.now)).collect();
+    assert!(Arc::ptr_eq(world.pool.pick(&wanted).unwrap().peer(), &home));
+}
+
+#[test]
 fn a_hash_without_a_key_is_p2c() {
     let world = World::of(&equals(2), Balance::Hash);
     let _busy = world.peer(1).enter(world.now);
