@@ -252,16 +252,22 @@ impl Pool {
         let fresh = |peer: &Arc<Peer>| !wanted.tried.iter().any(|tried| tried.address == peer.address);
         let enter = |index: usize| self.members.get(index)?.enter(wanted.now);
         let is_fresh = |index: &usize| self.members.get(*index).is_some_and(|member| fresh(&member.peer));
+        // looked at first: where all are full, each would be drawn by lot
+        let mut full = false;
+        let mut has_room = |index: usize| {
+            full = true;
+            self.members.get(index).is_some_and(Member::has_room)
+        };
         // those in turn now, then those of another zone, then one that may be well again
-        let mut left: Vec<_> = live.candidates().filter(|(index, _)| is_fresh(index)).collect();
-        let mut full = !left.is_empty();
+        let fresh_ones = live.candidates().filter(|(index, _)| is_fresh(index));
+        let mut left: Vec<_> = fresh_ones.filter(|(index, _)| has_room(*index)).collect();
         if let Some(place) = random::first_of(&mut left, enter) {
             return Ok(place);
         }
         let usable = |index: &usize| live.usable.get(*index).copied().unwrap_or(false);
         let others = (0..self.members.len()).filter(|index| usable(index) && is_fresh(index));
+        let others = others.filter(|index| has_room(*index));
         let mut others: Vec<_> = others.map(|index| (index, self.weight(index))).collect();
-        full |= !others.is_empty();
         if let Some(place) = random::first_of(&mut others, enter) {
             return Ok(place);
         }
@@ -292,6 +298,15 @@ impl Pool {
 }
 
 impl Member {
+    fn has_room(&self) -> bool {
+        self.peer.load() < self.most()
+    }
+
+    /// Most calls at once, by the registry and by its own status page.
+    fn most(&self) -> u32 {
+        self.most.min(self.peer.room().unwrap_or(u32::MAX))
+    }
+
     /// Counts a call in, where there is room.
     fn enter(&self, now: Instant) -> Option<InFlight> {
         Some(self.peer.try_enter(self.most, now)?.counted(self.calls.as_ref()))

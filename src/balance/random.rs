@@ -12,11 +12,8 @@ pub(super) fn pick(live: &Live) -> Option<usize> {
 
 /// The first that `enter` lets in, tried in a random order by weight.
 pub(super) fn first_of<T>(left: &mut Vec<(usize, u64)>, enter: impl Fn(usize) -> Option<T>) -> Option<T> {
-    loop {
-        let total: u64 = left.iter().map(|(_, weight)| weight).sum();
-        if total == 0 {
-            return None;
-        }
+    let mut total: u64 = left.iter().map(|(_, weight)| weight).sum();
+    while total > 0 {
         let mut position = fastrand::u64(..total);
         let at = left.iter().position(|(_, weight)| match position.checked_sub(*weight) {
             Some(rest) => {
@@ -25,9 +22,11 @@ pub(super) fn first_of<T>(left: &mut Vec<(usize, u64)>, enter: impl Fn(usize) ->
             }
             None => true,
         });
-        let (index, _) = left.swap_remove(at?);
+        let (index, weight) = left.swap_remove(at?);
+        total -= weight;
         if let Some(entered) = enter(index) {
             return Some(entered);
         }
     }
+    None
 }

@@ -13,7 +13,7 @@ impl Pool {
         let live = self.live(now);
         let members = self.members.iter().enumerate().map(move |(index, member)| {
             let peer = &member.peer;
-            let most = member.most.min(peer.room().unwrap_or(u32::MAX));
+            let most = member.most();
             let why = match open(peer, now) {
                 Some(why) if !live.usable.get(index).is_some_and(|usable| *usable) => Some(why),
                 _ if peer.load() >= most => Some(format!("it has {most} calls in flight, as many as it may")),
