@@ -81,7 +81,7 @@ impl Gate {
             Concurrency::Auto => auto.get_or_insert_with(|| Gradient::new(now)).limit(),
         };
         self.is_auto.store(auto.is_some(), Relaxed);
-        drop(auto);
+        // still locked: an answer noted meanwhile must not set the limit of the rule before
         self.set_limit(limit);
     }
 
@@ -128,7 +128,6 @@ impl Gate {
         }
         let mut auto = lock(&self.auto);
         let limit = auto.as_mut().and_then(|auto| auto.answered(took, self.in_flight(), now));
-        drop(auto);
         if let Some(limit) = limit {
             self.set_limit(limit);
         }
@@ -323,6 +322,26 @@ mod tests {
         gate.obey(Concurrency::Fixed(7), start);
         gate.answered(Duration::from_millis(5), start + Duration::from_secs(9));
         assert_eq!(gate.limit(), 7);
+    }
+
+    #[test]
+    fn an_answer_noted_while_the_rule_changes_leaves_the_new_limit() {
+        let start = Instant::now();
+        for round in 0..2000 {
+            let gate = Gate::new(Concurrency::Auto, start);
+            let barrier = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    for second in 1..20 {
+                        gate.answered(Duration::from_millis(5), start + Duration::from_secs(second));
+                    }
+                });
+                barrier.wait();
+                gate.obey(Concurrency::Fixed(7), start);
+            });
+            assert_eq!(gate.limit(), 7, "in round {round}");
+        }
     }
 
     #[test]
