@@ -1,5 +1,6 @@
 //! How many further attempts the calls of late may cost: a share of them, and a few a second beside.
 
+use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -71,8 +72,12 @@ impl Tally {
     }
 
     fn add(&self, second: u64) {
-        let add = |slot: u64| Some(if slot >> 32 == second { slot + 1 } else { (second << 32) | 1 });
-        // the update is never refused
+        let add = |slot: u64| match second.cmp(&(slot >> 32)) {
+            Ordering::Equal => Some(slot + 1),
+            Ordering::Greater => Some((second << 32) | 1),
+            Ordering::Less => None,
+        };
+        // a slot that turned to a later second has no room for one of ten seconds ago
         let _ = self.slot(second).map(|slot| slot.fetch_update(Relaxed, Relaxed, add));
     }
 
@@ -118,6 +123,15 @@ mod tests {
         assert_eq!(taken(&allowance, (20, 0), start + 10 * SECOND), 0);
         (0..50).for_each(|_| allowance.count(start + 20 * SECOND));
         assert_eq!(taken(&allowance, (20, 0), start + 20 * SECOND), 10);
+    }
+
+    #[test]
+    fn a_call_that_waited_long_before_it_is_counted_wipes_out_no_later_ones() {
+        let start = Instant::now();
+        let allowance = Allowance::new(start);
+        (0..100).for_each(|_| allowance.count(start + 20 * SECOND));
+        allowance.count(start + 10 * SECOND);
+        assert_eq!(taken(&allowance, (20, 0), start + 20 * SECOND), 20);
     }
 
     #[test]
