@@ -12,8 +12,6 @@ use crate::model::{Policy, PolicyPatch};
 
 /// Stories of failed calls that are kept,
 const FAILURES: usize = 1024;
-/// of one service as long as others have some too,
-const OF_ONE_SERVICE: usize = 128;
 /// and of calls that went well.
 const SUCCESSES: usize = 128;
 
@@ -30,6 +28,8 @@ pub struct Story {
     pub caller: Option<String>,
     /// The service as called.
     pub service: String,
+    /// The call was refused before it was known whether there is such a service: the name is anybody's.
+    pub is_unknown: bool,
     /// The API as called.
     pub api: String,
     /// `ok` or the kind of the error.
@@ -96,8 +96,11 @@ pub struct Memory(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    failures: VecDeque<(Id, Arc<Story>)>,
-    by_service: HashMap<String, usize>,
+    /// By service, those of unknown ones together; each with how many failed before it.
+    failures: HashMap<String, VecDeque<(u64, Id, Arc<Story>)>>,
+    /// How many failed in all, and how many of these are kept.
+    failed: u64,
+    count: usize,
     successes: VecDeque<(Id, Arc<Story>)>,
 }
 
@@ -136,9 +139,11 @@ impl Memory {
             }
             return;
         }
-        *kept.by_service.entry(story.service.clone()).or_default() += 1;
-        kept.failures.push_back((id, Arc::new(story)));
-        if kept.failures.len() > FAILURES {
+        let service = if story.is_unknown { String::new() } else { story.service.clone() };
+        let number = kept.failed;
+        kept.failures.entry(service).or_default().push_back((number, id, Arc::new(story)));
+        (kept.failed, kept.count) = (kept.failed + 1, kept.count + 1);
+        if kept.count > FAILURES {
             kept.forget_one();
         }
     }
@@ -146,30 +151,34 @@ impl Memory {
     /// What is kept of one call.
     pub fn get(&self, id: Id) -> Option<Arc<Story>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = kept.failures.iter().chain(&kept.successes);
-        all.find(|(known, _)| *known == id).map(|(_, story)| story.clone())
+        let failures = kept.failures.values().flatten().map(|(_, known, story)| (known, story));
+        let mut all = failures.chain(kept.successes.iter().map(|(known, story)| (known, story)));
+        all.find(|(known, _)| **known == id).map(|(_, story)| story.clone())
     }
 
     /// All that is kept, the latest first: failures, then calls that went well.
     pub fn list(&self) -> Vec<(Id, Arc<Story>)> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.failures.iter().rev().chain(kept.successes.iter().rev()).cloned().collect()
+        let mut failures: Vec<_> = kept.failures.values().flatten().cloned().collect();
+        failures.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
+        let failures = failures.into_iter().map(|(_, id, story)| (id, story));
+        failures.chain(kept.successes.iter().rev().cloned()).collect()
     }
 }
 
 impl Kept {
-    /// The oldest failure goes, of the service of the latest one where that has more than its share.
+    /// The oldest failure of the service that has the most goes; of several such services, the oldest of all.
     fn forget_one(&mut self) {
-        let latest = self.failures.back().map(|(_, story)| story.service.clone()).unwrap_or_default();
-        let greedy = self.by_service.get(&latest).is_some_and(|kept| *kept > OF_ONE_SERVICE);
-        let oldest = |(_, story): &(Id, Arc<Story>)| !greedy || story.service == latest;
-        let gone = self.failures.iter().position(oldest).and_then(|index| self.failures.remove(index));
-        let Some((_, gone)) = gone else { return };
-        if let Some(count) = self.by_service.get_mut(&gone.service) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_service.remove(&gone.service);
-            }
+        let oldest = |stories: &VecDeque<(u64, Id, Arc<Story>)>| stories.front().map(|(number, ..)| *number);
+        let most = self
+            .failures
+            .iter()
+            .max_by_key(|(_, stories)| (stories.len(), std::cmp::Reverse(oldest(stories))));
+        let Some(service) = most.map(|(service, _)| service.clone()) else { return };
+        let Some(stories) = self.failures.get_mut(&service) else { return };
+        self.count -= usize::from(stories.pop_front().is_some());
+        if stories.is_empty() {
+            self.failures.remove(&service);
         }
     }
 }
@@ -263,17 +272,35 @@ mod tests {
         }
         assert_eq!(memory.get(quiet).unwrap().service, "quiet");
         assert_eq!(memory.list().len(), FAILURES + SUCCESSES);
-        assert_eq!(memory.0.lock().unwrap().by_service["noisy"], FAILURES - 1);
+        assert_eq!(memory.0.lock().unwrap().failures["noisy"].len(), FAILURES - 1);
+    }
+
+    #[test]
+    fn many_noisy_services_leave_a_quiet_one_its_few() {
+        let memory = Memory::default();
+        let quiet: Vec<_> = (0..20).map(|_| Id::any()).collect();
+        quiet.iter().for_each(|id| memory.keep(*id, story("quiet", "cut")));
+        for n in 0..20 * FAILURES {
+            memory.keep(Id::any(), story(&format!("noisy {}", n % 16), "deadline"));
+            let made_up = Story { is_unknown: true, ..story(&n.to_string(), "no-service") };
+            memory.keep(Id::any(), made_up);
+        }
+        assert!(quiet.iter().all(|id| memory.get(*id).is_some()));
+        let list = memory.list();
+        assert_eq!(list.len(), FAILURES);
+        assert_eq!(list[0].1.outcome, "no-service", "the latest is the first");
+        assert_eq!(list[FAILURES - 1].0, quiet[0]);
     }
 
     #[test]
     fn failures_of_a_million_services_cost_bounded_memory() {
         let memory = Memory::default();
-        for n in 0..100_000 {
+        for n in 0..20_000 {
             memory.keep(Id::any(), story(&n.to_string(), "no-service"));
         }
         assert_eq!(memory.list().len(), FAILURES);
-        assert_eq!(memory.0.lock().unwrap().by_service.len(), FAILURES);
+        assert_eq!(memory.0.lock().unwrap().failures.len(), FAILURES);
+        assert_eq!(memory.list()[0].1.service, "19999");
     }
 
     #[test]

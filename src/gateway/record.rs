@@ -61,7 +61,7 @@ pub struct Record {
     places: [Option<Place>; 2],
     /// The API, once it is known.
     pub(super) route: Option<Arc<Route>>,
-    known_service: bool,
+    pub(super) known_service: bool,
     pub(super) status: u16,
     pub(super) outcome: &'static str,
     pub(super) detail: Option<String>,

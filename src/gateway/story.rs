@@ -102,6 +102,7 @@ impl Record {
             at: Some(SystemTime::now()),
             caller: self.caller.as_deref().map(str::to_owned),
             service: self.service.to_string(),
+            is_unknown: !self.known_service,
             api: self.api.to_string(),
             outcome: self.outcome,
             status: self.status,
