@@ -87,16 +87,14 @@ impl Record {
     }
 
     fn story(&self, now: Instant) -> Story {
-        let mut candidates = Vec::new();
-        let mut more_candidates = 0;
+        let (mut candidates, mut more_candidates) = (Vec::new(), 0);
         if let Some(route) = &self.route {
-            for (address, passed_over) in route.pool.candidates(now) {
-                if candidates.len() < MAX_CANDIDATES {
-                    candidates.push(Candidate { address: address.to_owned(), passed_over });
-                } else {
-                    more_candidates += 1;
-                }
-            }
+            let listed = route.pool.candidates(now).take(MAX_CANDIDATES);
+            let told =
+                |(address, passed_over): (&str, _)| Candidate { address: address.to_owned(), passed_over };
+            candidates.extend(listed.map(told));
+            // not told one by one: a service may have thousands
+            more_candidates = route.pool.known().saturating_sub(candidates.len());
         }
         Story {
             at: Some(SystemTime::now()),
