@@ -224,6 +224,7 @@ fn a_check_that_finds_everybody_ill_takes_no_service_down() {
     eventually("they are found ill", SOON, || both.iter().all(|address| circuit(&remora, address) == "open"));
     assert_eq!(calls(&mut conn, 20), HashMap::from([(200, 20)]));
     assert_eq!(shown(&remora, &one.address)["panic"], true);
+    assert!(remora.admin("GET", "/metrics").text().contains("remora_panic{service=\"user\"} 1\n"));
     eventually("the log says so", SOON, || remora.log().contains("\"panic\":true"));
 }
 
@@ -240,8 +241,10 @@ fn the_own_zone_is_called_first_and_left_where_it_is_dead() {
     };
     assert_eq!(calls(&mut start(&near.address).conn(), 50), HashMap::from([(200, 50)]));
     assert_eq!((near.calls(), far.calls()), (50, 0));
-    assert_eq!(calls(&mut start(&gone).conn(), 50), HashMap::from([(200, 50)]));
+    let remora = start(&gone);
+    assert_eq!(calls(&mut remora.conn(), 50), HashMap::from([(200, 50)]));
     assert_eq!(far.calls(), 50);
+    assert!(remora.admin("GET", "/metrics").text().contains("remora_zone_away{service=\"user\"} 100\n"));
 }
 
 #[test]

@@ -72,6 +72,13 @@ fn over_the_limit_calls_wait_in_line_and_the_first_is_the_first() {
     eventually("one call arrives", SOON, || held.peer.calls() == 1);
     conns.extend((1..5).map(|n| line_up(&remora, &format!("/user/x?{n}"), n)));
     assert_eq!(user(&remora)["in_flight"], 1);
+    let metrics = remora.admin("GET", "/metrics").text();
+    for (what, count) in [("calls_waiting", 4), ("concurrency_limit", 1)] {
+        assert!(
+            metrics.contains(&format!("remora_{what}{{api=\"\",service=\"user\"}} {count}\n")),
+            "{metrics}"
+        );
+    }
     for (n, conn) in conns.iter_mut().enumerate() {
         held.let_go(1);
         assert_eq!(conn.answer().unwrap().status, 200);

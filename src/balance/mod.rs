@@ -214,6 +214,19 @@ impl Pool {
         (weight as f64 / live.total().max(1) as f64, live.panic)
     }
 
+    /// Whether so few are well now that rates and checks are not heeded.
+    pub fn panics(&self, now: Instant) -> bool {
+        self.live(now).panic
+    }
+
+    /// The part of the calls that leaves the data centre of this host now, in percent; `None`: it has no
+    /// providers there, or that means nothing.
+    pub fn away(&self, now: Instant) -> Option<u64> {
+        let is_home = self.zone == Zone::Prefer && self.members.iter().any(|member| member.near);
+        let live = self.live(now);
+        is_home.then(|| ((live.total() - live.home) * 100).checked_div(live.total()).unwrap_or(0))
+    }
+
     /// Who may be picked now; made again when a circuit or the time moved on.
     fn live(&self, now: Instant) -> Guard<Arc<Live>> {
         let live = self.live.load();

@@ -283,6 +283,8 @@ fn the_own_zone_comes_first_and_the_others_as_far_as_it_is_ill() {
             let off = if balance == Balance::Hash { 0.08 } else { 0.02 };
             assert!((share - at_home).abs() < off, "{balance:?} {dead}: {share}");
             assert!(at_home < 1.0 || near == 20_000, "{balance:?}: a call left the zone");
+            let away = world.pool.away(world.now).unwrap() as f64 / 100.0;
+            assert!((1.0 - away - at_home).abs() < 0.011, "{dead}: {away}");
         }
     }
 }
@@ -295,6 +297,7 @@ fn zones_are_heeded_as_the_policy_says() {
     assert_eq!(of(Zone::Ignore, &in_zones(2, 2)).count(100).len(), 4);
     assert_eq!(of(Zone::Only, &in_zones(2, 2)).count(100).len(), 2);
     assert!(of(Zone::Only, &in_zones(0, 2)).pool.is_empty());
+    assert_eq!(of(Zone::Prefer, &in_zones(0, 2)).pool.away(Instant::now()), None);
     assert_eq!(of(Zone::Prefer, &in_zones(0, 2)).count(100).len(), 2);
     // a second attempt leaves the zone before it gives up
     let world = of(Zone::Prefer, &in_zones(1, 1));
@@ -312,7 +315,7 @@ fn at_most_half_are_left_for_their_rate_and_in_a_panic_rates_are_not_heeded() {
     world.kill(3);
     // one of four is well: those with a poor rate are better than nobody, the dead one is not
     assert_eq!(world.count(60).keys().copied().collect::<Vec<_>>(), [1, 2, 4]);
-    assert!(world.pick().unwrap().in_panic());
+    assert!(world.pick().unwrap().in_panic() && world.pool.panics(world.now));
 }
 
 #[test]
@@ -388,6 +391,8 @@ fn what_the_registry_lost_is_a_last_resort_until_it_is_not_reached() {
         world.end(world.pick().unwrap(), Outcome::bad(Fault::Unreached));
     }
     assert!(world.pool.is_empty() && world.pick().is_err());
+    let pool = World::of(&[provider(1, 0, State::On), provider(2, 1, State::On), lost(3)], Balance::P2c).pool;
+    assert_eq!((pool.candidates(Instant::now()).count(), pool.known()), (3, 3));
 }
 
 #[test]

@@ -6,13 +6,15 @@ use std::time::Instant;
 use super::{Directory, Entry};
 use crate::limits::Limiter;
 
+mod pools;
+
 impl Directory {
     /// Waits for the next new entry, one that came since this was last waited for included; for one task.
     pub async fn moved(&self) {
         self.moves.notified().await;
     }
 
-    /// Shows how many circuits of each service are not closed, and how often they changed.
+    /// Shows of each service how its providers stand, and how many calls wait.
     pub fn observe(self: &Arc<Self>) {
         let view = self.clone();
         self.telemetry.observe_counts(
@@ -22,6 +24,8 @@ impl Directory {
             move || view.list().values().flat_map(|entry| transitions(entry)).collect(),
         );
         self.observe_quotas();
+        self.observe_pools();
+        self.observe_gates();
         let view = self.clone();
         self.telemetry.observe_each(
             "remora.circuits.open",
