@@ -67,6 +67,8 @@ pub struct InFlight {
     since: Instant,
     claim: Option<Claim>,
     judged: bool,
+    /// The head of a good answer came, and its body decides.
+    streams: bool,
     /// Picked while so few were well that rates and checks were not heeded.
     panic: bool,
     /// Counted there too.
@@ -246,7 +248,15 @@ impl InFlight {
 
     /// A place that is counted in already.
     fn at(peer: &Arc<Peer>, now: Instant) -> Self {
-        Self { peer: peer.clone(), since: now, claim: None, judged: false, panic: false, also: None }
+        Self {
+            peer: peer.clone(),
+            since: now,
+            claim: None,
+            judged: false,
+            streams: false,
+            panic: false,
+            also: None,
+        }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -254,8 +264,25 @@ impl InFlight {
         self
     }
 
-    /// Notes how the attempt ended; a second outcome is that of the answer's body. `room` says whether one
-    /// more of the service may be left for its rate.
+    /// The head of a good answer is there: notes how long that took. How the attempt ended is known with its
+    /// body, and recorded then.
+    pub fn begins(&mut self, outcome: Outcome, now: Instant) {
+        self.hears(outcome, now);
+        self.streams = true;
+    }
+
+    /// Whether an answer that began well is still to be recorded.
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// The answer to a probe has gone on for so long that it is good enough; its end is recorded all the same.
+    pub fn goes_on(&mut self, rules: &Rules, now: Instant) -> Option<Change> {
+        let claim = self.claim.take()?;
+        self.peer.noted(self.peer.circuit.probed(claim, None, rules, now))
+    }
+
+    /// Notes how the attempt ended. `room` says whether one more of the service may be left for its rate.
     pub fn record(
         &mut self,
         outcome: Outcome,
@@ -263,20 +290,9 @@ impl InFlight {
         now: Instant,
         room: impl FnOnce() -> bool,
     ) -> Option<Change> {
+        self.hears(outcome, now);
+        self.streams = false;
         let peer = &self.peer;
-        if let Some(after) = outcome.retry_after {
-            peer.later.store(peer.clock(now + after.min(MOST_LATER)), Relaxed);
-        }
-        if !self.judged {
-            let took = now.saturating_duration_since(self.since);
-            match outcome.fault {
-                None => peer.latency.note(took, now),
-                // who fails fast is not fast
-                Some(_) => peer.latency.at_least(took, now),
-            }
-            if outcome.fault.is_none() { &peer.answered } else { &peer.failed }.fetch_add(1, Relaxed);
-        }
-        self.judged = true;
         let change = match (self.claim.take(), outcome.fault) {
             (Some(claim), fault) => peer.circuit.probed(claim, fault, rules, now),
             (None, Some(fault)) => peer.circuit.bad(fault, rules, now, room),
@@ -286,6 +302,24 @@ impl InFlight {
             }
         };
         peer.noted(change)
+    }
+
+    /// Notes once how long the answer took, or the failure.
+    fn hears(&mut self, outcome: Outcome, now: Instant) {
+        let peer = &self.peer;
+        if let Some(after) = outcome.retry_after {
+            peer.later.store(peer.clock(now + after.min(MOST_LATER)), Relaxed);
+        }
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
+        let took = now.saturating_duration_since(self.since);
+        match outcome.fault {
+            None => peer.latency.note(took, now),
+            // who fails fast is not fast
+            Some(_) => peer.latency.at_least(took, now),
+        }
+        if outcome.fault.is_none() { &peer.answered } else { &peer.failed }.fetch_add(1, Relaxed);
     }
 }
 
@@ -390,16 +424,38 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_break_off_are_failures_after_all() {
-        let now = Instant::now();
-        let (peer, poor) = (peer(now), Rules { good: 60, ..Rules::default() });
-        let mut changes = Vec::new();
-        for _ in 0..10 {
-            let mut place = peer.enter(now);
-            changes.push(place.record(Outcome::GOOD, &poor, now, || true));
-            changes.push(place.record(Outcome::bad(Fault::Cut), &poor, now, || true));
-        }
-        assert_eq!(changes.pop().unwrap(), Some(Change::Opened(crate::health::Cause::Rate)));
-        assert_eq!(peer.attempts(), (10, 0), "an attempt counts once");
+    fn answers_that_break_off_are_failures_in_a_row() {
+        let (now, rules) = (Instant::now(), Rules::default());
+        let peer = peer(now);
+        let answers = |place: &mut InFlight, end: Outcome| {
+            place.begins(Outcome::GOOD, now);
+            assert!(place.streams());
+            place.record(end, &rules, now, || true)
+        };
+        let broken: Vec<_> =
+            (0..5).map(|_| answers(&mut peer.enter(now), Outcome::bad(Fault::Cut))).collect();
+        assert_eq!(broken[4], Some(Change::Opened(crate::health::Cause::Consecutive)));
+        assert_eq!(peer.attempts(), (5, 0), "an attempt counts once");
+        let later = now + 60 * SECOND;
+        let mut probe = peer.probe(later).unwrap();
+        probe.begins(Outcome::GOOD, later);
+        assert!(!peer.is_closed(), "its body is still to come");
+        assert!(matches!(answers(&mut probe, Outcome::bad(Fault::Cut)), Some(Change::Opened(_))));
+        let mut probe = peer.probe(later + 60 * SECOND).unwrap();
+        assert_eq!(answers(&mut probe, Outcome::GOOD), Some(Change::Closed));
+    }
+
+    #[test]
+    fn a_probe_whose_answer_goes_on_lets_calls_pass_and_its_end_counts() {
+        let (now, rules) = (Instant::now(), Rules { consecutive: 1, ..Rules::default() });
+        let peer = peer(now);
+        peer.enter(now).record(Outcome::bad(Fault::Status), &rules, now, || true);
+        let later = now + 60 * SECOND;
+        let mut probe = peer.probe(later).unwrap();
+        probe.begins(Outcome::GOOD, later);
+        assert_eq!(probe.goes_on(&rules, later), Some(Change::Closed));
+        assert!(probe.streams() && probe.goes_on(&rules, later).is_none());
+        let end = probe.record(Outcome::bad(Fault::Cut), &rules, later, || true);
+        assert!(matches!(end, Some(Change::Opened(_))));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::http::request;
 use support::peer::{answer, ok_json};
-use support::{Conn, Peer, Port, Remora, assert_problem, at, eventually, service_with, yar};
+use support::{Conn, Peer, Port, Remora, Request, assert_problem, at, eventually, service_with, yar};
 
 const APIS: [(&str, &str); 1] = [("x", "{ path: /x, encoding: json, idempotent: true }")];
 const SOON: Duration = Duration::from_secs(20);
@@ -74,6 +74,62 @@ fn a_provider_that_fails_is_left_alone_and_comes_back() {
         assert!(page.contains(&line), "{line} is missing in\n{page}");
     }
     assert!(remora.log().contains("provider is left alone") && remora.log().contains("well again"));
+}
+
+/// A call whose answer may break off.
+fn call_broken(remora: &Remora) -> bool {
+    let mut conn = remora.conn();
+    conn.send(support::http::request("GET", "/user/x", &[], b"")).unwrap();
+    conn.answer().is_err()
+}
+
+#[test]
+fn a_provider_that_breaks_off_every_answer_is_left_alone_and_probed_to_the_end() {
+    let cutting = Peer::cutting("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}");
+    let remora = sidecar("circuit: { open: 50ms, max_open: 50ms, min_calls: 1000000 }", &[&cutting.address]);
+    (0..5).for_each(|_| assert!(call_broken(&remora)));
+    eventually("it is left alone", SOON, || circuit(&remora, &cutting.address) == "open");
+    let probes = |word: &str| {
+        let sample = format!("remora_circuit_transitions_total{{service=\"user\",to=\"{word}\"}} ");
+        let text = remora.admin("GET", "/metrics").text();
+        text.lines().find_map(|line| line.strip_prefix(&sample).map(str::to_owned))
+    };
+    eventually("it is probed", SOON, || {
+        call_broken(&remora);
+        probes("half-open").is_some_and(|count| count.parse::<u32>().unwrap() >= 3)
+    });
+    assert_eq!(probes("closed"), None);
+}
+
+#[test]
+fn a_probe_whose_answer_never_ends_lets_the_others_pass() {
+    let ill = Arc::new(AtomicU16::new(1));
+    let mood = ill.clone();
+    let endless = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if Request::read(&mut conn).is_err() {
+            return;
+        }
+        if mood.load(SeqCst) == 1 {
+            let _ = conn.send(answer(500, &[], b"{}"));
+            return;
+        }
+        let _ = conn.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while conn.send(b"1\r\n.\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let policy = "timeout: 300ms, circuit: { consecutive: 1, open: 20ms, max_open: 20ms }";
+    let remora = sidecar(policy, &[&endless.address]);
+    assert_eq!(remora.get("/user/x").status, 500);
+    ill.store(0, SeqCst);
+    let mut streams = Vec::new();
+    eventually("calls pass again", SOON, || {
+        let mut conn = remora.conn();
+        conn.send(support::http::request("GET", "/user/x", &[], b"")).unwrap();
+        streams.push(conn);
+        circuit(&remora, &endless.address) == "closed"
+    });
 }
 
 #[test]

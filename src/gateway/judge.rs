@@ -79,6 +79,21 @@ impl Record {
             self.fails_at(place.peer(), fault.word());
         }
         let change = route.pool.record(place, outcome, &route.policy.circuit, now);
+        self.tells(place, change);
+    }
+
+    /// A stream to a probe that goes on for as long as an answer's head may take is good enough.
+    pub(super) fn goes_on(&mut self) {
+        let (Some(route), Some(place)) = (&self.route, &mut self.in_flight) else { return };
+        let now = Instant::now();
+        if now.saturating_duration_since(place.since()) < route.policy.timeout {
+            return;
+        }
+        let change = place.goes_on(&route.policy.circuit, now);
+        self.in_flight.iter().for_each(|place| self.tells(place, change));
+    }
+
+    fn tells(&self, place: &InFlight, change: Option<Change>) {
         let (service, provider) = (&*self.service, &place.peer().address);
         match change {
             Some(Change::Opened(cause)) => {

@@ -66,6 +66,8 @@ pub struct Record {
     pub(super) outcome: &'static str,
     pub(super) detail: Option<String>,
     bytes: u64,
+    /// The answer has left to its end.
+    is_whole: bool,
 }
 
 impl Record {
@@ -95,6 +97,7 @@ impl Record {
             outcome: "caller-gone",
             detail: None,
             bytes: 0,
+            is_whole: false,
         }
     }
 
@@ -122,8 +125,10 @@ impl Record {
     pub(super) fn settles(&mut self, tried: &mut Tried) {
         self.trail.settles(tried, self.started);
         self.traced.iter_mut().for_each(|traced| traced.settles(tried));
-        if let Some(outcome) = tried.outcome {
-            self.notes(&mut tried.place, outcome, tried.over);
+        match tried.outcome {
+            Some(outcome) if tried.streams() => tried.place.begins(outcome, tried.over),
+            Some(outcome) => self.notes(&mut tried.place, outcome, tried.over),
+            None => {}
         }
         if tried.is_good() || matches!(tried.ended, Ended::Late(_)) {
             let (took, now) = (tried.took(), tried.over);
@@ -202,6 +207,9 @@ impl Record {
     /// Counts bytes of the answer's body.
     pub fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+        if self.in_flight.as_ref().is_some_and(InFlight::probes) {
+            self.goes_on();
+        }
     }
 
     /// Why a stream to the caller broke off.
@@ -216,10 +224,12 @@ impl Record {
         self.panic = place.in_panic();
     }
 
-    /// Notes how the attempt that settled the call ended after all.
-    fn learns(&mut self, outcome: Outcome) {
+    /// How the streamed answer that settled the call ended.
+    fn learns(&mut self, outcome: Outcome, now: Instant) {
         if let Some(mut place) = self.in_flight.take() {
-            self.notes(&mut place, outcome, Instant::now());
+            if place.streams() {
+                self.notes(&mut place, outcome, now);
+            }
             self.in_flight = Some(place);
         }
     }
@@ -239,10 +249,13 @@ impl Record {
         self.outcome = match ending {
             // an error of our own stays what it is
             _ if self.outcome != "ok" => return,
-            Ending::Whole => return,
+            Ending::Whole => {
+                self.is_whole = true;
+                return;
+            }
             Ending::CallerGone => "caller-gone",
             Ending::Broken => {
-                self.learns(Outcome::bad(Fault::Cut));
+                self.learns(Outcome::bad(Fault::Cut), Instant::now());
                 "cut"
             }
         };
@@ -276,6 +289,9 @@ async fn wait(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Res
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
+        if self.is_whole {
+            self.learns(Outcome::GOOD, now);
+        }
         let id = self.tell(now).map(|id| id.to_string());
         let took = now.saturating_duration_since(self.started);
         let trace = self.trace().map(|trace| trace.id());

@@ -67,6 +67,11 @@ impl Tried {
         self.outcome.is_some_and(|outcome| outcome.fault.is_none())
     }
 
+    /// Whether it is good so far, and its body passes through.
+    pub(super) fn streams(&self) -> bool {
+        self.is_good() && matches!(self.ended, Ended::Answered { answer: Answer::Http(_), .. })
+    }
+
     /// Whether another provider may do better with a call that may run twice.
     pub(super) fn may_be_better(&self) -> bool {
         match &self.ended {
