@@ -426,27 +426,41 @@ fn what_may_not_run_twice_is_not_hedged() {
 
 #[test]
 fn the_first_answer_wins_where_the_hedge_fails() {
-    // the slow one answers once the ill one had the hedge of its call
-    let at_ill = Arc::new(AtomicUsize::new(0));
-    let seen = at_ill.clone();
-    let slow = Peer::http(move |_| {
-        let before = seen.load(Ordering::SeqCst);
-        eventually("the hedge is at the ill one", Duration::from_secs(30), || {
-            seen.load(Ordering::SeqCst) > before
+    for (status, failures) in [(500, "5xx"), (503, "5xx"), (500, "none")] {
+        // the slow one answers once the ill one had the hedge of its call
+        let at_ill = Arc::new(AtomicUsize::new(0));
+        let seen = at_ill.clone();
+        let slow = Peer::http(move |_| {
+            let before = seen.load(Ordering::SeqCst);
+            eventually("the hedge is at the ill one", Duration::from_secs(30), || {
+                seen.load(Ordering::SeqCst) > before
+            });
+            ok_json(&json!({"peer": "slow"}))
         });
-        ok_json(&json!({"peer": "slow"}))
-    });
-    let ill = Peer::http(move |_| {
-        at_ill.fetch_add(1, Ordering::SeqCst);
-        answer(503, &[], b"{}")
-    });
-    let remora =
-        sidecar("timeout: 40s, retries: 0, hedge: { after: 50ms, budget: \"100%\" }", &[&slow, &ill]);
-    let mut seen: Vec<_> = (0..2).map(|_| remora.call("POST", "/user/put", &[], b"{}").status).collect();
-    seen.sort_unstable();
-    assert_eq!(seen, [200, 503], "one begins at the slow one, one at the ill one");
-    assert_eq!((slow.calls(), ill.calls()), (1, 2));
-    assert_eq!(counted(&remora, "remora_hedges_won_total"), 0);
+        let ill = Peer::http(move |_| {
+            at_ill.fetch_add(1, Ordering::SeqCst);
+            answer(status, &[], b"{}")
+        });
+        let in_turn = IN_TURN.replace(" }", &format!(", failures: {failures} }}"));
+        let hedge = "timeout: 40s, retries: 0, hedge: { after: 50ms, budget: \"100%\" }";
+        let data = format!("access: open, policy: {{ {in_turn}, {hedge} }}");
+        let remora =
+            Remora::embedded(&service_with("user", &data, &APIS, &[&slow.address, &ill.address])).start();
+        let mut seen: Vec<_> = (0..2).map(|_| remora.call("POST", "/user/put", &[], b"{}").status).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [200, status], "one begins at the slow one, one at the ill one");
+        assert_eq!((slow.calls(), ill.calls()), (1, 2));
+        assert_eq!(counted(&remora, "remora_hedges_won_total"), 0);
+    }
+}
+
+#[test]
+fn where_neither_attempt_is_good_the_caller_gets_what_a_provider_said() {
+    let (hangs, ill) = (Peer::silent(), Peer::http(|_| answer(500, &[], b"{}")));
+    let policy = "timeout: 400ms, retries: 0, hedge: { after: 20ms, budget: \"100%\" }";
+    let remora = sidecar(policy, &[&hangs, &ill]);
+    let seen: Vec<_> = (0..2).map(|_| remora.call("POST", "/user/put", &[], b"{}").status).collect();
+    assert_eq!((seen, hangs.calls(), ill.calls()), (vec![500, 500], 1, 2));
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl<'c> Attempts<'c> {
             (true, _) if self.is_idempotent => Some(None),
             (true, _) => Some(Some("it may have run, and may not run twice")),
             (false, 0) => Some(Some("its `retries` are used up")),
+            (false, _) if Instant::now() >= self.plan.deadline => Some(Some("its time is over")),
             (false, _) => None,
         }
     }

@@ -58,13 +58,14 @@ impl Attempts<'_> {
             tried = first.as_mut() => (tried, false),
             tried = second.as_mut() => (tried, true),
         };
-        if !over.may_be_better() {
+        if over.serves() {
             self.won(is_second);
             return over;
         }
+        // what failed fast is no reason to give up one that may do better
         let other = if is_second { first.await } else { second.await };
-        self.won(!is_second && !other.may_be_better());
-        let (kept, mut left) = if other.was_reached() { (other, over) } else { (over, other) };
+        self.won(!is_second && other.serves());
+        let (kept, mut left) = if other.worth() >= over.worth() { (other, over) } else { (over, other) };
         record.settles(&mut left);
         kept
     }

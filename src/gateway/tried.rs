@@ -87,6 +87,24 @@ impl Tried {
         }
     }
 
+    /// Whether the caller is served: a 5xx does not, whether or not it counts as a failure of its provider.
+    pub(super) fn serves(&self) -> bool {
+        let errs =
+            matches!(self.ended, Ended::Answered { status: 500.., .. } | Ended::Failed { status: 500.., .. });
+        self.is_good() && !errs
+    }
+
+    /// What it is worth to the caller, beside another of the same call.
+    pub(super) fn worth(&self) -> u8 {
+        match self.ended {
+            _ if self.serves() => 4,
+            Ended::Answered { .. } => 3,
+            Ended::Failed { .. } => 2,
+            Ended::Late(_) => 1,
+            Ended::Unreached { .. } => 0,
+        }
+    }
+
     /// Whether its peer saw anything of the call.
     pub(super) fn was_reached(&self) -> bool {
         !matches!(self.ended, Ended::Unreached { .. })
