@@ -34,6 +34,8 @@ pub enum Fault {
     Cut,
     /// It did not answer in time.
     Late,
+    /// It did not answer in several times what its answers take, to a caller that left it little time.
+    Silent,
     /// It answered 5xx.
     Status,
     /// Its bytes are not what its encoding says.
@@ -117,7 +119,7 @@ impl Fault {
         match self {
             Self::Unreached => "unreached",
             Self::Cut => "cut",
-            Self::Late => "deadline",
+            Self::Late | Self::Silent => "deadline",
             Self::Status => "5xx",
             Self::BadAnswer => "bad-answer",
         }
@@ -182,7 +184,11 @@ impl Circuit {
         now: Instant,
         room: impl FnOnce() -> bool,
     ) -> Option<Change> {
-        self.window.add(false, rules.window, now);
+        // an API may be slow beside others of its provider: one that answers these is not silent
+        let is_counted = fault != Fault::Silent;
+        if is_counted {
+            self.window.add(false, rules.window, now);
+        }
         let in_a_row = self.in_a_row.fetch_add(1, Relaxed).saturating_add(1);
         if in_a_row >= rules.consecutive {
             return self.open(Cause::Consecutive, Some(fault), rules, now);
@@ -190,7 +196,7 @@ impl Circuit {
         let (good, bad) = self.window.sum(rules.window, now);
         let calls = good + bad;
         let poor = calls >= u64::from(rules.min_calls) && good * 100 < calls * u64::from(rules.good);
-        if poor && self.is_closed() && room() {
+        if poor && is_counted && self.is_closed() && room() {
             return self.open(Cause::Rate, Some(fault), rules, now);
         }
         None
@@ -211,6 +217,16 @@ impl Circuit {
     pub fn release(&self, claim: Claim) -> Option<Change> {
         let shut = self.lock();
         self.is_probed_by(&shut, &claim).then(|| {
+            self.phase.store(OPEN, Release);
+            Change::Released
+        })
+    }
+
+    /// The probe had too little time for a result: the next follows after as long as a circuit is open first.
+    pub fn postpone(&self, claim: Claim, rules: &Rules, now: Instant) -> Option<Change> {
+        let mut shut = self.lock();
+        self.is_probed_by(&shut, &claim).then(|| {
+            shut.until = now + rules.open.min(rules.max_open);
             self.phase.store(OPEN, Release);
             Change::Released
         })
@@ -447,6 +463,29 @@ mod tests {
         let claim = circuit.claim(now).unwrap();
         assert_eq!(circuit.probed(claim, None, &rules, now), Some(Change::Closed));
         assert!(circuit.is_closed() && circuit.claim(now).is_none());
+    }
+
+    #[test]
+    fn a_probe_that_had_no_time_is_not_followed_at_once() {
+        let rules = Rules::default();
+        let circuit = opened(Instant::now());
+        let now = due(&circuit);
+        let claim = circuit.claim(now).unwrap();
+        assert_eq!(circuit.postpone(claim, &rules, now), Some(Change::Released));
+        assert_eq!((due(&circuit), circuit.claim(now)), (now + rules.open, None));
+        assert!(circuit.claim(now + rules.open).is_some());
+    }
+
+    #[test]
+    fn who_is_silent_to_all_is_left_alone_and_who_answers_some_is_not() {
+        let (now, rules) = (Instant::now(), Rules::default());
+        let circuit = Circuit::new(now);
+        for _ in 0..50 {
+            assert_eq!(circuit.bad(Fault::Silent, &rules, now, || true), None);
+            circuit.good(&rules, now);
+        }
+        let mut ends: Vec<_> = (0..5).map(|_| circuit.bad(Fault::Silent, &rules, now, || true)).collect();
+        assert_eq!(ends.pop().unwrap(), Some(Change::Opened(Cause::Consecutive)));
     }
 
     #[test]

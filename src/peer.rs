@@ -16,6 +16,10 @@ pub use board::Board;
 use latency::Latency;
 pub use tally::Tally;
 
+/// A provider that has not answered in so many times what its answers usually take is silent,
+const SILENT_TIMES: u32 = 5;
+/// but not before.
+const SILENT_AFTER: Duration = Duration::from_millis(50);
 /// Longest time that a provider can ask to be left alone for.
 const MOST_LATER: Duration = Duration::from_secs(60);
 
@@ -131,6 +135,12 @@ impl Peer {
     /// How long an answer takes by what is known.
     pub fn latency(&self, now: Instant) -> Duration {
         Duration::from_secs_f32(self.latency.seconds(now).max(0.0))
+    }
+
+    /// Whether it should have answered in `had` by what its answers usually take.
+    pub fn is_silent(&self, had: Duration) -> bool {
+        let is_long = |usual: Duration| had >= SILENT_AFTER.max(usual.saturating_mul(SILENT_TIMES));
+        self.latency.usual().is_some_and(is_long)
     }
 
     /// For how long it still asks to be left alone.
@@ -280,6 +290,13 @@ impl InFlight {
     pub fn goes_on(&mut self, rules: &Rules, now: Instant) -> Option<Change> {
         let claim = self.claim.take()?;
         self.peer.noted(self.peer.circuit.probed(claim, None, rules, now))
+    }
+
+    /// It had too little time to say anything of the peer; where it was to, another probe waits.
+    pub fn runs_out(&mut self, rules: &Rules, now: Instant) {
+        if let Some(claim) = self.claim.take() {
+            self.peer.noted(self.peer.circuit.postpone(claim, rules, now));
+        }
     }
 
     /// Notes how the attempt ended. `room` says whether one more of the service may be left for its rate.
@@ -443,6 +460,22 @@ mod tests {
         assert!(matches!(answers(&mut probe, Outcome::bad(Fault::Cut)), Some(Change::Opened(_))));
         let mut probe = peer.probe(later + 60 * SECOND).unwrap();
         assert_eq!(answers(&mut probe, Outcome::GOOD), Some(Change::Closed));
+    }
+
+    #[test]
+    fn one_that_answered_quickly_is_silent_after_a_while_and_one_that_never_did_is_not() {
+        let now = Instant::now();
+        let peer = peer(now);
+        assert!(!peer.is_silent(3600 * SECOND));
+        for _ in 0..20 {
+            record(&mut peer.enter(now - SECOND / 50), Outcome::GOOD, now);
+        }
+        assert!(!peer.is_silent(SECOND / 20) && peer.is_silent(SECOND / 9));
+        // those that were not answered don't make it look usual
+        for _ in 0..20 {
+            record(&mut peer.enter(now - SECOND), Outcome::bad(Fault::Silent), now);
+        }
+        assert!(peer.is_silent(SECOND / 9));
     }
 
     #[test]

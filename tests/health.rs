@@ -165,6 +165,24 @@ fn a_caller_that_leaves_no_time_makes_nobody_look_ill() {
 }
 
 #[test]
+fn a_provider_that_hangs_is_left_alone_though_its_callers_are_in_a_hurry() {
+    let hangs = Arc::new(AtomicU16::new(0));
+    let mood = hangs.clone();
+    let moody = Peer::http(move |_| match mood.load(SeqCst) {
+        0 => ok_json(&json!({})),
+        _ => Vec::new(),
+    });
+    let remora = sidecar("timeout: 60s, circuit: { open: 50s }", &[&moody.address]);
+    let hurry = [("X-Deadline-Ms", "800")];
+    assert_eq!(calls(&mut remora.conn(), 20), HashMap::from([(200, 20)]));
+    hangs.store(1, SeqCst);
+    for _ in 0..5 {
+        assert_problem(&remora.call("GET", "/user/x", &hurry, b""), "deadline", 504);
+    }
+    assert_problem(&remora.call("GET", "/user/x", &hurry, b""), "circuit-open", 503);
+}
+
+#[test]
 fn with_half_of_them_dead_no_call_fails_once_they_are_left_alone() {
     let good: Vec<_> = (0..3).map(|n| Peer::named(&format!("good {n}"))).collect();
     let dead: Vec<_> = (0..3).map(|_| Peer::refusing()).collect();

@@ -67,13 +67,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 impl Record {
     /// Notes at `place` how its attempt ended: for the next pick, in metrics and, where that opened or closed
-    /// its circuit, in the log. One that had less than half of `timeout` is not late.
-    pub(super) fn notes(&self, place: &mut InFlight, outcome: Outcome, now: Instant) {
+    /// its circuit, in the log. One that had less than half of `timeout` is late only where it usually takes
+    /// much less.
+    pub(super) fn notes(&self, place: &mut InFlight, mut outcome: Outcome, now: Instant) {
         let Some(route) = &self.route else { return };
         // a caller that leaves no time must not make a provider look ill for all others
         let had = now.saturating_duration_since(place.since());
         if outcome.fault == Some(Fault::Late) && had < route.policy.timeout / 2 {
-            return;
+            if !place.peer().is_silent(had) {
+                return place.runs_out(&route.policy.circuit, now);
+            }
+            outcome = Outcome::bad(Fault::Silent);
         }
         if let Some(fault) = outcome.fault {
             self.fails_at(place.peer(), fault.word());

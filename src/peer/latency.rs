@@ -1,12 +1,14 @@
 //! How slow a peer is: peak EWMA in one atomic.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a peer that never answered is thought to take, until its first answer says it.
 const UNKNOWN: Duration = Duration::from_millis(30);
 /// After so long without a call, what is known counts for about a third.
 const DECAY: f32 = 10.0;
+/// Of the difference to what answers usually take, what each of them counts.
+const STEP: f32 = 1.0 / 8.0;
 /// The clock of an estimate.
 const TICKS_PER_SECOND: f32 = 10_000.0;
 
@@ -16,11 +18,13 @@ pub(super) struct Latency {
     base: Instant,
     /// Seconds as the bits of an `f32`, and below them when that was so, in ticks since `base`.
     estimate: AtomicU64,
+    /// What answers usually take, in seconds as the bits of an `f32`, whoever was not waited for; 0: no answer yet.
+    usual: AtomicU32,
 }
 
 impl Latency {
     pub(super) fn new(base: Instant) -> Self {
-        Self { base, estimate: AtomicU64::new(pack(UNKNOWN.as_secs_f32(), 0)) }
+        Self { base, estimate: AtomicU64::new(pack(UNKNOWN.as_secs_f32(), 0)), usual: AtomicU32::new(0) }
     }
 
     /// Seconds an answer takes, as far as is known now.
@@ -35,9 +39,19 @@ impl Latency {
         !is_unknown(seconds, then)
     }
 
+    /// What its answers usually take; `None`: it gave none yet.
+    pub(super) fn usual(&self) -> Option<Duration> {
+        let usual = f32::from_bits(self.usual.load(Relaxed));
+        (usual > 0.0).then(|| Duration::from_secs_f32(usual))
+    }
+
     /// Notes that one took so long.
     pub(super) fn note(&self, took: Duration, now: Instant) {
         let (took, tick) = (took.as_secs_f32(), self.tick(now));
+        // of two at once, either may be the last
+        let usual = f32::from_bits(self.usual.load(Relaxed));
+        let next = if usual > 0.0 { usual + (took - usual) * STEP } else { took };
+        self.usual.store(next.to_bits(), Relaxed);
         self.update(|seconds, then| {
             if is_unknown(seconds, then) {
                 return Some(pack(took, tick));
@@ -116,7 +130,7 @@ mod tests {
     fn the_first_answer_says_how_fast_it_is() {
         let start = Instant::now();
         let latency = Latency::new(start);
-        assert!(!latency.is_known());
+        assert!(!latency.is_known() && latency.usual().is_none());
         latency.note(MS, start + MS);
         assert!(latency.is_known());
         assert_eq!(shown(&latency, start + MS), 1.0);
@@ -132,5 +146,6 @@ mod tests {
         assert_eq!(shown(&latency, start + 10_000 * MS).round(), 368.0);
         latency.at_least(500 * MS, start + 10_000 * MS);
         assert_eq!(shown(&latency, start + 10_000 * MS), 500.0);
+        assert_eq!(latency.usual(), Some(1000 * MS), "which is no answer");
     }
 }
