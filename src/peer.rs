@@ -69,6 +69,10 @@ pub struct Cost {
 pub struct InFlight {
     peer: Arc<Peer>,
     since: Instant,
+    /// Since when the peer could answer: the caller's body had come.
+    asked: Instant,
+    /// Its caller kept the peer waiting: how long it took says nothing.
+    spared: bool,
     claim: Option<Claim>,
     judged: bool,
     /// The head of a good answer came, and its body decides.
@@ -235,6 +239,21 @@ impl InFlight {
         self.since
     }
 
+    /// Since when the peer could answer.
+    pub fn asked(&self) -> Instant {
+        self.asked
+    }
+
+    /// The last of the caller's body came only then; what was before is no time of the peer's.
+    pub fn asks(&mut self, then: Instant) {
+        self.asked = self.asked.max(then);
+    }
+
+    /// The caller's body has not come to its end: how long the peer takes says nothing of it.
+    pub fn spare(&mut self) {
+        self.spared = true;
+    }
+
     /// Whether it is the one call that probes.
     pub fn probes(&self) -> bool {
         self.claim.is_some()
@@ -258,15 +277,10 @@ impl InFlight {
 
     /// A place that is counted in already.
     fn at(peer: &Arc<Peer>, now: Instant) -> Self {
-        Self {
-            peer: peer.clone(),
-            since: now,
-            claim: None,
-            judged: false,
-            streams: false,
-            panic: false,
-            also: None,
-        }
+        let peer = peer.clone();
+        let (since, asked) = (now, now);
+        let (spared, judged, streams, panic) = (false, false, false, false);
+        Self { peer, since, asked, spared, claim: None, judged, streams, panic, also: None }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -330,8 +344,9 @@ impl InFlight {
         if std::mem::replace(&mut self.judged, true) {
             return;
         }
-        let took = now.saturating_duration_since(self.since);
+        let took = now.saturating_duration_since(self.asked);
         match outcome.fault {
+            _ if self.spared => {}
             None => peer.latency.note(took, now),
             // who fails fast is not fast
             Some(_) => peer.latency.at_least(took, now),
@@ -348,9 +363,10 @@ impl Drop for InFlight {
         if let Some(claim) = self.claim.take() {
             peer.noted(peer.circuit.release(claim));
         }
-        if !self.judged {
+        if !self.judged && !self.spared {
             // nobody waited for the end of it: it would have taken longer still
-            peer.latency.at_least(self.since.elapsed(), Instant::now());
+            let now = Instant::now();
+            peer.latency.at_least(now.saturating_duration_since(self.asked), now);
         }
     }
 }
@@ -460,6 +476,23 @@ mod tests {
         assert!(matches!(answers(&mut probe, Outcome::bad(Fault::Cut)), Some(Change::Opened(_))));
         let mut probe = peer.probe(later + 60 * SECOND).unwrap();
         assert_eq!(answers(&mut probe, Outcome::GOOD), Some(Change::Closed));
+    }
+
+    #[test]
+    fn a_caller_that_sends_its_body_slowly_makes_no_peer_look_slow() {
+        let start = Instant::now();
+        let peer = peer(start);
+        let now = start + 10 * SECOND;
+        let mut slow = peer.enter(start);
+        slow.asks(now - SECOND / 100);
+        record(&mut slow, Outcome::GOOD, now);
+        assert_eq!(peer.latency(now).as_millis(), 10);
+        let (mut early, mut gone) = (peer.enter(start), peer.enter(start));
+        early.spare();
+        record(&mut early, Outcome::GOOD, now);
+        gone.spare();
+        drop(gone);
+        assert_eq!((peer.latency(now).as_millis(), peer.attempts()), (10, (2, 0)));
     }
 
     #[test]

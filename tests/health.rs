@@ -399,6 +399,27 @@ fn a_black_hole_takes_no_more_calls_in_turn_than_its_max_connections() {
 }
 
 #[test]
+fn a_caller_that_sends_its_body_slowly_makes_no_provider_look_slow() {
+    let peer = Peer::echo();
+    let remora = sidecar("timeout: 30s", &[&peer.address]);
+    let latency = || at(&shown(&remora, &peer.address), "/latency_ms").as_f64().unwrap();
+    let in_part = || {
+        let mut conn = remora.conn();
+        conn.send("POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 39\r\n\r\n{\"twenty\": \"bytes of")
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        conn
+    };
+    let mut slow = in_part();
+    slow.send(" it and then more\"}").unwrap();
+    assert_eq!(slow.answer().unwrap().status, 200);
+    assert!(latency() < 1000.0, "{}", latency());
+    drop(in_part());
+    eventually("it is given up", SOON, || at(&remora.page("/services/user"), "/in_flight") == 0);
+    assert!(latency() < 1000.0, "{}", latency());
+}
+
+#[test]
 fn retry_after_in_any_form_does_no_harm() {
     for after in ["99999999", "-1", "Thu, 26 Nov 2099 00:00:00 GMT", "99999999999999999999999999"] {
         let asks = Peer::http(move |_| answer(429, &[("Retry-After", after)], b"{}"));

@@ -7,7 +7,7 @@ use hyper::Method;
 use super::adapt::{self, Answer, Sent};
 use super::call::{Body, Read, Stall};
 use super::route::Plan;
-use super::tried::{Ended, Tried};
+use super::tried::{Ended, Running, Tried};
 use super::{Record, Worker, answer, judge};
 use crate::alarm::Alarm;
 use crate::balance::{Passed, Wanted};
@@ -53,7 +53,7 @@ pub(super) struct Attempts<'c> {
     pub(super) worker: &'c Worker,
     pub(super) plan: &'c Plan,
     sent: &'c Sent,
-    stall: &'c Stall,
+    pub(super) stall: &'c Stall,
     alarm: &'c Alarm,
     /// Whether it may run twice.
     pub(super) is_idempotent: bool,
@@ -149,10 +149,16 @@ impl<'c> Attempts<'c> {
     }
 
     /// One attempt at a peer, until it is over or the call is out of time.
-    pub(super) async fn one(&self, place: InFlight, mut request: Outgoing, spare: Option<&Spare>) -> Tried {
+    pub(super) async fn one(
+        &self,
+        mut place: InFlight,
+        mut request: Outgoing,
+        spare: Option<&Spare>,
+    ) -> Tried {
         let began = place.since();
         let mut share = self.worker.buffers.share();
-        let peer = place.peer();
+        let running = Running { place: &mut place, stall: self.stall };
+        let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
         let exchange = async {
             let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
@@ -184,6 +190,7 @@ impl<'c> Attempts<'c> {
             }
         });
         let over = Instant::now();
+        drop(running);
         Tried { place, share, over, ended, outcome }
     }
 

@@ -240,6 +240,16 @@ pub(super) struct Stall {
 }
 
 impl Stall {
+    /// When the last of the caller's body came, where that was waited for.
+    pub(super) fn came(&self) -> Option<Instant> {
+        self.upload.as_ref()?.came()
+    }
+
+    /// Whether the caller's body is still on its way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| !upload.is_over())
+    }
+
     /// What the call is refused with where its body is waited for when the time is over.
     pub(super) fn fault(&self) -> Option<CallError> {
         Some(late(&self.upload.as_ref()?.stalled()?, self.patience, self.asked))

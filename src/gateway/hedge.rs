@@ -36,7 +36,8 @@ impl Attempts<'_> {
         };
         // where the second won, the first would have taken longer than this
         if tried.is_good() {
-            hedges.latencies.record(began.elapsed());
+            let asked = self.stall.came().map_or(began, |came| came.max(began));
+            hedges.latencies.record(asked.elapsed());
         }
         tried
     }

@@ -72,7 +72,7 @@ impl Record {
     pub(super) fn notes(&self, place: &mut InFlight, mut outcome: Outcome, now: Instant) {
         let Some(route) = &self.route else { return };
         // a caller that leaves no time must not make a provider look ill for all others
-        let had = now.saturating_duration_since(place.since());
+        let had = now.saturating_duration_since(place.asked());
         if outcome.fault == Some(Fault::Late) && had < route.policy.timeout / 2 {
             if !place.peer().is_silent(had) {
                 return place.runs_out(&route.policy.circuit, now);

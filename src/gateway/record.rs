@@ -130,8 +130,10 @@ impl Record {
             Some(outcome) => self.notes(&mut tried.place, outcome, tried.over),
             None => {}
         }
-        if tried.is_good() || matches!(tried.ended, Ended::Late(_)) {
-            let (took, now) = (tried.took(), tried.over);
+        let is_late = matches!(tried.ended, Ended::Late(_)) && tried.outcome.is_some();
+        if tried.is_good() || is_late {
+            // a caller's slow body is no time that the service took
+            let (took, now) = (tried.over.saturating_duration_since(tried.place.asked()), tried.over);
             self.places.iter().flatten().for_each(|place| place.gate().answered(took, now));
         }
     }

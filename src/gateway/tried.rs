@@ -4,10 +4,28 @@ use std::time::{Duration, Instant};
 
 use super::adapt::Answer;
 use super::attempt::broken_body;
+use super::call::Stall;
 use crate::error::CallError;
 use crate::peer::{InFlight, Outcome};
 use crate::upstream::budget::Share;
 use crate::upstream::{Failure, Outgoing};
+
+/// An attempt's place while it runs: where the caller's body is not over at its end, the peer is not to blame
+/// for how long that took.
+pub(super) struct Running<'a> {
+    pub place: &'a mut InFlight,
+    pub stall: &'a Stall,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.stall.is_under_way() {
+            self.place.spare();
+        } else if let Some(came) = self.stall.came() {
+            self.place.asks(came);
+        }
+    }
+}
 
 /// One attempt that is over.
 #[derive(Debug)]

@@ -289,6 +289,7 @@ impl Body for Payload {
 impl RequestStream {
     fn end(&self, with_trailers: bool) {
         self.from.unread.store(false, Relaxed);
+        self.from.upload.iter().for_each(|upload| upload.ends());
         self.progress.end(with_trailers);
     }
 

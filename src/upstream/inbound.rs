@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -32,6 +33,10 @@ pub struct Upload {
     length: Option<u64>,
     /// The next bytes are asked for, and not there.
     waits: AtomicBool,
+    /// When bytes came last that had been waited for.
+    came: Mutex<Option<Instant>>,
+    /// It has come to its end.
+    over: AtomicBool,
 }
 
 impl Inbound {
@@ -67,7 +72,13 @@ impl Inbound {
 impl Upload {
     /// A body of which so many bytes have arrived, of so many if its length is known.
     fn new(arrived: u64, length: Option<u64>) -> Self {
-        Self { arrived: AtomicU64::new(arrived), length, waits: AtomicBool::new(false) }
+        Self {
+            arrived: AtomicU64::new(arrived),
+            length,
+            waits: AtomicBool::new(false),
+            came: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
     }
 
     /// Its caller kept somebody waiting before.
@@ -77,11 +88,29 @@ impl Upload {
 
     /// What came when more of it was asked for.
     fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
-        self.waits.store(polled.is_pending(), Relaxed);
+        // what is there when it is asked for costs no look at the clock
+        if self.waits.swap(polled.is_pending(), Relaxed) && polled.is_ready() {
+            *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         if let Poll::Ready(Some(Ok(frame))) = polled {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
             self.arrived.fetch_add(bytes as u64, Relaxed);
         }
+    }
+
+    /// All of it was read.
+    pub(super) fn ends(&self) {
+        self.over.store(true, Relaxed);
+    }
+
+    /// Whether all of it was read.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
+    }
+
+    /// When bytes came last that had been waited for; `None`: all were there when they were asked for.
+    pub fn came(&self) -> Option<Instant> {
+        *self.came.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How much of a body that is waited for has arrived; `None`: its caller keeps nobody waiting.
