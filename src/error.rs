@@ -93,7 +93,7 @@ pub enum CallError {
         retry_after: Duration,
     },
     /// Every provider of this service has as many calls as it may.
-    Full(String),
+    Full(String, Option<&'static str>),
     /// Bodies of that many bytes, the `buffers` of this sidecar, are held already.
     NoRoom(u64),
     /// The request body is over its limit, in bytes.
@@ -181,7 +181,9 @@ impl CallError {
             Self::CircuitOpen { .. } => {
                 ("circuit-open", 503, 10505, UNAVAILABLE, "Every provider is left alone")
             }
-            Self::Full(_) => ("overloaded", 503, 10506, "connection_limit_reached", "Every provider is full"),
+            Self::Full(..) => {
+                ("overloaded", 503, 10506, "connection_limit_reached", "Every provider is full")
+            }
             Self::NoRoom(_) => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many bodies held at once")
             }
@@ -304,7 +306,7 @@ impl CallError {
             Self::CircuitOpen { service, .. } => {
                 f.write_str(&all_open(service, self.retry_after().unwrap_or(1)))
             }
-            Self::Full(service) => f.write_str(&all_full(service)),
+            Self::Full(service, line) => f.write_str(&all_full(service, *line)),
             Self::NoRoom(most) => {
                 let most = crate::units::show_size(*most);
                 write!(
@@ -357,11 +359,8 @@ fn all_open(service: &str, seconds: u64) -> String {
 }
 
 fn overloaded(target: &str, limit: u32, line: Option<&str>) -> String {
-    let over = format!("{limit} calls to {target} are in flight from this host, its `concurrency`");
-    match line {
-        Some(line) => format!("{over}, and {line}"),
-        None => over,
-    }
+    let line = line.map_or_else(String::new, |line| format!(", and {line}"));
+    format!("{limit} calls to {target} are in flight from this host, its `concurrency`{line}")
 }
 
 /// The provider has run: this is no refusal that a caller may take for "not done".
@@ -370,10 +369,11 @@ fn unheld(most: u64) -> String {
     format!("the provider answered, but this sidecar holds {most} of bodies that it converts, its `buffers`")
 }
 
-fn all_full(service: &str) -> String {
+fn all_full(service: &str, line: Option<&str>) -> String {
+    let line = line.map_or_else(String::new, |line| format!(", and {line}"));
     format!(
         "every provider of service \"{service}\" has as many calls in flight from this host as it takes, its \
-         `max_connections`"
+         `max_connections`{line}"
     )
 }
 

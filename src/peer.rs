@@ -1,7 +1,10 @@
 //! A provider with its load and health; both survive updates of the view.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::time::{Duration, Instant};
 
 use crate::health::{Change, Circuit, Claim, Fault, State};
@@ -10,10 +13,12 @@ use crate::names::Address;
 
 mod board;
 mod latency;
+mod line;
 mod tally;
 
 pub use board::Board;
 use latency::Latency;
+pub use line::Waiting;
 pub use tally::Tally;
 
 /// A provider that has not answered in so many times what its answers usually take is silent,
@@ -358,8 +363,10 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let peer = &self.peer;
-        peer.in_flight.fetch_sub(1, Relaxed);
+        // before it is looked whether somebody waits: see `Waiting::new`
+        peer.in_flight.fetch_sub(1, SeqCst);
         self.also.iter().for_each(|tally| tally.sub());
+        peer.board.gave_back();
         if let Some(claim) = self.claim.take() {
             peer.noted(peer.circuit.release(claim));
         }

@@ -176,6 +176,73 @@ fn a_line_before_one_api_takes_no_places_of_the_others() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// One provider that takes one call at a time, with a line before it.
+fn narrow(held: &Held, policy: &str, apis: &[(&str, &str)]) -> Remora {
+    let data = format!("access: open, policy: {{ timeout: 60s, {policy} }}");
+    let provider = format!("{{ address: \"{}\", max_connections: 1 }}", held.peer.address);
+    Remora::embedded(&service_with("user", &data, apis, &[&provider])).start()
+}
+
+#[test]
+fn where_every_provider_is_full_calls_wait_in_line_and_the_first_is_the_first() {
+    let held = Held::new();
+    let remora = narrow(&held, "queue: 50s", &[X]);
+    let mut conns = vec![line_up(&remora, "/user/x?0", 0)];
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    conns.extend((1..5).map(|n| line_up(&remora, &format!("/user/x?{n}"), n)));
+    drop(conns.remove(2));
+    eventually("the line is shorter", SOON, || user(&remora)["waiting"] == 3);
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(metrics.contains("remora_calls_waiting{api=\"\",service=\"user\"} 3\n"), "{metrics}");
+    for (n, conn) in conns.iter_mut().enumerate() {
+        held.let_go(1);
+        assert_eq!(conn.answer().unwrap().status, 200);
+        if n < 3 {
+            eventually("the next one arrives", SOON, || held.peer.calls() == n + 2);
+        }
+    }
+    let order: Vec<_> = held.peer.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(order, ["/x?0", "/x?1", "/x?3", "/x?4"]);
+    eventually("all is over", SOON, || user(&remora)["in_flight"] == 0);
+}
+
+#[test]
+fn a_line_before_full_providers_ends_and_is_bounded() {
+    let held = Held::new();
+    let remora = narrow(&held, "queue: 100ms", &[X]);
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("`max_connections`, and none of them ended"), "{}", refused.text());
+    assert_problem(&remora.call("GET", "/user/x", &[("X-Deadline-Ms", "50")], b""), "deadline", 504);
+    remora.edit_registry(&service_with(
+        "user",
+        "access: open, policy: { timeout: 60s, queue: 50s }",
+        &[X],
+        &[&format!("{{ address: \"{}\", max_connections: 1 }}", held.peer.address)],
+    ));
+    eventually("the rule is another", SOON, || user(&remora)["policy"]["queue"] == "50s");
+    let _line: Vec<_> = (1..=16).map(|n| line_up(&remora, "/user/x", n)).collect();
+    let refused = remora.get("/user/x");
+    assert_problem(&refused, "overloaded", 503);
+    assert!(refused.text().contains("the line before them is full"), "{}", refused.text());
+}
+
+#[test]
+fn all_lines_of_a_call_together_take_its_queue_and_no_more() {
+    let held = Held::new();
+    let narrow_api = "{ path: /y, encoding: json, policy: { concurrency: 1 } }";
+    let remora = narrow(&held, "queue: 1s", &[X, ("y", narrow_api)]);
+    let _first = line_up(&remora, "/user/x", 0);
+    eventually("one call arrives", SOON, || held.peer.calls() == 1);
+    // this one has the API's place, and waits for the provider
+    let _second = line_up(&remora, "/user/y", 1);
+    // this one gets that place when the other is overloaded, with next to nothing left of its own second
+    let third = remora.call("GET", "/user/y", &[("X-Deadline-Ms", "1700")], b"");
+    assert_problem(&third, "overloaded", 503);
+}
+
 #[test]
 fn a_noisy_service_costs_a_quiet_one_nothing() {
     let (hangs, quick) = (Peer::silent(), Peer::named("quick"));

@@ -68,7 +68,7 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'x' => CallError::BadApi(reason),
         b'y' => CallError::Stalled,
         b'z' => CallError::CircuitOpen { service, retry_after: Duration::from_millis(number) },
-        b'A' => CallError::Full(service),
+        b'A' => CallError::Full(service, (more.len() % 2 == 1).then_some("as many wait already")),
         b'B' => CallError::Unheld(number),
         b'C' => {
             let quota = (number % 2 == 0).then_some(api);
@@ -114,7 +114,7 @@ fn letters(error: &CallError) -> &'static str {
         CallError::BadApi(_) => "x",
         CallError::Stalled => "y",
         CallError::CircuitOpen { .. } => "z",
-        CallError::Full(_) => "A",
+        CallError::Full(..) => "A",
         CallError::Unheld(_) => "B",
         CallError::QuotaExceeded(_) => "C",
         CallError::CutShort(..) => "D",

@@ -106,7 +106,7 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "stale": directory.checked(entry).1,
         "in_flight": entry.gate.in_flight(),
         "limit": entry.gate.limit(),
-        "waiting": entry.gate.waiting(),
+        "waiting": entry.gate.waiting() + entry.board.waiting(),
         "policy": entry.policy.to_value(),
         "providers": list(&service.providers, &entry.pool, false),
         "held": held(&service.providers, &entry.pool),

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::health::{Change, Fault};
 use crate::model::{Balance, Circuit, Policy, Provider, Zone};
 use crate::names::Address;
-use crate::peer::{Board, InFlight, Outcome, Peer, Tally};
+use crate::peer::{Board, InFlight, Outcome, Peer, Tally, Waiting};
 
 mod hash;
 mod live;
@@ -22,6 +22,9 @@ mod told;
 use hash::Ring;
 pub use hash::key;
 use live::Live;
+
+/// So many may wait at least, however few calls are in flight; else as many as these.
+const LEAST_LINE: usize = 16;
 
 /// Providers of one API that may take calls, ready to pick from.
 #[derive(Debug)]
@@ -150,6 +153,18 @@ impl Pool {
             None => self.rest(&live, wanted)?,
         };
         Ok(place.panicked(live.panic))
+    }
+
+    /// Whether calls to the service wait until one of its peers is not full.
+    pub fn has_line(&self) -> bool {
+        self.board.waiting() > 0
+    }
+
+    /// A place in the line before this pool, for a call that found everybody full; `None`: it is full, too.
+    pub fn line_up(&self) -> Option<Waiting> {
+        let under_way: usize = self.members.iter().map(|member| member.peer.load() as usize).sum();
+        let own = std::ptr::from_ref(self) as usize;
+        self.board.line_up(own, under_way.max(LEAST_LINE))
     }
 
     /// Notes how an attempt ended; what that changed of its peer's circuit.

@@ -86,7 +86,7 @@ impl<'c> Attempts<'c> {
         let mut left = self.plan.route.policy.retries;
         // what the last peer that was reached made of the call
         let mut best: Option<Tried> = None;
-        let mut place = self.pick(record, now).map_err(|passed| judge::passed(self.plan, passed))?;
+        let mut place = self.first_place(record, now).await?;
         loop {
             record.goes_to(&place);
             let spare = self.plan.may_repeat().then(|| Spare::of(&request));

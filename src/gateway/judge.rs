@@ -53,7 +53,7 @@ pub(super) fn passed(plan: &Plan, passed: Passed) -> CallError {
     match passed {
         Passed::Nobody => CallError::NoProvider { service, known: plan.route.pool.known() },
         Passed::Open(retry_after) => CallError::CircuitOpen { service, retry_after },
-        Passed::Full => CallError::Full(service),
+        Passed::Full => CallError::Full(service, None),
     }
 }
 

@@ -22,6 +22,7 @@ mod headers;
 mod hedge;
 mod judge;
 mod key;
+mod line;
 mod params;
 mod record;
 mod route;

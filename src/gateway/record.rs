@@ -57,6 +57,8 @@ pub struct Record {
     /// How the caller stands with its quota.
     standing: Option<Standing>,
     wire: &'static str,
+    /// Until when it waits for its places, once it does.
+    waits: Option<Instant>,
     /// In the limit of the API where it has one, and in the service's.
     places: [Option<Place>; 2],
     /// The API, once it is known.
@@ -90,6 +92,7 @@ impl Record {
                 Arrival::Http(_) | Arrival::Yar(_) => "http",
                 Arrival::Raw(_) => "yar",
             },
+            waits: None,
             places: [None, None],
             route: None,
             known_service: false,
@@ -113,10 +116,10 @@ impl Record {
         // the narrow one first: who waits for it takes no place of the service's other APIs
         if let Some(gate) = &route.gate {
             let target = || format!("api \"{}/{}\"", entry.name, route.name);
-            self.places[0] = Some(place(gate, plan, target).await?);
+            self.places[0] = Some(place(gate, plan, &mut self.waits, target).await?);
         }
         let target = || format!("service \"{}\"", entry.name);
-        self.places[1] = Some(place(&entry.gate, plan, target).await?);
+        self.places[1] = Some(place(&entry.gate, plan, &mut self.waits, target).await?);
         route.retries.count(self.started);
         Ok(())
     }
@@ -136,6 +139,11 @@ impl Record {
             let (took, now) = (tried.over.saturating_duration_since(tried.place.asked()), tried.over);
             self.places.iter().flatten().for_each(|place| place.gate().answered(took, now));
         }
+    }
+
+    /// Until when the call waits in line: `queue` from when it began to, in one line or in several.
+    pub(super) fn waits_until(&mut self, plan: &Plan) -> Instant {
+        *self.waits.get_or_insert_with(|| Instant::now() + plan.route.policy.queue)
     }
 
     /// What became of the call at the peer that settled it.
@@ -265,22 +273,32 @@ impl Record {
 }
 
 /// A place in `gate`, waited for where the call's policy has a `queue`.
-async fn place(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Result<Place, CallError> {
+async fn place(
+    gate: &Arc<Gate>,
+    plan: &Plan,
+    waits: &mut Option<Instant>,
+    target: impl Fn() -> String,
+) -> Result<Place, CallError> {
     match gate.enter() {
         Some(place) => Ok(place),
-        None => Box::pin(wait(gate, plan, target)).await,
+        None => Box::pin(wait(gate, plan, waits, target)).await,
     }
 }
 
 /// The next place that is given back, in the order of the line.
-async fn wait(gate: &Arc<Gate>, plan: &Plan, target: impl Fn() -> String) -> Result<Place, CallError> {
+async fn wait(
+    gate: &Arc<Gate>,
+    plan: &Plan,
+    waits: &mut Option<Instant>,
+    target: impl Fn() -> String,
+) -> Result<Place, CallError> {
     let queue = plan.route.policy.queue;
     let over = |line| CallError::Overloaded { target: target(), limit: gate.limit(), line };
     if queue.is_zero() {
         return Err(over(None));
     }
     let Some(waiting) = gate.line_up() else { return Err(over(Some("the line before it is full"))) };
-    let given_up = Instant::now() + queue;
+    let given_up = *waits.get_or_insert_with(|| Instant::now() + queue);
     match tokio::time::timeout_at(given_up.min(plan.deadline).into(), waiting.place()).await {
         Ok(place) => Ok(place),
         Err(_) if plan.deadline <= given_up => Err(CallError::Deadline(plan.patience_ms)),

@@ -4,8 +4,9 @@ use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::line::{Lines, Waiting};
 use crate::health::{Cause, Change};
 
 /// Tells pools when the health of one of their peers changed, and counts how.
@@ -14,6 +15,7 @@ pub struct Board {
     generation: AtomicU64,
     changes: [AtomicU64; Self::WORDS.len()],
     opening: Mutex<()>,
+    pub(super) lines: Lines,
 }
 
 impl Board {
@@ -37,6 +39,22 @@ impl Board {
     /// Something that pools look at is not as it was.
     pub(super) fn moved(&self) {
         self.generation.fetch_add(1, Release);
+        self.lines.call();
+    }
+
+    /// A place at a peer came free.
+    pub(super) fn gave_back(&self) {
+        self.lines.call();
+    }
+
+    /// Calls that wait until one of their peers is not full.
+    pub fn waiting(&self) -> usize {
+        self.lines.waiting()
+    }
+
+    /// A place at the end of the line of `pool`, where fewer than `most` stand in it.
+    pub fn line_up(self: &Arc<Self>, pool: usize, most: usize) -> Option<Waiting> {
+        Waiting::new(self, pool, most)
     }
 
     /// Counts a change of a circuit.

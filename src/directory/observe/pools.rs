@@ -35,12 +35,15 @@ impl Directory {
     }
 
     pub(super) fn observe_gates(self: &Arc<Self>) {
-        type Read = fn(&Gate) -> u64;
+        type Read = fn(&Entry, &Gate, bool) -> u64;
         let of_gates: [(_, _, Read); 2] = [
-            ("remora.concurrency.limit", "Most calls in flight now, set or found", |gate| {
+            ("remora.concurrency.limit", "Most calls in flight now, set or found", |_, gate, _| {
                 gate.limit().into()
             }),
-            ("remora.calls.waiting", "Calls that wait in line for a place", |gate| gate.waiting() as u64),
+            ("remora.calls.waiting", "Calls that wait in line for a place", |entry, gate, is_whole| {
+                let at_peers = if is_whole { entry.board.waiting() } else { 0 };
+                (gate.waiting() + at_peers) as u64
+            }),
         ];
         for (name, description, read) in of_gates {
             let view = self.clone();
@@ -57,8 +60,10 @@ fn pools(entry: &Entry) -> impl Iterator<Item = &Pool> {
 }
 
 /// What `read` says of the service's gate, and of those of its APIs.
-fn gates(entry: &Entry, read: fn(&Gate) -> u64) -> Vec<([String; 2], u64)> {
-    let of = |api: &str, gate: &Gate| ([entry.name.to_string(), api.to_owned()], read(gate));
+fn gates(entry: &Entry, read: fn(&Entry, &Gate, bool) -> u64) -> Vec<([String; 2], u64)> {
+    let of = |api: &str, gate: &Gate| {
+        ([entry.name.to_string(), api.to_owned()], read(entry, gate, api.is_empty()))
+    };
     let own = entry.all_routes().filter_map(|route| Some(of(route.name.as_str(), route.gate.as_ref()?)));
     std::iter::once(of("", &entry.gate)).chain(own).collect()
 }
