@@ -112,34 +112,40 @@ async fn accept_loop(
 ) {
     let mut connections = JoinSet::new();
     let each_stop = stop.clone();
-    // a seat comes first: without one the kernel's queue is the better place to wait
-    let next = async || {
-        let seat = seats.clone().acquire_owned().await;
-        listener.accept().await.map(|stream| (seat, stream))
-    };
     let local = listener.local();
-    let take = |(seat, stream), connections: &mut JoinSet<()>| {
+    let take = |seat, stream, connections: &mut JoinSet<()>| {
         let known = terms.of(&stream, local);
         connections.spawn(serve_one(worker.clone(), (seat, stream), known, each_stop.clone()));
     };
+    // has no seat yet, those behind it wait in the kernel's queue; a seat that was taken before anybody
+    // came would be missing at the other sockets
+    let mut standing = None;
     loop {
+        let seat = async { seats.clone().acquire_owned().await };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            accepted = next() => match accepted {
-                Ok(accepted) => take(accepted, &mut connections),
+            Ok(seat) = seat, if standing.is_some() => if let Some(stream) = standing.take() {
+                take(seat, stream, &mut connections);
+            },
+            accepted = listener.accept(), if standing.is_none() => match accepted {
+                Ok(stream) => standing = Some(stream),
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
         }
     }
     // callers that the kernel has let in already are served, not reset
-    loop {
-        tokio::select! {
-            biased;
-            Ok(accepted) = next() => take(accepted, &mut connections),
-            () = std::future::ready(()) => break,
-        }
+    while let Ok(seat) = seats.clone().try_acquire_owned() {
+        let next = match standing.take() {
+            Some(stream) => stream,
+            None => tokio::select! {
+                biased;
+                Ok(stream) = listener.accept() => stream,
+                () = std::future::ready(()) => break,
+            },
+        };
+        take(seat, next, &mut connections);
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
