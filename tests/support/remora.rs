@@ -34,7 +34,15 @@ pub struct Setup {
     service: Option<(String, Port)>,
     env: Vec<(String, String)>,
     wait: bool,
-    reads_log: bool,
+    log: Log,
+}
+
+/// What becomes of what the program logs.
+#[derive(Clone, Copy, PartialEq)]
+enum Log {
+    Read,
+    Unread,
+    Discarded,
 }
 
 impl Setup {
@@ -52,7 +60,7 @@ impl Setup {
             service: None,
             env: Vec::new(),
             wait: true,
-            reads_log: true,
+            log: Log::Read,
         }
     }
 
@@ -82,7 +90,13 @@ impl Setup {
 
     /// Nobody reads what it logs.
     pub fn unread_log(mut self) -> Setup {
-        self.reads_log = false;
+        self.log = Log::Unread;
+        self
+    }
+
+    /// Whoever runs it looks at nothing that it logs.
+    pub fn discards_log(mut self) -> Setup {
+        self.log = Log::Discarded;
         self
     }
 
@@ -126,11 +140,11 @@ impl Setup {
             .envs(self.env.iter().map(|(n, v)| (n, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(if self.log == Log::Discarded { Stdio::null() } else { Stdio::piped() })
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let reader = self.reads_log.then(|| {
+        let reader = (self.log == Log::Read).then(|| {
             let (log, stderr) = (log.clone(), BufReader::new(child.stderr.take().unwrap()));
             std::thread::spawn(move || {
                 for line in stderr.lines().map_while(Result::ok) {
