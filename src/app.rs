@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -331,6 +332,7 @@ fn start_workers(
     count: usize,
 ) -> Result<mpsc::Receiver<()>, StartError> {
     let (done, ended) = mpsc::channel(1);
+    let (telemetry, mut runtimes) = (make.telemetry.clone(), vec![Handle::current()]);
     for number in 0..count {
         let own = doors.iter_mut().filter_map(Vec::pop).collect();
         let (make, done) = (make.clone(), done.clone());
@@ -338,6 +340,7 @@ fn start_workers(
             .enable_all()
             .build()
             .map_err(|e| StartError(format!("workers: no runtime for worker {number}: {e}")))?;
+        runtimes.push(runtime.handle().clone());
         let work = move || {
             runtime.block_on(work(make, own));
             drop(done);
@@ -347,6 +350,7 @@ fn start_workers(
             .spawn(work)
             .map_err(|e| StartError(format!("workers: no thread for worker {number}: {e}")))?;
     }
+    observe::tasks(&telemetry, runtimes);
     Ok(ended)
 }
 

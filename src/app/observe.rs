@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::directory::Directory;
 use crate::registry::{self, Source};
 use crate::telemetry::{self, Telemetry};
@@ -67,4 +69,10 @@ pub(super) fn observe(
         "Registry nodes left out because they can't be read",
         move || view.list().values().map(|entry| entry.service.skipped.len() as u64).sum(),
     );
+}
+
+/// How many tasks these run now.
+pub(super) fn tasks(telemetry: &Telemetry, runtimes: Vec<Handle>) {
+    let alive = move || runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks() as u64).sum();
+    telemetry.observe("remora.tasks", "Connections of both sides and what runs beside them", alive);
 }
