@@ -1,7 +1,7 @@
 //! Asks the providers of the view whether they live: those of services with `health`, and those that
 //! took no connection, whom no call goes to meanwhile.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::{Streak, ask};
 use crate::directory::{Directory, Entry};
 use crate::health::{Cause, State};
 use crate::model::{Ask, Circuit, Health, Policy};
+use crate::names::ServiceName;
 use crate::peer::Peer;
 use crate::socket::stopped;
 
@@ -30,26 +31,84 @@ static RECONNECT: Health = Health {
 
 /// Checks providers until `stop`.
 pub async fn peers(directory: Arc<Directory>, mut stop: watch::Receiver<bool>) {
-    let (mut agenda, mut asking) = (Agenda::default(), JoinSet::new());
+    let (mut rounds, mut asking) = (Rounds::default(), JoinSet::new());
     let mut generation = 0;
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
-            Some(ended) = asking.join_next() => if let Ok((key, answer)) = ended {
-                agenda.note(key, answer, Instant::now());
+            Some(ended) = asking.join_next() => if let Ok((of, found)) = ended {
+                rounds.note(of, found, Instant::now());
             },
             _ = ticks.tick() => {
                 let now = Instant::now();
                 let current = directory.generation();
                 if generation != current {
                     generation = current;
-                    agenda.follow(directory.list().values().flat_map(|entry| subjects(entry)), now);
+                    rounds.follow(directory.list());
                 }
-                for check in agenda.due(now, MOST - asking.len()) {
-                    asking.spawn(check.run());
+                for (service, check) in rounds.due(now, MOST - asking.len()) {
+                    asking.spawn(async move {
+                        let (key, found) = check.run().await;
+                        ((service, key), found)
+                    });
                 }
             }
+        }
+    }
+}
+
+/// The services of the view; one is looked at when it changed, or the health of one of its providers did.
+#[derive(Debug, Default)]
+struct Rounds(BTreeMap<ServiceName, Round>);
+
+#[derive(Debug)]
+struct Round {
+    entry: Arc<Entry>,
+    /// What its board said when it was looked at last.
+    seen: Option<u64>,
+    agenda: Agenda,
+}
+
+impl Rounds {
+    fn follow(&mut self, view: BTreeMap<ServiceName, Arc<Entry>>) {
+        let mut before = std::mem::take(&mut self.0);
+        for (name, entry) in view {
+            let round = match before.remove(&name) {
+                Some(round) if Arc::ptr_eq(&round.entry, &entry) => round,
+                Some(round) => Round { entry, seen: None, ..round },
+                None => Round { entry, seen: None, agenda: Agenda::default() },
+            };
+            self.0.insert(name, round);
+        }
+    }
+
+    /// At most `most` checks that are due, those first that are due for longest.
+    fn due(&mut self, now: Instant, most: usize) -> Vec<(ServiceName, Check)> {
+        self.0.values_mut().for_each(|round| round.look(now));
+        let rounds = self.0.iter_mut();
+        let all = rounds.flat_map(|(name, round)| round.agenda.all_due(now).map(move |due| (name, due)));
+        let mut due: Vec<_> = all.collect();
+        due.sort_unstable_by_key(|(_, (_, target))| target.next);
+        let check =
+            |(name, (key, target)): (&ServiceName, (&Key, &mut Target))| (name.clone(), target.ask(key, now));
+        due.into_iter().take(most).map(check).collect()
+    }
+
+    fn note(&mut self, (service, key): (ServiceName, Key), found: Found, now: Instant) {
+        if let Some(round) = self.0.get_mut(&service) {
+            round.agenda.note(key, found, now);
+        }
+    }
+}
+
+impl Round {
+    /// Looks who is there, if that may have changed.
+    fn look(&mut self, now: Instant) {
+        let generation = self.entry.board.generation();
+        if self.seen != Some(generation) {
+            self.seen = Some(generation);
+            self.agenda.follow(subjects(&self.entry).into_iter(), now);
         }
     }
 }
@@ -57,7 +116,7 @@ pub async fn peers(directory: Arc<Directory>, mut stop: watch::Receiver<bool>) {
 /// A provider and how it is checked.
 #[derive(Debug)]
 struct Subject {
-    service: String,
+    service: ServiceName,
     peer: Arc<Peer>,
     /// `None`: only while it is known to take no connections.
     check: Option<Health>,
@@ -68,7 +127,7 @@ struct Subject {
 /// first, then its APIs by name.
 fn subjects(entry: &Entry) -> Vec<Subject> {
     let subject = |peer: &Arc<Peer>, policy: &Policy| Subject {
-        service: entry.name.to_string(),
+        service: entry.name.clone(),
         peer: peer.clone(),
         check: policy.health.clone(),
         rules: policy.circuit,
@@ -105,7 +164,9 @@ impl Check {
 /// A peer by its place, as it lives as long as it is known, and what it is asked.
 type Key = (usize, Option<Ask>);
 
-/// When who is asked, and what became of it; takes the time as an argument.
+/// When who of one service is asked, and what became of it; takes the time as an argument.
+///
+/// Has nothing of providers that nobody asks: they may be a hundred thousand.
 #[derive(Debug, Default)]
 struct Agenda(HashMap<Key, Target>);
 
@@ -124,7 +185,8 @@ impl Agenda {
         let mut before = std::mem::take(&mut self.0);
         let (checked, others): (Vec<_>, Vec<_>) = subjects.partition(|subject| subject.check.is_some());
         let places: HashSet<_> = checked.iter().map(Subject::place).collect();
-        let others = others.into_iter().filter(|subject| !places.contains(&subject.place()));
+        let asked = |subject: &Subject| !subject.peer.is_closed() && !places.contains(&subject.place());
+        let others = others.into_iter().filter(asked);
         for subject in checked.into_iter().chain(others) {
             let key = (subject.place(), subject.check.as_ref().map(|check| check.ask.clone()));
             if self.0.contains_key(&key) {
@@ -159,17 +221,8 @@ impl Agenda {
         self.0.iter().any(|(other, target)| other.0 == key.0 && other.1 != key.1 && target.is_ill())
     }
 
-    /// At most `most` checks that are due, those first that are due for longest.
-    fn due(&mut self, now: Instant, most: usize) -> Vec<Check> {
-        let mut due: Vec<_> = self.0.iter_mut().filter(|(_, target)| target.is_due(now)).collect();
-        due.sort_unstable_by_key(|(_, target)| target.next);
-        let check = |(key, target): (&Key, &mut Target)| {
-            target.asking = true;
-            let health = target.health().clone();
-            target.next = now + jittered(health.interval, fastrand::f64());
-            Check { key: key.clone(), peer: target.subject.peer.clone(), health }
-        };
-        due.into_iter().take(most).map(check).collect()
+    fn all_due(&mut self, now: Instant) -> impl Iterator<Item = (&Key, &mut Target)> {
+        self.0.iter_mut().filter(move |(_, target)| target.is_due(now))
     }
 
     fn note(&mut self, key: Key, found: Found, now: Instant) {
@@ -197,6 +250,14 @@ impl Target {
         Self { subject, streak: Streak::new(rise, fall), next, asking: false }
     }
 
+    /// The check that is due.
+    fn ask(&mut self, key: &Key, now: Instant) -> Check {
+        self.asking = true;
+        let health = self.health().clone();
+        self.next = now + jittered(health.interval, fastrand::f64());
+        Check { key: key.clone(), peer: self.subject.peer.clone(), health }
+    }
+
     fn health(&self) -> &Health {
         self.subject.check.as_ref().unwrap_or(&RECONNECT)
     }
@@ -215,7 +276,7 @@ impl Target {
     /// Notes what a check found; true where it has become well by that.
     fn note(&mut self, found: Found, now: Instant) -> bool {
         let Subject { service, peer, check, rules } = &self.subject;
-        let provider = &peer.address;
+        let (service, provider) = (service.as_str(), &peer.address);
         if found.is_ok() && peer.reached(now).is_some() {
             tracing::info!(service, %provider, "provider takes connections again");
         }
@@ -241,7 +302,7 @@ impl Target {
     fn restore(&self, now: Instant) {
         let Subject { service, peer, .. } = &self.subject;
         if peer.restore(now).is_some() {
-            tracing::info!(service, provider = %peer.address, "provider is well by its health check");
+            tracing::info!(service = service.as_str(), provider = %peer.address, "provider is well by its health check");
         }
     }
 }
@@ -255,8 +316,10 @@ fn jittered(interval: Duration, chance: f64) -> Duration {
 mod tests {
     use super::*;
     use crate::health::Fault;
+    use crate::model::{Provider, Service};
     use crate::names::Address;
     use crate::peer::Outcome;
+    use crate::telemetry::Telemetry;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -264,8 +327,31 @@ mod tests {
         Peer::new(Address::new("10.0.0.5:80").unwrap(), Arc::default(), now, false)
     }
 
+    impl Agenda {
+        fn due(&mut self, now: Instant, most: usize) -> Vec<Check> {
+            let mut due: Vec<_> = self.all_due(now).collect();
+            due.sort_unstable_by_key(|(_, target)| target.next);
+            due.into_iter().take(most).map(|(key, target)| target.ask(key, now)).collect()
+        }
+    }
+
+    fn provider(address: &str) -> Provider {
+        Provider {
+            address: Address::new(address).unwrap(),
+            weight: 100,
+            idc: None,
+            state: crate::model::State::On,
+            tags: None,
+            max_connections: None,
+            ephemeral: true,
+            listed: false,
+            held: false,
+        }
+    }
+
     fn subject(peer: &Arc<Peer>, check: Option<Health>) -> Subject {
-        Subject { service: "user".into(), peer: peer.clone(), check, rules: Circuit::default() }
+        let service = ServiceName::new("user").unwrap();
+        Subject { service, peer: peer.clone(), check, rules: Circuit::default() }
     }
 
     fn fail(peer: &Arc<Peer>, fault: Fault, now: Instant) {
@@ -288,14 +374,36 @@ mod tests {
         let now = Instant::now();
         let (deaf, ill) = (peer(now), peer(now));
         let mut agenda = Agenda::default();
-        agenda.follow([subject(&deaf, None), subject(&ill, None)].into_iter(), now);
-        assert_eq!(step(&mut agenda, &Ok(None), now), 0);
+        let both = || [subject(&deaf, None), subject(&ill, None)].into_iter();
+        agenda.follow(both(), now);
+        assert_eq!((step(&mut agenda, &Ok(None), now), agenda.0.len()), (0, 0));
         fail(&deaf, Fault::Unreached, now);
         fail(&ill, Fault::Status, now);
+        agenda.follow(both(), now);
         assert_eq!(step(&mut agenda, &Err("refused".into()), now), 1);
         assert_eq!(step(&mut agenda, &Ok(None), now + SECOND), 0, "not before its interval");
         assert_eq!(step(&mut agenda, &Ok(None), now + 3 * SECOND), 1);
         assert!(deaf.is_closed() && !ill.is_closed());
+    }
+
+    #[test]
+    fn who_takes_no_connection_is_asked_though_the_view_stays_as_it_is() {
+        let now = Instant::now();
+        let (directory, _) = Directory::new(Policy::default(), None, Telemetry::new().unwrap());
+        let name = ServiceName::new("user").unwrap();
+        let providers = ["10.0.0.5:80", "10.0.0.6:80"].map(provider).into();
+        directory.publish(&name, Some(Service { providers, ..Service::default() }));
+        let mut rounds = Rounds::default();
+        rounds.follow(directory.list());
+        assert!(rounds.due(now, MOST).is_empty());
+        let entry = directory.known(&name).unwrap();
+        let peer = &entry.peers()["10.0.0.6:80"];
+        fail(peer, Fault::Unreached, now);
+        let (service, check) = rounds.due(now, MOST).pop().unwrap();
+        assert!(rounds.due(now, MOST).is_empty() && Arc::ptr_eq(&check.peer, peer));
+        rounds.note((service, check.key), Ok(None), now);
+        assert!(peer.is_closed() && rounds.due(now + 9 * SECOND, MOST).is_empty());
+        assert!(rounds.0[&name].agenda.0.is_empty());
     }
 
     #[test]
