@@ -64,8 +64,8 @@ enum Slot {
 pub struct Entry {
     /// The service's name.
     pub name: ServiceName,
-    /// As the registry says.
-    pub service: Service,
+    /// As the registry says; whoever reads the registry has the same.
+    pub service: Arc<Service>,
     /// When this version came into force.
     pub since: SystemTime,
     /// When it was last found as the registry has it, in milliseconds of [`Directory`]'s own clock,
@@ -87,7 +87,7 @@ pub struct Entry {
     /// What is counted of its callers; survives updates.
     pub accounts: Accounts,
     /// Of every provider, those that take no calls included, by address.
-    peers: BTreeMap<String, Arc<Peer>>,
+    peers: BTreeMap<Address, Arc<Peer>>,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
     any: Option<Arc<Route>>,
     used: AtomicBool,
@@ -168,7 +168,7 @@ impl Directory {
     }
 
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
-    pub fn publish(&self, name: &ServiceName, service: Option<Service>) {
+    pub fn publish(&self, name: &ServiceName, service: Option<Arc<Service>>) {
         let is_there = service.is_some();
         let slot = match service {
             Some(service) => {
@@ -271,7 +271,7 @@ impl Directory {
         Ok(self.slots.get(name).and_then(Slot::known))
     }
 
-    fn entry(&self, name: ServiceName, service: Service, before: Option<&Entry>) -> Entry {
+    fn entry(&self, name: ServiceName, service: Arc<Service>, before: Option<&Entry>) -> Entry {
         let now = Instant::now();
         let policy = service.policy.over(&self.defaults);
         let board = before.map(|entry| entry.board.clone()).unwrap_or_default();
@@ -306,7 +306,7 @@ impl Directory {
             routes.insert(api_name.clone(), Arc::new(route));
         }
         let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
-        let former = before.map(|entry| (&entry.service, &entry.accounts));
+        let former = before.map(|entry| (&*entry.service, &entry.accounts));
         let shares = self.shares.load(Relaxed);
         let accounts = Accounts::new(&service, former, shares, now);
         Entry {
@@ -336,13 +336,14 @@ fn all_peers(
     before: Option<&Entry>,
     board: &Arc<Board>,
     now: Instant,
-) -> BTreeMap<String, Arc<Peer>> {
+) -> BTreeMap<Address, Arc<Peer>> {
     let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
     let addresses = service.providers.iter().chain(of_apis).map(|provider| &provider.address);
     let peer = |address: &Address| {
-        let known = before.and_then(|entry| entry.peers.get(address.as_str()).cloned());
+        let known = before.and_then(|entry| entry.peers.get(address).cloned());
         let new = || Peer::new(address.clone(), board.clone(), now, before.is_some());
-        (address.as_str().to_owned(), known.unwrap_or_else(new))
+        let peer = known.unwrap_or_else(new);
+        (peer.address.clone(), peer)
     };
     addresses.map(peer).collect()
 }
@@ -368,7 +369,7 @@ impl Entry {
     }
 
     /// Peers by address, of all its APIs; also of providers that take no calls, which may have some in flight.
-    pub fn peers(&self) -> &BTreeMap<String, Arc<Peer>> {
+    pub fn peers(&self) -> &BTreeMap<Address, Arc<Peer>> {
         &self.peers
     }
 

@@ -138,11 +138,11 @@ pub struct Provider {
     /// 0 to 1000; 0 takes no calls.
     pub weight: u16,
     /// Data centre (机房).
-    pub idc: Option<String>,
+    pub idc: Option<Box<str>>,
     /// Of this provider alone.
     pub state: State,
-    /// Shown only.
-    pub tags: Option<Value>,
+    /// Shown only; boxed, as few have some and there may be a hundred thousand providers.
+    pub tags: Option<Box<Value>>,
     /// Most calls at once.
     pub max_connections: Option<u32>,
     /// Whether it announced itself with an ephemeral node.

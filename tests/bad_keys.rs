@@ -40,7 +40,7 @@ fn gateway() -> Arc<Worker> {
             callers: BTreeMap::from([(CallerName::new("web").unwrap(), vec![grant])]),
             ..Service::default()
         };
-        directory.publish(&ServiceName::new(name).unwrap(), Some(service));
+        directory.publish(&ServiceName::new(name).unwrap(), Some(service.into()));
     }
     let means = Means {
         host: "web-17".into(),

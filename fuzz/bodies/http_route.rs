@@ -227,7 +227,7 @@ fn publish(directory: &Directory, provider: SocketAddr) {
         nodes.push(node(format!("/address/{service}/{provider}"), "{}"));
         let parsed = Layout::Flat.parse(&service, &nodes, None).expect("it has nodes");
         assert!(parsed.skipped.is_empty(), "{:?}", parsed.skipped);
-        directory.publish(&service, Some(parsed));
+        directory.publish(&service, Some(parsed.into()));
     }
 }
 

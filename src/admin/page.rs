@@ -68,7 +68,7 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
     let now = Instant::now();
     // what the registry has, and beside it what it lost with many others
     let list = |all: &[Provider], pool: &Pool, held: bool| {
-        let one = |one: &Provider| provider::shown(one, peers.get(one.address.as_str()), pool, now);
+        let one = |one: &Provider| provider::shown(one, peers.get(&one.address), pool, now);
         all.iter().filter(|provider| provider.held == held).map(one).collect::<Vec<_>>()
     };
     let held = |all: &[Provider], pool: &Pool| Some(list(all, pool, true)).filter(|held| !held.is_empty());

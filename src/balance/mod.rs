@@ -100,11 +100,11 @@ pub fn alike(one: &Policy, other: &Policy) -> bool {
 
 impl Pool {
     /// A pool of the providers that are on and have a weight; `known` are the peers of their addresses.
-    pub fn new(providers: &[Provider], setting: &Setting<'_>, known: &BTreeMap<String, Arc<Peer>>) -> Self {
+    pub fn new(providers: &[Provider], setting: &Setting<'_>, known: &BTreeMap<Address, Arc<Peer>>) -> Self {
         let Setting { policy, idc, board, now } = setting;
         let peer = |provider: &Provider| {
             let new = || Peer::new(provider.address.clone(), (*board).clone(), *now, false);
-            known.get(provider.address.as_str()).cloned().unwrap_or_else(new)
+            known.get(&provider.address).cloned().unwrap_or_else(new)
         };
         let zone = if idc.is_some() { policy.zone } else { Zone::Ignore };
         let is_near = |provider: &Provider| idc.is_some() && provider.idc.as_deref() == *idc;

@@ -28,7 +28,7 @@ fn equals(count: u16) -> Vec<Provider> {
 }
 
 fn in_zones(near: u16, far: u16) -> Vec<Provider> {
-    let idc = |port| Some(if port <= near { "bj1" } else { "sh1" }.to_owned());
+    let idc = |port| Some(if port <= near { "bj1" } else { "sh1" }.into());
     (1..=near + far).map(|port| Provider { idc: idc(port), ..provider(port, 100, State::On) }).collect()
 }
 
@@ -322,7 +322,7 @@ fn at_most_half_are_left_for_their_rate_and_in_a_panic_rates_are_not_heeded() {
 fn one_that_came_takes_its_weight_step_by_step() {
     let (board, start) = (Arc::default(), Instant::now());
     let came = Peer::new(Address::new("10.0.0.1:2").unwrap(), Arc::clone(&board), start, true);
-    let known = BTreeMap::from([("10.0.0.1:2".to_owned(), came)]);
+    let known = BTreeMap::from([(came.address.clone(), came)]);
     let policy = Policy { warmup: 100 * SECOND, balance: Balance::RoundRobin, ..Policy::default() };
     let setting = Setting { policy: &policy, idc: None, board: &board, now: start };
     let pool = Pool::new(&equals(2), &setting, &known);
@@ -402,7 +402,7 @@ fn proportions_of_any_size_are_kept() {
         let count = rng.u16(1..300);
         let providers: Vec<_> = (1..=count)
             .map(|port| {
-                let idc = Some(if rng.bool() { "bj1" } else { "sh1" }.to_owned());
+                let idc = Some(if rng.bool() { "bj1" } else { "sh1" }.into());
                 Provider { idc, ..provider(port, rng.u16(1..=1000), State::On) }
             })
             .collect();

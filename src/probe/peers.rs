@@ -392,12 +392,12 @@ mod tests {
         let (directory, _) = Directory::new(Policy::default(), None, Telemetry::new().unwrap());
         let name = ServiceName::new("user").unwrap();
         let providers = ["10.0.0.5:80", "10.0.0.6:80"].map(provider).into();
-        directory.publish(&name, Some(Service { providers, ..Service::default() }));
+        directory.publish(&name, Some(Service { providers, ..Service::default() }.into()));
         let mut rounds = Rounds::default();
         rounds.follow(directory.list());
         assert!(rounds.due(now, MOST).is_empty());
         let entry = directory.known(&name).unwrap();
-        let peer = &entry.peers()["10.0.0.6:80"];
+        let peer = &entry.peers()[&Address::new("10.0.0.6:80").unwrap()];
         fail(peer, Fault::Unreached, now);
         let (service, check) = rounds.due(now, MOST).pop().unwrap();
         assert!(rounds.due(now, MOST).is_empty() && Arc::ptr_eq(&check.peer, peer));

@@ -170,7 +170,7 @@ impl<'a> Follower<'a> {
                 Action::Read(batch) => self.start_read(batch),
                 Action::Watch(change) => self.start_watch(change),
                 Action::Publish(service, found) => {
-                    self.tell_skipped(&service, found.as_ref());
+                    self.tell_skipped(&service, found.as_deref());
                     self.directory.publish(&service, found);
                 }
                 Action::Keep(service, nodes) => {

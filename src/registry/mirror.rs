@@ -5,6 +5,7 @@
 //! *Live*: read again, published, and from then on after every event.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agenda::Agenda;
@@ -44,7 +45,7 @@ pub(crate) enum Action {
     /// What a service's nodes are, for whoever keeps them.
     Keep(ServiceName, Vec<Node>),
     /// Replace the service in the view.
-    Publish(ServiceName, Option<Service>),
+    Publish(ServiceName, Option<Arc<Service>>),
     /// The service was read and is as the view has it.
     Confirm(ServiceName),
     /// The view was not as the registry, though no event was missed: a defect.
@@ -80,14 +81,14 @@ struct Sub {
     /// Events wait until then, as a read of it costs so much.
     rests: Instant,
     /// What was published last; the inner `None`: that it isn't there.
-    view: Option<Option<Service>>,
+    view: Option<Option<Arc<Service>>>,
     used: Instant,
     /// Whether it was read since the registry was reached last, its watches standing.
     verified: bool,
 }
 
 impl Sub {
-    fn new(stage: Stage, view: Option<Option<Service>>, now: Instant) -> Self {
+    fn new(stage: Stage, view: Option<Option<Arc<Service>>>, now: Instant) -> Self {
         let (ticket, failures, company) = (None, 0, reads::BATCH);
         Self { stage, ticket, failures, company, rests: now, view, used: now, verified: false }
     }
@@ -140,7 +141,7 @@ impl Mirror {
     /// Takes a service as it was known to an earlier run: shown at once, and read as soon as that can be.
     pub(crate) fn restore(&mut self, service: &ServiceName, nodes: &[Node], now: Instant) {
         let Some(found) = self.layout.parse(service, nodes, None) else { return };
-        self.subs.insert(service.clone(), Sub::new(Stage::Uncovered, Some(Some(found)), now));
+        self.subs.insert(service.clone(), Sub::new(Stage::Uncovered, Some(Some(found.into())), now));
         self.uncovered.insert(service.clone());
         self.watches.subscribe(service);
         self.publish(service);
@@ -302,7 +303,7 @@ impl Mirror {
             }
             return;
         }
-        match sub.view.replace(found) {
+        match sub.view.replace(found.map(Arc::new)) {
             None => {
                 self.publish(service);
                 self.actions.push(Action::Settle(service.clone(), Ok(())));
@@ -316,7 +317,7 @@ impl Mirror {
                 let after = sub.view.clone().flatten();
                 let total = self.subs.values().filter(|sub| matches!(sub.view, Some(Some(_)))).count();
                 let others =
-                    self.limbo.changed(service, before.flatten().as_ref(), after.as_ref(), total, now);
+                    self.limbo.changed(service, before.flatten().as_deref(), after.as_deref(), total, now);
                 [service].into_iter().chain(&others).for_each(|service| self.publish(service));
             }
         }

@@ -37,9 +37,9 @@ impl ServiceFields {
 #[derive(Default)]
 pub(super) struct ProviderFields {
     pub(super) weight: Option<u16>,
-    pub(super) idc: Option<String>,
+    pub(super) idc: Option<Box<str>>,
     pub(super) state: Option<State>,
-    pub(super) tags: Option<Value>,
+    pub(super) tags: Option<Box<Value>>,
     pub(super) max_connections: Option<u32>,
 }
 
@@ -161,9 +161,9 @@ pub(super) fn policy(fields: &Fields) -> Result<PolicyPatch, String> {
 pub(super) fn provider(fields: &Fields) -> Result<ProviderFields, String> {
     Ok(ProviderFields {
         weight: number(fields, "weight", 0, 1000)?.map(|n| n as u16),
-        idc: text(fields, "idc")?,
+        idc: text(fields, "idc")?.map(String::into_boxed_str),
         state: state(fields)?,
-        tags: present(fields, "tags").cloned(),
+        tags: present(fields, "tags").cloned().map(Box::new),
         max_connections: number(fields, "max_connections", 1, u32::MAX.into())?.map(|n| n as u32),
     })
 }

@@ -4,6 +4,7 @@
 //! last one of a service too.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Layout, Provider, Service, State};
@@ -70,9 +71,14 @@ impl Limbo {
     }
 
     /// The service as it is served: with what is held for it.
-    pub(super) fn served(&self, name: &ServiceName, service: &Service) -> Service {
-        let mut served = service.clone();
-        for lost in self.services.get(name).iter().flat_map(|losses| &losses.lost).filter(|lost| lost.held) {
+    pub(super) fn served(&self, name: &ServiceName, service: &Arc<Service>) -> Arc<Service> {
+        let lost = self.services.get(name).into_iter().flat_map(|losses| &losses.lost);
+        let mut held = lost.filter(|lost| lost.held).peekable();
+        if held.peek().is_none() {
+            return service.clone();
+        }
+        let mut served = Service::clone(service);
+        for lost in held {
             match &lost.api {
                 None => served.providers.push(lost.provider.clone()),
                 Some(api) => {
@@ -81,7 +87,7 @@ impl Limbo {
                 }
             }
         }
-        served
+        served.into()
     }
 
     /// What is held, as nodes.
@@ -212,7 +218,12 @@ mod tests {
     }
 
     fn held(limbo: &Limbo, service: &str, truth: &Service) -> usize {
-        limbo.served(&name(service), truth).providers.iter().filter(|provider| provider.held).count()
+        limbo
+            .served(&name(service), &Arc::new(truth.clone()))
+            .providers
+            .iter()
+            .filter(|provider| provider.held)
+            .count()
     }
 
     #[test]

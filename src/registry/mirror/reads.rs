@@ -78,7 +78,7 @@ impl Mirror {
                     (sub.failures, sub.company) = (0, BATCH);
                     sub.rests = now + (took * REST).min(LONGEST_REST);
                     self.agenda.not_before(service, sub.rests);
-                    let previous = sub.view.as_ref().and_then(Option::as_ref);
+                    let previous = sub.view.as_ref().and_then(Option::as_deref);
                     let own = nodes.remove(&Some(service.clone())).unwrap_or_default();
                     if sub.stage == Stage::Live {
                         sub.verified = true;

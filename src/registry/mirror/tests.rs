@@ -19,7 +19,7 @@ struct World {
     /// Sent, then served (with what was found), then answered.
     reads: Vec<(Batch, Option<Vec<Node>>)>,
     changes: Vec<(Change, bool)>,
-    view: BTreeMap<String, Option<Service>>,
+    view: BTreeMap<String, Option<Arc<Service>>>,
     mirror: Mirror,
     now: Instant,
     rng: fastrand::Rng,
@@ -269,8 +269,12 @@ impl World {
             if seen.is_none() && !live {
                 continue;
             }
-            let there = self.layout.parse(&service, &self.nodes([&service]), seen.as_ref());
-            assert_eq!(seen, &there, "seed {seed}, {service}: SIMULATION_SEED={seed} replays it");
+            let there = self.layout.parse(&service, &self.nodes([&service]), seen.as_deref());
+            assert_eq!(
+                seen.as_deref(),
+                there.as_ref(),
+                "seed {seed}, {service}: SIMULATION_SEED={seed} replays it"
+            );
         }
     }
 }
