@@ -48,6 +48,7 @@ struct Inner {
     // dropping the provider would stop collection
     _provider: SdkMeterProvider,
     meter: Meter,
+    plain: Meter,
     calls: Counter<u64>,
     duration: Histogram<f64>,
     retries: Counter<u64>,
@@ -124,7 +125,7 @@ impl Telemetry {
     /// The same of the sidecar on `host`, with a line for calls that `lines` takes, and spans as `traces` says.
     pub fn of(host: &str, lines: AccessLog, traces: Option<Traces>) -> Result<Self, String> {
         let Reading { registry, reader, provider } = Reading::of(messages::resource(host))?;
-        let meter = provider.meter("remora");
+        let (meter, plain) = (provider.meter("remora"), provider.meter(reader::PLAIN));
         let calls = meter
             .u64_counter("remora.calls")
             .with_description("Calls by service, api and outcome (ok or the kind of the error)")
@@ -158,6 +159,7 @@ impl Telemetry {
                 "Calls beyond their caller's quota, refused (enforce) or let pass (shadow)",
             ),
             meter,
+            plain,
         };
         let telemetry = Self { inner: Arc::new(inner) };
         telemetry.observe_spans();
@@ -252,7 +254,7 @@ impl Telemetry {
         description: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        let gauge = self.inner.meter.u64_observable_gauge(name).with_description(description);
+        let gauge = self.inner.plain.u64_observable_gauge(name).with_description(description);
         gauge.with_callback(move |observer| observer.observe(read(), &[])).build();
     }
 

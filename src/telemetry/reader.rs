@@ -16,6 +16,8 @@ use prometheus::Registry;
 
 /// Sets of labels an instrument tells apart.
 const MAX_SERIES: usize = 50_000;
+/// The meter of instruments without labels: room for all series is made at once, 2 MiB for each instrument.
+pub(super) const PLAIN: &str = "remora.gauges";
 
 /// What reads the metrics, and whom they are made by.
 pub(super) struct Reading {
@@ -42,7 +44,10 @@ impl Reading {
         let reader = Shared(Arc::new(exporter));
         let resource = resource.map(|(key, value)| KeyValue::new(key, value));
         let resource = Resource::builder_empty().with_attributes(resource).build();
-        let roomy = |_: &Instrument| Stream::builder().with_cardinality_limit(MAX_SERIES).build().ok();
+        let roomy = |instrument: &Instrument| {
+            let most = if instrument.scope().name() == PLAIN { 1 } else { MAX_SERIES };
+            Stream::builder().with_cardinality_limit(most).build().ok()
+        };
         let provider = SdkMeterProvider::builder().with_resource(resource).with_reader(reader.clone());
         Ok(Self { registry, reader, provider: provider.with_view(roomy).build() })
     }

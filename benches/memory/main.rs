@@ -1,0 +1,247 @@
+//! What the sidecar holds: idle, with a large view, for each connection and each call, and after many calls.
+//!
+//! `cargo bench --bench memory`; a word chooses parts: `idle`, `view`, `connections`, `known`. Needs Java and Python for
+//! ZooKeeper, as the tests do. PSS is what would be free if it ended; own is what no file has.
+
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a program that shares parts with the tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where it fails")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use support::http::request;
+use support::zookeeper::ZooKeeper;
+use support::{Peer, Remora, eventually, service_with};
+
+const MIB: u64 = 1 << 20;
+/// The goals, in bytes.
+const IDLE: u64 = 12 * MIB;
+const VIEW: u64 = 40 * MIB;
+const OPEN_CALL: u64 = 64 << 10;
+/// Services and the providers of each.
+const SMALL: (usize, usize) = (50, 4);
+const LARGE: (usize, usize) = (2000, 50);
+/// Services known beside the one that is called, and the calls that are counted.
+const KNOWN: usize = 10_000;
+const CALLS: usize = 20_000;
+
+/// In bytes.
+#[derive(Clone, Copy)]
+struct Memory {
+    rss: u64,
+    pss: u64,
+    own: u64,
+}
+
+fn main() {
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let parts: [(&str, fn()); 4] =
+        [("idle", idle), ("view", view), ("connections", connections), ("known", known)];
+    for (name, part) in parts {
+        if words.is_empty() || words.iter().any(|word| word == name) {
+            println!("\n{name}");
+            part();
+        }
+    }
+}
+
+/// 50 services, each called once.
+fn idle() {
+    let (services, providers) = SMALL;
+    let remora = Remora::embedded(&entries(services, providers)).discards_log().start();
+    tell("started", of(&remora), None);
+    call_all(&remora, services);
+    tell(&format!("{services} services × {providers} providers"), of(&remora), Some(IDLE));
+}
+
+/// 2,000 services with 50 providers each, from ZooKeeper, each called once.
+fn view() {
+    let (services, providers) = LARGE;
+    let zk = ZooKeeper::start();
+    let mut client = zk.client();
+    for service in 0..services {
+        let list: Vec<_> =
+            addresses(service, providers).map(|at| format!("{{\"address\":\"{at}\"}}")).collect();
+        client.put(&format!("/api/{}/get", name(service)), "{\"path\":\"/get\"}");
+        client
+            .put(&format!("/address/{}", name(service)), &format!("{{\"addresses\":[{}]}}", list.join(",")));
+    }
+    let remora = Remora::zookeeper(&zk).discards_log().start();
+    let before = of(&remora);
+    tell("started", before, None);
+    let begun = Instant::now();
+    call_all(&remora, services);
+    println!("  all loaded after {:.1} s", begun.elapsed().as_secs_f64());
+    let after = of(&remora);
+    tell(&format!("{services} services × {providers} providers"), after, Some(VIEW));
+    let each = after.own.saturating_sub(before.own) / (services * providers) as u64;
+    println!("  {each} B for each provider, its part of the service included");
+}
+
+/// Idle connections, and calls that wait for their answers.
+fn connections() {
+    let idle = raise_limit();
+    let quick = Peer::named("quick");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || listener.incoming().flatten().collect::<Vec<_>>());
+    let api = [("get", "{ path: /get }")];
+    let data = "policy: { timeout: 600s, concurrency: 100000 }";
+    let text =
+        service_with("quick", data, &api, &[&quick.address]) + &service_with("mute", data, &api, &[&mute]);
+    let remora = Remora::embedded(&text).discards_log().start();
+    let seats = remora.page("/config")["connections"].as_u64().unwrap().min(idle) as usize - 1;
+    assert_eq!(remora.get("/quick/get").status, 200);
+
+    let before = of(&remora);
+    let mut conns: Vec<_> = (0..seats).map(|_| remora.conn()).collect();
+    for conn in &mut conns {
+        assert_eq!(conn.request("GET", "/quick/get", &[], b"").unwrap().status, 200);
+    }
+    let idle = (of(&remora).rss - before.rss) / seats as u64;
+    println!("  {seats} idle connections: {idle} B each");
+    drop(conns);
+    eventually("all is closed", Duration::from_secs(10), || remora.descriptors() < 60);
+
+    let before = of(&remora);
+    let open = seats / 2;
+    let mut conns: Vec<_> = (0..open).map(|_| remora.conn()).collect();
+    for conn in &mut conns {
+        conn.send(request("POST", "/mute/get", &[("Content-Type", "application/json")], b"{}")).unwrap();
+    }
+    eventually("all wait", Duration::from_secs(30), || remora.page("/services/mute")["in_flight"] == open);
+    // what the idle ones left behind is used again, and would hide what these cost
+    let each = (of(&remora).rss.max(before.rss) - before.rss) / open as u64;
+    println!("  {open} open calls: {each} B each beside what was free");
+    drop(conns);
+
+    let fresh = Remora::embedded(&text).discards_log().start();
+    assert_eq!(fresh.get("/quick/get").status, 200);
+    let before = of(&fresh);
+    let mut conns: Vec<_> = (0..open).map(|_| fresh.conn()).collect();
+    for conn in &mut conns {
+        conn.send(request("POST", "/mute/get", &[("Content-Type", "application/json")], b"{}")).unwrap();
+    }
+    eventually("all wait", Duration::from_secs(30), || fresh.page("/services/mute")["in_flight"] == open);
+    let each = (of(&fresh).rss - before.rss) / open as u64;
+    judge(each <= OPEN_CALL, &format!("{open} open calls: {each} B each; at most {OPEN_CALL}"));
+}
+
+/// Whether a call costs more where many services are known.
+fn known() {
+    let text = entries(KNOWN, 1);
+    let quick = Peer::named("quick");
+    let called = service_with("called", "", &[("get", "{ path: /get }")], &[&quick.address]);
+    let mut costs = [0.0; 2];
+    for (cost, many) in costs.iter_mut().zip([false, true]) {
+        let text = if many { text.clone() + &called } else { called.clone() };
+        let remora = Remora::embedded(&text).discards_log().start();
+        if many {
+            call_all(&remora, KNOWN);
+        }
+        // the least of some turns: others use this machine too
+        *cost = (0..5).map(|_| processor_per_call(&remora)).fold(f64::MAX, f64::min);
+        println!(
+            "  {} services known: {cost:.2} µs of a worker for a call",
+            if many { KNOWN } else { 0 } + 1
+        );
+    }
+    let ratio = costs[1] / costs[0];
+    judge(ratio <= 1.1, &format!("a call costs {ratio:.2} times as much; at most 1.1"));
+}
+
+/// Of the workers' threads alone, in microseconds.
+fn processor_per_call(remora: &Remora) -> f64 {
+    let mut stream = TcpStream::connect(&remora.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let before = worker_time(remora);
+    for _ in 0..CALLS / 5 {
+        stream.write_all(b"GET /called/get HTTP/1.1\r\nHost: bench\r\n\r\n").unwrap();
+        let mut line = String::new();
+        // the body is one line without an end, and the head ends with an empty one
+        while line != "\r\n" {
+            line.clear();
+            answers.read_line(&mut line).unwrap();
+        }
+        answers.read_until(b'}', &mut Vec::new()).unwrap();
+    }
+    (worker_time(remora) - before) / (CALLS / 5) as f64
+}
+
+fn worker_time(remora: &Remora) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", remora.pid())).unwrap().flatten();
+    let is_worker = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("worker"))
+    };
+    let time = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3
+    };
+    tasks.filter(is_worker).map(time).sum()
+}
+
+fn name(service: usize) -> String {
+    format!("service-{service:05}")
+}
+
+fn addresses(service: usize, providers: usize) -> impl Iterator<Item = String> {
+    (1..=providers).map(move |n| format!("10.{}.{}.{n}:8080", service >> 8, service & 255))
+}
+
+/// As nodes of an embedded registry.
+fn entries(services: usize, providers: usize) -> String {
+    let mut text = String::new();
+    for service in 0..services {
+        let name = name(service);
+        text += &format!("/api/{name}/get: {{ path: /get }}\n");
+        addresses(service, providers).for_each(|at| text += &format!("/address/{name}/{at}: {{}}\n"));
+    }
+    text
+}
+
+/// An API that none of them has: each is loaded, and no provider asked.
+fn call_all(remora: &Remora, services: usize) {
+    let mut conn = remora.conn();
+    for service in 0..services {
+        let target = format!("/{}/none", name(service));
+        assert_eq!(conn.request("GET", &target, &[], b"").unwrap().status, 404, "{target}");
+    }
+}
+
+/// Lets this process open as many files as it may, but for some.
+fn raise_limit() -> u64 {
+    let mut limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limits.current = limits.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limits).unwrap();
+    limits.maximum.unwrap_or(1 << 20).saturating_sub(100)
+}
+
+fn of(remora: &Remora) -> Memory {
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", remora.pid())).unwrap();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    Memory { rss: value("Rss:"), pss: value("Pss:"), own: value("Anonymous:") }
+}
+
+/// Goals are for the PSS.
+fn tell(what: &str, memory: Memory, most: Option<u64>) {
+    let mib = |bytes: u64| bytes as f64 / MIB as f64;
+    let Memory { rss, pss, own } = memory;
+    let text = format!("{what}: {:.1} MiB RSS, {:.1} PSS, {:.1} own", mib(rss), mib(pss), mib(own));
+    match most {
+        None => println!("  {text}"),
+        Some(most) => judge(pss <= most, &format!("{text}; at most {:.0}", mib(most))),
+    }
+}
+
+fn judge(is_met: bool, text: &str) {
+    println!("  {} {text}", if is_met { "PASS" } else { "FAIL" });
+}
