@@ -294,7 +294,7 @@ impl Directory {
             let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
-                api: api.clone(),
+                api: Api::clone(api),
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),
                 retries: retries.clone(),

@@ -67,8 +67,8 @@ pub struct Service {
     pub description: Option<String>,
     /// Over the configuration's defaults.
     pub policy: PolicyPatch,
-    /// By name; `*` takes every name that is not listed.
-    pub apis: BTreeMap<ApiName, Api>,
+    /// By name; `*` takes every name that is not listed. Boxed: the map has room for eleven from the first on.
+    pub apis: BTreeMap<ApiName, Box<Api>>,
     /// Providers of every API that has none of its own (`flat`).
     pub providers: Vec<Provider>,
     /// Callers with keys; what one key opens, another of the same caller need not.

@@ -36,7 +36,7 @@ fn gateway() -> Arc<Worker> {
         };
         let service = Service {
             access,
-            apis: BTreeMap::from([(ApiName::new("x").unwrap(), Api::default())]),
+            apis: BTreeMap::from([(ApiName::new("x").unwrap(), Api::default().into())]),
             callers: BTreeMap::from([(CallerName::new("web").unwrap(), vec![grant])]),
             ..Service::default()
         };

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use support::http::request;
 use support::zookeeper::ZooKeeper;
-use support::{Peer, Remora, eventually, service_with};
+use support::{Conn, Peer, Remora, eventually, service_with};
 
 const MIB: u64 = 1 << 20;
 /// The goals, in bytes.
@@ -50,16 +50,16 @@ fn main() {
     }
 }
 
-/// 50 services, each called once.
+/// 50 services, all loaded.
 fn idle() {
     let (services, providers) = SMALL;
     let remora = Remora::embedded(&entries(services, providers)).discards_log().start();
     tell("started", of(&remora), None);
-    call_all(&remora, services);
+    load_all(&remora, services);
     tell(&format!("{services} services × {providers} providers"), of(&remora), Some(IDLE));
 }
 
-/// 2,000 services with 50 providers each, from ZooKeeper, each called once.
+/// 2,000 services with 50 providers each, from ZooKeeper, all loaded.
 fn view() {
     let (services, providers) = LARGE;
     let zk = ZooKeeper::start();
@@ -75,7 +75,7 @@ fn view() {
     let before = of(&remora);
     tell("started", before, None);
     let begun = Instant::now();
-    call_all(&remora, services);
+    load_all(&remora, services);
     println!("  all loaded after {:.1} s", begun.elapsed().as_secs_f64());
     let after = of(&remora);
     tell(&format!("{services} services × {providers} providers"), after, Some(VIEW));
@@ -142,7 +142,7 @@ fn known() {
         let text = if many { text.clone() + &called } else { called.clone() };
         let remora = Remora::embedded(&text).discards_log().start();
         if many {
-            call_all(&remora, KNOWN);
+            load_all(&remora, KNOWN);
         }
         // the least of some turns: others use this machine too
         *cost = (0..5).map(|_| processor_per_call(&remora)).fold(f64::MAX, f64::min);
@@ -205,12 +205,12 @@ fn entries(services: usize, providers: usize) -> String {
     text
 }
 
-/// An API that none of them has: each is loaded, and no provider asked.
-fn call_all(remora: &Remora, services: usize) {
-    let mut conn = remora.conn();
+/// As their first calls would.
+fn load_all(remora: &Remora, services: usize) {
+    let (mut conn, host) = (Conn::open(&remora.admin), [("Host", remora.admin.as_str())]);
     for service in 0..services {
-        let target = format!("/{}/none", name(service));
-        assert_eq!(conn.request("GET", &target, &[], b"").unwrap().status, 404, "{target}");
+        let target = format!("/services/{}", name(service));
+        assert_eq!(conn.request("GET", &target, &host, b"").unwrap().status, 200, "{target}");
     }
 }
 

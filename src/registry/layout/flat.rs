@@ -38,7 +38,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
             }
             ["api", _, name] => {
                 if let Some((name, api)) = draft.api(node, name) {
-                    draft.service.apis.insert(name, api);
+                    draft.service.apis.insert(name, api.into());
                 }
             }
             ["access", _, name] => draft.grant(node, name, None),

@@ -20,7 +20,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
             ["services", _] => context = draft.head(node),
             ["services", _, name] => {
                 if let Some((name, api)) = draft.api(node, name) {
-                    draft.service.apis.insert(name, api);
+                    draft.service.apis.insert(name, api.into());
                 }
             }
             ["services", _, api, "providers", name] => {
