@@ -1,17 +1,17 @@
 //! What the sidecar holds: idle, with a large view, for each connection and each call, and after many calls.
 //!
 //! `cargo bench --bench memory`; a word chooses parts: `idle`, `view`, `connections`, `known`. Needs Java and Python for
-//! ZooKeeper, as the tests do. PSS is what would be free if it ended; own is what no file has.
+//! ZooKeeper, as the tests do, and valgrind for `known`. PSS is what would be free if it ended; own is what no file has.
 
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a program that shares parts with the tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where it fails")]
 
+mod counted;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use support::http::request;
@@ -26,9 +26,8 @@ const OPEN_CALL: u64 = 64 << 10;
 /// Services and the providers of each.
 const SMALL: (usize, usize) = (50, 4);
 const LARGE: (usize, usize) = (2000, 50);
-/// Services known beside the one that is called, and the calls that are counted.
-const KNOWN: usize = 10_000;
-const CALLS: usize = 20_000;
+/// Services known beside the one that is called.
+const KNOWN: usize = 2000;
 
 /// In bytes.
 #[derive(Clone, Copy)]
@@ -132,58 +131,16 @@ fn connections() {
     judge(each <= OPEN_CALL, &format!("{open} open calls: {each} B each; at most {OPEN_CALL}"));
 }
 
-/// Whether a call costs more where many services are known.
+/// Whether a call costs more where many services are known: instructions of the worker, counted by valgrind.
 fn known() {
-    let text = entries(KNOWN, 1);
     let quick = Peer::named("quick");
     let called = service_with("called", "", &[("get", "{ path: /get }")], &[&quick.address]);
-    let mut costs = [0.0; 2];
-    for (cost, many) in costs.iter_mut().zip([false, true]) {
-        let text = if many { text.clone() + &called } else { called.clone() };
-        let remora = Remora::embedded(&text).discards_log().start();
-        if many {
-            load_all(&remora, KNOWN);
-        }
-        // the least of some turns: others use this machine too
-        *cost = (0..5).map(|_| processor_per_call(&remora)).fold(f64::MAX, f64::min);
-        println!(
-            "  {} services known: {cost:.2} µs of a worker for a call",
-            if many { KNOWN } else { 0 } + 1
-        );
-    }
-    let ratio = costs[1] / costs[0];
-    judge(ratio <= 1.1, &format!("a call costs {ratio:.2} times as much; at most 1.1"));
-}
-
-/// Of the workers' threads alone, in microseconds.
-fn processor_per_call(remora: &Remora) -> f64 {
-    let mut stream = TcpStream::connect(&remora.address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut answers = BufReader::new(stream.try_clone().unwrap());
-    let before = worker_time(remora);
-    for _ in 0..CALLS / 5 {
-        stream.write_all(b"GET /called/get HTTP/1.1\r\nHost: bench\r\n\r\n").unwrap();
-        let mut line = String::new();
-        // the body is one line without an end, and the head ends with an empty one
-        while line != "\r\n" {
-            line.clear();
-            answers.read_line(&mut line).unwrap();
-        }
-        answers.read_until(b'}', &mut Vec::new()).unwrap();
-    }
-    (worker_time(remora) - before) / (CALLS / 5) as f64
-}
-
-fn worker_time(remora: &Remora) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{}/task", remora.pid())).unwrap().flatten();
-    let is_worker = |task: &fs::DirEntry| {
-        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("worker"))
-    };
-    let time = |task: fs::DirEntry| {
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap();
-        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3
-    };
-    tasks.filter(is_worker).map(time).sum()
+    let [few, many] = [0, KNOWN].map(|services| {
+        let count = counted::per_call(&(entries(services, 1) + &called), |admin| load(admin, services));
+        println!("  {} services known: {count:.0} instructions of the worker for a call", services + 1);
+        count
+    });
+    judge(many <= few * 1.01, &format!("a call costs {:.3} times as much; at most 1.01", many / few));
 }
 
 fn name(service: usize) -> String {
@@ -207,7 +164,11 @@ fn entries(services: usize, providers: usize) -> String {
 
 /// As their first calls would.
 fn load_all(remora: &Remora, services: usize) {
-    let (mut conn, host) = (Conn::open(&remora.admin), [("Host", remora.admin.as_str())]);
+    load(&remora.admin, services);
+}
+
+fn load(admin: &str, services: usize) {
+    let (mut conn, host) = (Conn::open(admin), [("Host", admin)]);
     for service in 0..services {
         let target = format!("/services/{}", name(service));
         assert_eq!(conn.request("GET", &target, &host, b"").unwrap().status, 200, "{target}");
