@@ -48,6 +48,10 @@ struct HeadSleep {
 }
 
 impl Timer for HeadTimer {
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
         Box::pin(HeadSleep { alarm: self.0.clone(), until: Instant::now() + duration })
     }
