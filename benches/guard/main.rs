@@ -1,7 +1,7 @@
 //! Instructions and allocations per call, counted by valgrind: the same on every machine, however busy.
 //!
 //! `cargo bench --bench guard` fails where a call costs more than `benches/guard/bounds` says; those bounds only
-//! go down. A run of many calls less a run of few leaves the calls alone. Needs Debian's `valgrind`.
+//! go down. A run of many calls less a run of few leaves the calls alone. `benches/guard/setup` installs valgrind.
 
 #![allow(
     missing_docs,
