@@ -18,30 +18,32 @@ fn script(name: &str) -> PathBuf {
 /// A provider under `php -S`, with four workers; gone when dropped.
 pub struct Php {
     pub address: String,
+    name: &'static str,
     child: Child,
     _port: Port,
 }
 
 impl Php {
-    pub fn serve(name: &str) -> Php {
+    pub fn serve(name: &'static str) -> Php {
         let port = Port::free();
         let address = port.address();
-        let child = Command::new("php")
-            .args(["-d", "display_errors=0", "-d", "post_max_size=64M", "-S"])
-            .arg(&address)
-            .arg(script(name))
-            .env("PHP_CLI_SERVER_WORKERS", "4")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // The workers are children of their own: a group ends them together.
-            .process_group(0)
-            .spawn()
-            .expect("php is not installed: run tests/setup");
-        eventually("php -S takes connections", Duration::from_secs(10), || {
-            TcpStream::connect(&address).is_ok()
-        });
-        Php { address, child, _port: port }
+        Php { child: start(&address, name), address, name, _port: port }
+    }
+
+    /// Ends it and its workers at once, as a crash of the host would.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        let _ = self.child.wait();
+    }
+
+    /// The same address again, after [`Php::kill`].
+    pub fn come_back(&mut self) {
+        self.child = start(&self.address, self.name);
+    }
+
+    /// To it and its workers.
+    pub fn signal(&self, name: &str) {
+        super::remora::signal(name, &format!("-{}", self.child.id()));
     }
 
     pub fn json() -> Php {
@@ -55,9 +57,27 @@ impl Php {
 
 impl Drop for Php {
     fn drop(&mut self) {
-        super::remora::signal("KILL", &format!("-{}", self.child.id()));
-        let _ = self.child.wait();
+        // where it was killed, its number may be another group's by now
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
     }
+}
+
+fn start(address: &str, name: &str) -> Child {
+    let child = Command::new("php")
+        .args(["-d", "display_errors=0", "-d", "post_max_size=64M", "-S", address])
+        .arg(script(name))
+        .env("PHP_CLI_SERVER_WORKERS", "4")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // The workers are children of their own: a group ends them together.
+        .process_group(0)
+        .spawn()
+        .expect("php is not installed: run tests/setup");
+    eventually("php -S takes connections", Duration::from_secs(10), || TcpStream::connect(address).is_ok());
+    child
 }
 
 /// Runs a script with `input` on its stdin and gives one JSON value per line that it prints.
