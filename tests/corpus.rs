@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[path = "../fuzz/bodies/config.rs"]
 mod config;
+#[path = "../fuzz/bodies/http_answer.rs"]
+mod http_answer;
 #[path = "../fuzz/bodies/http_route.rs"]
 mod http_route;
 #[path = "../fuzz/bodies/message.rs"]
@@ -34,8 +36,9 @@ mod znode;
 /// A target's name, its body, and how many inputs near each seed are tried.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("config", config::run, 300),
+    ("http_answer", http_answer::run, 300),
     ("http_route", http_route::run, 60),
     ("problem", problem::run, 300),
     ("provider", provider::run, 60),

@@ -28,8 +28,8 @@ pub enum Ending {
     Whole,
     /// The caller went away before it had all of it.
     CallerGone,
-    /// The provider broke off.
-    Broken,
+    /// It broke off.
+    Broken(Broken),
 }
 
 /// One call's record: written once, when dropped.
@@ -222,11 +222,6 @@ impl Record {
         }
     }
 
-    /// Why a stream to the caller broke off.
-    pub fn breaks(&mut self, why: Broken) {
-        self.detail = Some(why.to_string());
-    }
-
     /// The next attempt begins.
     pub(super) fn goes_to(&mut self, place: &InFlight) {
         self.traced.iter_mut().for_each(|traced| traced.goes_to(place));
@@ -254,6 +249,19 @@ impl Record {
         self.in_flight.as_ref().map(InFlight::peer).or(self.tried.last())
     }
 
+    /// The outcome of a stream to the caller that broke off; whose fault it is.
+    fn breaks(&mut self, why: Broken) -> &'static str {
+        match why {
+            // the provider waited for it, and answered before it could know
+            Broken::Caller => "caller-gone",
+            Broken::TooLarge => "too-large",
+            Broken::Provider | Broken::Short(..) | Broken::Idle | Broken::NoRoom(_) => {
+                self.learns(Outcome::bad(Fault::Cut), Instant::now());
+                "cut"
+            }
+        }
+    }
+
     /// How the answer's way ended; without it the caller is taken for gone.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome = match ending {
@@ -264,9 +272,9 @@ impl Record {
                 return;
             }
             Ending::CallerGone => "caller-gone",
-            Ending::Broken => {
-                self.learns(Outcome::bad(Fault::Cut), Instant::now());
-                "cut"
+            Ending::Broken(why) => {
+                self.detail = Some(why.to_string());
+                self.breaks(why)
             }
         };
     }

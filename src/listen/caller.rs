@@ -122,6 +122,7 @@ impl CallerStream {
         let until = Instant::now() + self.signs.stall();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
+        self.signs.broken.store(true, Relaxed);
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }

@@ -201,13 +201,13 @@ fn closing(mut response: Response<Leaving>) -> Response<Leaving> {
 /// Turns what became of a call into the caller's own form.
 fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
     let Handled { voice, result, mut record } = handled;
+    signs.patience(record.idle_timeout());
     match (voice, result) {
         (_, Ok(Answer::Http(mut response))) => {
             record.passes(response.status().as_u16());
             tell_quota(response.headers_mut(), &record);
             explain(&mut record, response.headers_mut());
             let broken = Some(signs.broken.clone());
-            signs.patience(record.idle_timeout());
             response.map(|body| Leaving { body, record: Some(record), broken })
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
@@ -312,9 +312,8 @@ impl Body for Leaving {
         }
         match &frame {
             Some(Err(why)) => {
-                this.record.iter_mut().for_each(|record| record.breaks(*why));
                 this.broken.iter().for_each(|broken| broken.store(true, Relaxed));
-                this.finish(Ending::Broken);
+                this.finish(Ending::Broken(*why));
             }
             // a chunked body is known to be over when nothing more comes
             None => this.finish(Ending::Whole),

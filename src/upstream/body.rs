@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Share;
 use super::http::Lease;
+use super::http1::Exchange;
 use super::inbound::Inbound;
 use super::yar::RawAnswer;
 
@@ -100,9 +101,9 @@ pub(super) struct Silence {
 
 #[derive(Debug)]
 struct AnswerStream {
-    body: Incoming,
+    /// `None` once it is over: its connection went back, or closed.
+    exchange: Option<(Box<Exchange>, Lease)>,
     silence: Silence,
-    lease: Option<Lease>,
 }
 
 impl Payload {
@@ -123,12 +124,11 @@ impl Payload {
     }
 
     /// A provider's body, given up when it is silent for `idle`; the connection goes back when it ends well.
-    pub(super) fn answer(body: Incoming, idle: Duration, lease: Lease) -> Self {
-        let mut lease = Some(lease);
-        if body.is_end_stream() {
-            give_back(&mut lease);
-        }
-        Self(Kind::Answer(Box::new(AnswerStream { body, silence: Silence::new(idle), lease })))
+    pub(super) fn answer(exchange: Box<Exchange>, idle: Duration, lease: Lease) -> Self {
+        let exchange = Some((exchange, lease));
+        let mut stream = AnswerStream { exchange, silence: Silence::new(idle) };
+        stream.give_back_if_over();
+        Self(Kind::Answer(Box::new(stream)))
     }
 
     /// A provider's raw Yar message.
@@ -187,13 +187,6 @@ impl Payload {
             true => Ok(first),
             false => Ok(gathered.into()),
         }
-    }
-}
-
-/// The answer was read to its end: its connection can carry another.
-fn give_back(lease: &mut Option<Lease>) {
-    if let Some(lease) = lease.take() {
-        lease.give_back();
     }
 }
 
@@ -264,7 +257,7 @@ impl Body for Payload {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Request(stream) => stream.from.is_over(),
-            Kind::Answer(stream) => stream.body.is_end_stream(),
+            Kind::Answer(stream) => stream.exchange.is_none(),
             Kind::Raw(answer) => answer.remaining() == 0,
         }
     }
@@ -272,7 +265,7 @@ impl Body for Payload {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Answer(stream) => stream.body.size_hint(),
+            Kind::Answer(stream) => stream.size_hint(),
             Kind::Raw(answer) => SizeHint::with_exact(answer.remaining()),
             Kind::Request(stream) => {
                 let peeked: u64 = stream.from.peeked.iter().map(|frame| frame.len() as u64).sum();
@@ -330,25 +323,35 @@ impl RequestStream {
 }
 
 impl AnswerStream {
+    fn size_hint(&self) -> SizeHint {
+        self.exchange.as_ref().map_or_else(|| SizeHint::with_exact(0), |(exchange, _)| exchange.size_hint())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Some((exchange, _)) = &mut self.exchange else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = exchange.poll_frame(cx) else {
             ready!(self.silence.poll(cx));
             return Poll::Ready(Some(Err(Broken::Idle)));
         };
         self.silence.end();
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                if self.body.is_end_stream() {
-                    give_back(&mut self.lease);
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(_)) => Some(Err(Broken::Provider)),
-            None => {
-                give_back(&mut self.lease);
-                None
-            }
-        })
+        match &frame {
+            None => self.give_back(),
+            Some(Ok(_)) => self.give_back_if_over(),
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn give_back_if_over(&mut self) {
+        if self.exchange.as_ref().is_some_and(|(exchange, _)| exchange.is_over()) {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some((exchange, lease)) = self.exchange.take() {
+            lease.give_back(*exchange);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::names::Address;
 pub mod body;
 pub mod budget;
 pub mod http;
+pub mod http1;
 mod inbound;
 mod spare;
 mod yar;

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::body::{Broken, Payload, Silence};
-use super::http::{IDLE, MAX_IDLE, Patience, Upstream, lock, reach};
+use super::http::{CLOSED_AT_ONCE, Patience, Upstream, reach};
 use super::{Answered, Failure, Outgoing};
 use crate::names::Address;
 use crate::words::beginning;
@@ -23,16 +23,6 @@ use crate::words::beginning;
 const AT_ONCE: usize = 64 << 10;
 /// Bytes of what is no answer that are shown.
 const SHOWN: usize = 40;
-
-/// Connections that no call is on.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<ahash::HashMap<Address, Vec<Idle>>>);
-
-#[derive(Debug)]
-struct Idle {
-    stream: TcpStream,
-    since: Instant,
-}
 
 /// An answer that is still arriving; dropped before its end, its connection closes.
 #[derive(Debug)]
@@ -67,42 +57,6 @@ enum Lost {
     NotYar(String),
 }
 
-impl Pool {
-    /// The connection used last, if the peer left it open and said nothing on it since.
-    fn take(&self, peer: &Address) -> Option<TcpStream> {
-        let mut idle = lock(&self.0);
-        let kept = idle.get_mut(peer)?;
-        while let Some(Idle { stream, since }) = kept.pop() {
-            if since.elapsed() < IDLE && is_quiet(&stream) {
-                return Some(stream);
-            }
-        }
-        None
-    }
-
-    fn keep(&self, peer: Address, stream: TcpStream) {
-        let mut idle = lock(&self.0);
-        let kept = idle.entry(peer).or_default();
-        if kept.len() >= MAX_IDLE {
-            kept.remove(0);
-        }
-        kept.push(Idle { stream, since: Instant::now() });
-    }
-
-    /// Closes what was idle for too long or was closed by its peer.
-    pub(super) fn sweep(&self, now: Instant) {
-        lock(&self.0).retain(|_, kept| {
-            kept.retain(|one| now.duration_since(one.since) < IDLE && is_quiet(&one.stream));
-            !kept.is_empty()
-        });
-    }
-}
-
-/// Whether a connection is open and nothing came on it that nobody asked for.
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
 impl Upstream {
     /// Sends a message to `peer` and waits for its answer's head, by the rules of HTTP's `send`.
     pub(super) async fn send_raw(
@@ -122,7 +76,7 @@ impl Upstream {
         let unreached = |reason| Failure::Unreached { reason, request: Outgoing::Raw(message.clone()) };
         let stream = reach(peer, patience.connect).await.map_err(unreached)?;
         match self.exchange_raw(peer, stream, &message, patience.idle).await {
-            Err(Lost::Unsent) => Err(unreached("the connection closed at once".into())),
+            Err(Lost::Unsent) => Err(unreached(CLOSED_AT_ONCE.into())),
             outcome => outcome.map_err(Lost::failure),
         }
     }

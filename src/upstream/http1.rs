@@ -1,0 +1,226 @@
+//! One request and its answer on one connection, in HTTP/1, polled by the call itself.
+//!
+//! A task of its own for each connection, as hyper's client needs, costs every call three wake-ups and two channels.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use hyper::{Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::oneshot;
+
+use super::body::{Broken, Payload, Progress};
+
+pub mod answer;
+mod request;
+
+use answer::{NotHttp, Part, Reader};
+use request::{Stuck, Writer};
+
+/// Bytes that are read at once where it is not known how many will come; they are copied to where they fit.
+const AT_ONCE: usize = 16 << 10;
+/// Most bytes that are read at once.
+const MOST_AT_ONCE: u64 = 64 << 10;
+
+/// A request and its answer; dropped before the answer's end, its connection closes.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    line: Line,
+    /// `None`: all of the request is written, or no more of it can be, or another task writes it.
+    writer: Option<Writer>,
+    reader: Reader,
+    /// What becomes of the request's body, where it is a stream.
+    progress: Option<Arc<Progress>>,
+    has_answered: bool,
+    /// The peer takes or gives no more.
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+enum Line {
+    Both(TcpStream),
+    /// The rest of the request is written by another task, until this is dropped.
+    Reads(OwnedReadHalf, #[expect(dead_code, reason = "its end is the upload's")] oneshot::Sender<()>),
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// Nothing of it was taken; as it was.
+    Unsent(Box<Request<Payload>>),
+    /// Not one byte came back.
+    Silent,
+    /// The peer ended in the middle of its head.
+    Cut,
+    /// What came back is not HTTP.
+    NotHttp(String),
+    /// Its own body failed.
+    Body(Broken),
+}
+
+/// Whether a connection is open and nothing came on it that nobody asked for.
+pub(super) fn is_quiet(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl Exchange {
+    /// Nothing is written yet.
+    pub(super) fn new(stream: TcpStream, request: Box<Request<Payload>>) -> Self {
+        let reader = Reader::new(*request.method() == Method::HEAD);
+        let progress = request.body().progress();
+        let writer = Some(Writer::new(request));
+        Self { line: Line::Both(stream), writer, reader, progress, has_answered: false, is_closed: false }
+    }
+
+    /// Whether some of the request is still to be written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Parts from the rest of the request of an early answer, which must go on also while nobody reads that answer.
+    pub(super) fn split(self) -> (Self, Option<impl Future<Output = ()> + use<>>) {
+        let (stream, mut writer) = match (self.line, self.writer) {
+            (Line::Both(stream), Some(writer)) => (stream, writer),
+            (line, writer) => return (Self { line, writer, ..self }, None),
+        };
+        let (reads, mut writes) = stream.into_split();
+        let (lasts, mut over) = oneshot::channel::<()>();
+        let upload = async move {
+            tokio::select! {
+                biased;
+                _ = &mut over => {}
+                written = poll_fn(|cx| writer.poll(cx, &mut writes)) => {
+                    if written.is_ok() {
+                        // to end this side now would tell some peers that nobody waits for the answer
+                        let _ = over.await;
+                    }
+                }
+            }
+        };
+        (Self { line: Line::Reads(reads, lasts), writer: None, ..self }, Some(upload))
+    }
+
+    /// The answer's head; the request's body may go on behind it.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Lost>> {
+        loop {
+            if let Err(lost) = self.write(cx) {
+                return Poll::Ready(Err(lost));
+            }
+            match self.reader.head() {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(NotHttp(why)) => return Poll::Ready(Err(Lost::NotHttp(why))),
+            }
+            if !matches!(ready!(self.read(cx)), Ok(1..)) {
+                return Poll::Ready(Err(self.lost()));
+            }
+            self.has_answered = true;
+        }
+    }
+
+    /// What follows of the answer's body.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            match self.reader.part() {
+                Ok(Part::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Part::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Part::End) => return Poll::Ready(None),
+                Ok(Part::More) => {}
+                Err(NotHttp(_)) => return Poll::Ready(Some(Err(Broken::Provider))),
+            }
+            match ready!(self.read(cx)) {
+                Ok(1..) => {}
+                Ok(0) if self.reader.may_end() => return Poll::Ready(None),
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(self.broken()))),
+            }
+        }
+    }
+
+    /// Whether all of the answer was handed on.
+    pub(super) fn is_over(&self) -> bool {
+        self.reader.is_over()
+    }
+
+    /// How many bytes of the answer are to come.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.reader.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// The connection, where it can carry another request.
+    pub(super) fn into_stream(self) -> Option<TcpStream> {
+        let is_good = !self.is_closed && self.writer.is_none() && self.reader.keeps_alive();
+        match self.line {
+            Line::Both(stream) if is_good => Some(stream),
+            Line::Both(_) | Line::Reads(..) => None,
+        }
+    }
+
+    /// Writes what can be written now.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        let (Some(writer), Line::Both(stream)) = (&mut self.writer, &mut self.line) else { return Ok(()) };
+        match writer.poll(cx, stream) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => self.writer = None,
+            Poll::Ready(Err(Stuck::Body(broken))) => return Err(Lost::Body(broken)),
+            Poll::Ready(Err(Stuck::Connection)) => {
+                self.is_closed = true;
+                if let Some(request) = self.writer.take().and_then(Writer::unsent) {
+                    return Err(Lost::Unsent(request));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let left = self.reader.left();
+        let bytes = ready!(match &mut self.line {
+            Line::Both(stream) => read(stream, left, cx),
+            Line::Reads(stream, _) => read(stream, left, cx),
+        });
+        let bytes = bytes.inspect_err(|_| self.is_closed = true)?;
+        let length = bytes.len();
+        self.is_closed |= length == 0;
+        self.reader.push(bytes);
+        Poll::Ready(Ok(length))
+    }
+
+    /// Why an answer ended early: a peer ends it, too, when it does not get all of the request.
+    fn broken(&self) -> Broken {
+        self.progress.as_ref().and_then(|progress| progress.trouble()).unwrap_or(Broken::Provider)
+    }
+
+    /// The connection ended before the answer's head did.
+    fn lost(&self) -> Lost {
+        match self.reader.ended_in_head() {
+            Err(NotHttp(why)) => Lost::NotHttp(why),
+            Ok(()) if self.has_answered => Lost::Cut,
+            Ok(()) => Lost::Silent,
+        }
+    }
+}
+
+/// Reads what is there, of a body that has `left` bytes to come where that is known.
+fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    left: Option<u64>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
+    if let Some(left) = left.filter(|left| *left >= AT_ONCE as u64) {
+        let mut bytes = Vec::with_capacity(left.min(MOST_AT_ONCE) as usize);
+        let read = pin!(stream.read_buf(&mut bytes)).poll(cx);
+        return read.map_ok(|_| Bytes::from(bytes));
+    }
+    let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
+    let mut room = ReadBuf::uninit(&mut room);
+    let read = Pin::new(stream).poll_read(cx, &mut room);
+    read.map_ok(|()| Bytes::copy_from_slice(room.filled()))
+}

@@ -1,0 +1,171 @@
+//! Bodies that go both ways at once, and what ends them: each side's fault stays its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use support::http::{Conn, request};
+use support::peer::Request;
+use support::{Peer, Remora, eventually, service_with, yar};
+
+const SOON: Duration = Duration::from_secs(10);
+const X: (&str, &str) = ("x", "{ path: /x, encoding: json }");
+/// More than kernels hold for a connection whose reader does not read.
+const LARGE: usize = 16 << 20;
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+
+fn upload(size: usize) -> String {
+    format!("POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n")
+}
+
+/// Reads a request's head and answers with `bytes`; then reads on until the end.
+fn early(bytes: impl Into<Vec<u8>>) -> Peer {
+    let bytes = bytes.into();
+    Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        while let Ok(Some(_)) = Request::read_head(&mut conn) {
+            if conn.send(&bytes).is_err() {
+                return;
+            }
+            let _ = conn.rest();
+        }
+    })
+}
+
+fn sidecar(policy: &str, peer: &Peer) -> Remora {
+    Remora::embedded(&service_with("user", policy, &[X], &[&peer.address])).start()
+}
+
+fn is_idle(remora: &Remora) -> bool {
+    remora.page("/services/user")["in_flight"] == 0
+}
+
+#[test]
+fn a_request_goes_on_while_nobody_reads_its_answer() {
+    let (got, all) = channel();
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream.try_clone().unwrap());
+        if !matches!(Request::read_head(&mut conn), Ok(Some(_))) {
+            return;
+        }
+        let answers = std::thread::spawn(move || {
+            let mut stream = stream;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'y'; LARGE]))
+        });
+        let _ = got.send(conn.exactly(LARGE).map(|body| body.len()));
+        let _ = answers.join();
+    });
+    let remora = sidecar("policy: { max_body: 64MiB, timeout: 60s }", &peer);
+    let mut conn = remora.conn();
+    conn.send(upload(LARGE)).unwrap();
+    conn.send(vec![b'x'; LARGE]).unwrap();
+    assert_eq!(all.recv_timeout(SOON).expect("the provider waits for the rest").unwrap(), LARGE);
+    let answer = conn.answer().unwrap();
+    assert_eq!((answer.status, answer.body.len()), (200, LARGE));
+    drop(conn);
+    eventually("the call is over", SOON, || is_idle(&remora));
+}
+
+#[test]
+fn a_caller_that_breaks_off_its_request_is_not_its_providers_fault() {
+    let peer = early(CHUNKED);
+    let remora = sidecar("policy: { circuit: { consecutive: 2 } }", &peer);
+    for _ in 0..4 {
+        let mut conn = remora.conn();
+        conn.send(upload(100)).unwrap();
+        conn.send("ten bytes.").unwrap();
+        assert_eq!(conn.head().unwrap().status, 200);
+        drop(conn);
+        eventually("the call is over", SOON, || is_idle(&remora));
+    }
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
+    assert!(metrics.contains("outcome=\"caller-gone\""), "{metrics}");
+}
+
+#[test]
+fn a_request_that_grows_too_large_behind_its_answer_is_not_its_providers_fault() {
+    let peer = early(CHUNKED);
+    let remora = sidecar("policy: { circuit: { consecutive: 2 }, max_body: 1KiB }", &peer);
+    for _ in 0..4 {
+        let mut conn = remora.conn();
+        conn.send(
+            "POST /user/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n",
+        )
+        .unwrap();
+        assert_eq!(conn.head().unwrap().status, 200);
+        let _ = conn.send(format!("800\r\n{}\r\n", "x".repeat(0x800)));
+        assert_eq!(conn.chunk().unwrap(), b"hello");
+        conn.chunk().expect_err("an answer whose request was cut looks whole");
+        eventually("the call is over", SOON, || is_idle(&remora));
+    }
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
+    assert!(metrics.contains("outcome=\"too-large\""), "{metrics}");
+}
+
+#[test]
+fn an_early_whole_answer_leaves_no_connection_behind_whose_caller_is_silent() {
+    let peer = early("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
+    let remora = sidecar("", &peer);
+    let before = remora.descriptors();
+    let mut conns: Vec<_> = (0..8).map(|_| remora.conn()).collect();
+    for conn in &mut conns {
+        conn.send(upload(100)).unwrap();
+        conn.send("ten bytes.").unwrap();
+        assert_eq!(conn.answer().unwrap().status, 401);
+    }
+    // the callers still hold theirs
+    eventually("none is open to the provider", SOON, || remora.descriptors() <= before + conns.len());
+    eventually("no call is open", SOON, || is_idle(&remora));
+}
+
+#[test]
+fn an_old_caller_that_reads_too_slowly_is_not_told_a_whole_answer() {
+    let large = CHUNKED.replace("5\r\nhello", &format!("{LARGE:x}\r\n{}", "x".repeat(LARGE))) + "0\r\n\r\n";
+    let peer = early(large);
+    let remora = sidecar("policy: { idle_timeout: 200ms }", &peer);
+    let mut stream = TcpStream::connect(remora.url("").trim_start_matches("http://")).unwrap();
+    stream.write_all(b"GET /user/x HTTP/1.0\r\n\r\n").unwrap();
+    eventually("it is given up", SOON, || peer.connections() == 1 && is_idle(&remora));
+    Conn::over(stream).rest().expect_err("what ends with the connection ends as if whole");
+}
+
+#[test]
+fn patience_with_a_slow_reader_is_that_of_its_own_call() {
+    let big = Peer::http(|_| support::peer::ok_json(&serde_json::json!("x".repeat(LARGE))));
+    let quick = Peer::named("quick");
+    let hasty = "access: open, policy: { idle_timeout: 100ms }";
+    let entries = service_with("user", hasty, &[X], &[&quick.address])
+        + &service_with("big", "access: open, policy: { max_body: 64MiB }", &[X], &[&big.address]);
+    let remora = Remora::embedded(&entries).start();
+    let mut conn = remora.conn();
+    conn.send(request("GET", "/user/x", &[], b"")).unwrap();
+    assert_eq!(conn.answer().unwrap().status, 200);
+    // a Yar caller's answer is converted, and written all at once
+    conn.send(request("POST", "/big", &[], &yar::json_request("x", "[]"))).unwrap();
+    let mut answer = conn.head().unwrap();
+    // some times the patience of the call before: what must not happen can't be waited for
+    std::thread::sleep(Duration::from_millis(500));
+    conn.body(&mut answer, false).expect("given up by another call's rule");
+    assert!(answer.body.len() > LARGE, "{}", answer.text());
+}
+
+#[test]
+fn of_an_answer_with_two_lengths_the_chunks_hold() {
+    for told in [2, 5, 50] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {told}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let peer = Peer::http(move |_| format!("{head}5\r\nhello\r\n0\r\n\r\n").into_bytes());
+        let remora = sidecar("", &peer);
+        for _ in 0..2 {
+            let answer = remora.get("/user/x");
+            assert_eq!((answer.text().as_str(), answer.header("content-length")), ("hello", None), "{told}");
+        }
+    }
+}
