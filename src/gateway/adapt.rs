@@ -117,14 +117,11 @@ pub(super) fn packager(plan: &Plan) -> Option<Packager> {
     }
 }
 
-/// Names the peer in the request, and what is left of a deadline the caller set.
+/// Names in the request what is left of a deadline the caller set.
 pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     let Outgoing::Http(request) = request else { return };
     let headers = request.headers_mut();
-    if let Ok(host) = HeaderValue::from_str(peer.address.as_str()) {
-        headers.insert(header::HOST, host);
-    }
-    if headers.contains_key(&DEADLINE) {
+    if plan.has_deadline {
         let left = millis(std::time::Instant::now(), plan.deadline);
         headers.insert(&DEADLINE, HeaderValue::from(left));
     }
@@ -303,14 +300,18 @@ fn bad_path(plan: &Plan) -> CallError {
 
 /// The provider's path: the API's own, for `*` with what the caller wrote behind the service, and the query.
 fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
+    let query = query.filter(|query| !query.is_empty());
     let base = plan.route.api.path.as_str();
+    if let (Some(uri), None) = (&plan.route.uri, query) {
+        return Ok(uri.clone());
+    }
     let mut path = base.to_owned();
     if plan.route.name.as_str() == "*" {
         path.truncate(base.trim_end_matches('/').len());
         path.push('/');
         path.push_str(rest);
     }
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
+    if let Some(query) = query {
         let joint = if path.contains('?') { '&' } else { '?' };
         // writing to a string can't fail
         let _ = write!(path, "{joint}{query}");

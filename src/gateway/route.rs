@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub deadline: Instant,
     /// The time the call had in all, in milliseconds.
     pub patience_ms: u64,
+    /// Whether the caller set a deadline, which its provider is told.
+    pub has_deadline: bool,
     /// The caller's name, where it has one.
     pub caller: Option<Arc<str>>,
     /// What [`Balance::Hash`] looks at, where it does and the call has it.
@@ -90,8 +92,8 @@ pub(super) async fn plan(
     }
     let patience_ms = millis(call.started, deadline);
     let hash = key::of(&route.policy, call);
-    let (caller, trace) = (record.caller.clone(), record.trace());
-    Ok(Plan { service, route, api, deadline, patience_ms, caller, hash, trace })
+    let (has_deadline, caller, trace) = (call.asked.is_some(), record.caller.clone(), record.trace());
+    Ok(Plan { service, route, api, deadline, patience_ms, has_deadline, caller, hash, trace })
 }
 
 /// A JSON provider would get the rest of the path; dropped, it would be missed.

@@ -74,7 +74,9 @@ impl Heads {
         if let Some(line) = end.and_then(|end| bytes.get(..end)).filter(|_| self.line.is_empty()) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if self.says_nothing(line) {
-                self.at = self.after(line);
+                if self.at == At::RequestLine || line.is_empty() {
+                    self.at = self.after(line);
+                }
                 return rest;
             }
         }

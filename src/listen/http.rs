@@ -146,11 +146,11 @@ async fn call(
     let (head, rest) = request.into_parts();
     let target = target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host));
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
-    let waits = head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
+    let waits = || head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
     let unread = signs.unread.clone();
     let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread, upload: None };
     let mut is_yar = false;
-    if head.method == Method::POST && !waits && !body.rest.is_end_stream() {
+    if head.method == Method::POST && !body.rest.is_end_stream() && !waits() {
         let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
         let until = tokio::time::Instant::from_std(started) + patience;
         let looked = signs.alarm.within(until, gateway::peek(&mut body)).await;

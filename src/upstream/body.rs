@@ -100,10 +100,11 @@ pub(super) struct Silence {
 }
 
 #[derive(Debug)]
-struct AnswerStream {
-    /// `None` once it is over: its connection went back, or closed.
-    exchange: Option<(Box<Exchange>, Lease)>,
+pub(super) struct AnswerStream {
+    pub(super) exchange: Exchange,
     silence: Silence,
+    /// `None` once it is over: its connection went back, or closed.
+    lease: Option<Lease>,
 }
 
 impl Payload {
@@ -123,12 +124,10 @@ impl Payload {
         Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
     }
 
-    /// A provider's body, given up when it is silent for `idle`; the connection goes back when it ends well.
-    pub(super) fn answer(exchange: Box<Exchange>, idle: Duration, lease: Lease) -> Self {
-        let exchange = Some((exchange, lease));
-        let mut stream = AnswerStream { exchange, silence: Silence::new(idle) };
+    /// A provider's body, its head read.
+    pub(super) fn answer(mut stream: Box<AnswerStream>) -> Self {
         stream.give_back_if_over();
-        Self(Kind::Answer(Box::new(stream)))
+        Self(Kind::Answer(stream))
     }
 
     /// A provider's raw Yar message.
@@ -257,7 +256,7 @@ impl Body for Payload {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Request(stream) => stream.from.is_over(),
-            Kind::Answer(stream) => stream.exchange.is_none(),
+            Kind::Answer(stream) => stream.lease.is_none(),
             Kind::Raw(answer) => answer.remaining() == 0,
         }
     }
@@ -265,7 +264,7 @@ impl Body for Payload {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Answer(stream) => stream.size_hint(),
+            Kind::Answer(stream) => stream.exchange.size_hint(),
             Kind::Raw(answer) => SizeHint::with_exact(answer.remaining()),
             Kind::Request(stream) => {
                 let peeked: u64 = stream.from.peeked.iter().map(|frame| frame.len() as u64).sum();
@@ -323,13 +322,16 @@ impl RequestStream {
 }
 
 impl AnswerStream {
-    fn size_hint(&self) -> SizeHint {
-        self.exchange.as_ref().map_or_else(|| SizeHint::with_exact(0), |(exchange, _)| exchange.size_hint())
+    /// An answer given up when it is silent for `idle`; its connection goes back when it ends well.
+    pub(super) fn new(exchange: Exchange, idle: Duration, lease: Lease) -> Self {
+        Self { exchange, silence: Silence::new(idle), lease: Some(lease) }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Some((exchange, _)) = &mut self.exchange else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = exchange.poll_frame(cx) else {
+        if self.lease.is_none() {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = self.exchange.poll_frame(cx) else {
             ready!(self.silence.poll(cx));
             return Poll::Ready(Some(Err(Broken::Idle)));
         };
@@ -343,14 +345,15 @@ impl AnswerStream {
     }
 
     fn give_back_if_over(&mut self) {
-        if self.exchange.as_ref().is_some_and(|(exchange, _)| exchange.is_over()) {
+        if self.exchange.is_over() {
             self.give_back();
         }
     }
 
     fn give_back(&mut self) {
-        if let Some((exchange, lease)) = self.exchange.take() {
-            lease.give_back(*exchange);
+        let (lease, stream) = (self.lease.take(), self.exchange.take_stream());
+        if let (Some(lease), Some(stream)) = (lease, stream) {
+            lease.give_back(stream);
         }
     }
 }

@@ -8,7 +8,7 @@ use hyper::Request;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::body::Payload;
+use super::body::{AnswerStream, Payload};
 use super::http1::{Exchange, Lost, is_quiet};
 use super::{Answered, Failure, Outgoing};
 use crate::names::Address;
@@ -112,15 +112,11 @@ impl Upstream {
         request: Box<Request<Payload>>,
         idle: Duration,
     ) -> Result<Answered, Lost> {
-        let mut exchange = Box::new(Exchange::new(stream, request));
-        let head = std::future::poll_fn(|cx| exchange.poll_head(cx)).await?;
-        if exchange.is_writing() {
-            let (rest, upload) = exchange.split();
-            *exchange = rest;
-            upload.map(|upload| lock(&self.uploads).spawn(upload));
-        }
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
-        Ok(head.map(|()| Payload::answer(exchange, idle, lease)))
+        let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
+        let head = std::future::poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
+        answer.exchange.take_upload().map(|upload| lock(&self.uploads).spawn(upload));
+        Ok(head.map(|()| Payload::answer(answer)))
     }
 
     /// Closes connections that were idle for too long, or were closed by their peers; call it every few seconds.
@@ -164,8 +160,8 @@ impl Pool {
 
 impl Lease {
     /// The answer was read to its end: its connection may carry another.
-    pub(super) fn give_back(self, exchange: Exchange) {
-        if let (Some(upstream), Some(stream)) = (self.upstream.upgrade(), exchange.into_stream()) {
+    pub(super) fn give_back(self, stream: TcpStream) {
+        if let Some(upstream) = self.upstream.upgrade() {
             upstream.idle.keep(self.peer, stream);
         }
     }

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +18,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
 use super::body::{Broken, Payload, Progress};
+use crate::names::Address;
 
 pub mod answer;
 mod request;
@@ -49,6 +50,8 @@ enum Line {
     Both(TcpStream),
     /// The rest of the request is written by another task, until this is dropped.
     Reads(OwnedReadHalf, #[expect(dead_code, reason = "its end is the upload's")] oneshot::Sender<()>),
+    /// It went back to its pool.
+    Gone,
 }
 
 /// A request that got no answer.
@@ -73,27 +76,21 @@ pub(super) fn is_quiet(stream: &TcpStream) -> bool {
 
 impl Exchange {
     /// Nothing is written yet.
-    pub(super) fn new(stream: TcpStream, request: Box<Request<Payload>>) -> Self {
+    pub(super) fn new(stream: TcpStream, host: &Address, request: Box<Request<Payload>>) -> Self {
         let reader = Reader::new(*request.method() == Method::HEAD);
         let progress = request.body().progress();
-        let writer = Some(Writer::new(request));
+        let writer = Some(Writer::new(request, host.as_str()));
         Self { line: Line::Both(stream), writer, reader, progress, has_answered: false, is_closed: false }
     }
 
-    /// Whether some of the request is still to be written.
-    pub(super) fn is_writing(&self) -> bool {
-        self.writer.is_some()
-    }
-
     /// Parts from the rest of the request of an early answer, which must go on also while nobody reads that answer.
-    pub(super) fn split(self) -> (Self, Option<impl Future<Output = ()> + use<>>) {
-        let (stream, mut writer) = match (self.line, self.writer) {
-            (Line::Both(stream), Some(writer)) => (stream, writer),
-            (line, writer) => return (Self { line, writer, ..self }, None),
-        };
+    pub(super) fn take_upload(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+        let mut writer = self.writer.take()?;
+        let Line::Both(stream) = mem::replace(&mut self.line, Line::Gone) else { return None };
         let (reads, mut writes) = stream.into_split();
         let (lasts, mut over) = oneshot::channel::<()>();
-        let upload = async move {
+        self.line = Line::Reads(reads, lasts);
+        Some(async move {
             tokio::select! {
                 biased;
                 _ = &mut over => {}
@@ -104,8 +101,7 @@ impl Exchange {
                     }
                 }
             }
-        };
-        (Self { line: Line::Reads(reads, lasts), writer: None, ..self }, Some(upload))
+        })
     }
 
     /// The answer's head; the request's body may go on behind it.
@@ -155,11 +151,11 @@ impl Exchange {
     }
 
     /// The connection, where it can carry another request.
-    pub(super) fn into_stream(self) -> Option<TcpStream> {
+    pub(super) fn take_stream(&mut self) -> Option<TcpStream> {
         let is_good = !self.is_closed && self.writer.is_none() && self.reader.keeps_alive();
-        match self.line {
+        match mem::replace(&mut self.line, Line::Gone) {
             Line::Both(stream) if is_good => Some(stream),
-            Line::Both(_) | Line::Reads(..) => None,
+            Line::Both(_) | Line::Reads(..) | Line::Gone => None,
         }
     }
 
@@ -185,6 +181,7 @@ impl Exchange {
         let bytes = ready!(match &mut self.line {
             Line::Both(stream) => read(stream, left, cx),
             Line::Reads(stream, _) => read(stream, left, cx),
+            Line::Gone => Poll::Ready(Ok(Bytes::new())),
         });
         let bytes = bytes.inspect_err(|_| self.is_closed = true)?;
         let length = bytes.len();

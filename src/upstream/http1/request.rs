@@ -1,5 +1,6 @@
 //! A request on its way to a provider, in HTTP/1.
 
+use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -52,10 +53,10 @@ pub(super) enum Stuck {
 }
 
 impl Writer {
-    /// Nothing is written yet.
-    pub(super) fn new(request: Box<Request<Payload>>) -> Self {
+    /// Nothing is written yet; `host` is whom it goes to.
+    pub(super) fn new(request: Box<Request<Payload>>, host: &str) -> Self {
         let framing = Framing::of(&request);
-        let out = head(&request, &framing);
+        let out = head(&request, host, &framing);
         Self { request, out, written: 0, large: Bytes::new(), framing, is_fresh: true }
     }
 
@@ -123,7 +124,8 @@ impl Writer {
             }
             Framing::Chunks(_) if data.is_empty() => {}
             Framing::Chunks(_) => {
-                self.out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                // writing to a vector can't fail
+                let _ = write!(self.out, "{:x}\r\n", data.len());
                 self.put(data);
             }
             Framing::Over => {}
@@ -210,16 +212,18 @@ impl Framing {
 }
 
 /// The request's line and headers, with those that tell its body's length.
-fn head(request: &Request<Payload>, framing: &Framing) -> Vec<u8> {
+fn head(request: &Request<Payload>, host: &str, framing: &Framing) -> Vec<u8> {
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let headers = request.headers();
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let mut out = Vec::with_capacity(request.method().as_str().len() + path.len() + size + 64);
-    for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\n"] {
+    let body = request.body().size_hint().lower().min(COPIED as u64) as usize;
+    let mut out =
+        Vec::with_capacity(request.method().as_str().len() + path.len() + host.len() + size + body + 64);
+    for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     for (name, value) in headers {
-        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+        if ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
             line(&mut out, name.as_str(), value.as_bytes());
         }
     }
