@@ -31,7 +31,7 @@ const CLOSING: Duration = Duration::from_millis(700);
 /// Descriptors kept for connections to providers, the registry, admin and files.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// How often a worker closes connections that were idle for too long.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The running sidecar.
 #[derive(Debug)]
