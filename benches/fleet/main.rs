@@ -1,6 +1,7 @@
 //! A fleet of real sidecar registries in one process, against an ensemble that is killed and restarted.
 //!
 //! `cargo bench --bench fleet` takes about five minutes; `-- --help` shows the options.
+//! `-- quotas` shows instead what quotas that a fleet shares cost the servers, in less than four minutes.
 //! Exit code 1 only where a view never became equal to the
 //! registry, or an own provider was lost; times are told, not judged.
 
@@ -13,6 +14,7 @@ mod nodes;
 mod options;
 #[path = "../../tests/support/outside.rs"]
 mod outside;
+mod quotas;
 mod registry;
 mod sidecar;
 mod table;
@@ -31,7 +33,11 @@ use world::World;
 const DESCRIPTORS: u64 = 12;
 
 fn main() {
-    let options = Options::read(std::env::args().skip(1)).unwrap_or_else(|problem| {
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench").peekable();
+    if args.next_if(|arg| arg == "quotas").is_some() {
+        return quotas::run(args);
+    }
+    let options = Options::read(args).unwrap_or_else(|problem| {
         eprintln!("{problem}");
         std::process::exit(if problem == options::HELP { 0 } else { 2 });
     });
@@ -74,7 +80,7 @@ fn run(options: &Options) -> Vec<String> {
 }
 
 /// The soft limit is for programs that use select(2).
-fn raise_limit(sidecars: u64) {
+pub(crate) fn raise_limit(sidecars: u64) {
     let limits = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);

@@ -132,8 +132,8 @@ pub(crate) struct Counts {
     pub(crate) connected: usize,
     pub(crate) watched: usize,
     pub(crate) watched_bytes: usize,
-    operations: u64,
-    events: u64,
+    pub(crate) operations: u64,
+    pub(crate) events: u64,
     reconnects: u64,
     sessions: u64,
     drift: u64,
@@ -325,7 +325,7 @@ impl Server {
 }
 
 /// CPU time of this process without its first thread and the meter, which are no sidecars.
-fn own_cpu() -> Duration {
+pub(crate) fn own_cpu() -> Duration {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Duration::ZERO };
     let me = std::process::id().to_string();
     let measures = |task: &fs::DirEntry| {
@@ -338,7 +338,7 @@ fn own_cpu() -> Duration {
 }
 
 /// User and system time so far.
-fn cpu(of: &str) -> Duration {
+pub(crate) fn cpu(of: &str) -> Duration {
     let stat = fs::read_to_string(format!("{of}/stat")).unwrap_or_default();
     // behind the name in brackets, which may hold anything
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

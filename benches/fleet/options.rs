@@ -6,6 +6,7 @@ use remora::model::Layout;
 
 pub(crate) const HELP: &str = "\
 cargo bench --bench fleet -- [options]
+cargo bench --bench fleet -- quotas [--sidecars LIST] [--services N] [--log LEVEL]
 
   --sidecars N       registries run from this process (1000)
   --services N       services in the registry, 3 written providers each (1000)
@@ -55,10 +56,6 @@ impl Options {
             log: None,
         };
         while let Some(name) = args.next() {
-            // cargo's own
-            if name == "--bench" {
-                continue;
-            }
             if name == "--help" {
                 return Err(HELP.into());
             }

@@ -21,7 +21,7 @@ const API: &str = "get";
 /// Writes under way at once.
 const AT_ONCE: usize = 32;
 /// How long a write is tried again.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the own providers are looked for in ZooKeeper.
 const LOOK: Duration = Duration::from_millis(250);
 const OWN_WEIGHT: u16 = 50;
@@ -182,7 +182,7 @@ async fn look(source: &Source, scopes: &[Scope], gaps: &Mutex<Gaps>) {
 }
 
 /// Writes until it is acknowledged.
-async fn put(writer: &Source, path: &str, data: &str) -> Result<(), String> {
+pub(crate) async fn put(writer: &Source, path: &str, data: &str) -> Result<(), String> {
     let end = Instant::now() + PATIENCE;
     loop {
         match writer.put(path, data.as_bytes()).await {

@@ -37,15 +37,21 @@ pub(crate) struct Make<'a> {
 }
 
 impl Sidecar {
-    pub(crate) fn start(make: &Make<'_>, own: OwnProvider, services: Vec<usize>) -> Self {
+    /// Of this host, which announces `own`, if anything.
+    pub(crate) fn start(
+        make: &Make<'_>,
+        host: String,
+        own: Option<OwnProvider>,
+        services: Vec<usize>,
+    ) -> Self {
         let source = registry::open(&make.config.registry).unwrap();
         let (directory, wants) =
             Directory::new(make.config.defaults.clone(), None, Telemetry::new().unwrap());
         let (stop, stopped) = watch::channel(false);
         let (leave, leaves) = watch::channel(false);
         let (_, healthy) = watch::channel(Some(true));
-        let host = own.address.to_string();
-        let own = vec![Own { provider: own, idc: None, healthy }];
+        let own =
+            own.into_iter().map(|provider| Own { provider, idc: None, healthy: healthy.clone() }).collect();
         let mut tasks = JoinSet::new();
         let run = registry::run(source.clone(), directory.clone(), host, wants, stopped);
         tasks.spawn_on(run, make.handle);

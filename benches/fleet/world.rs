@@ -49,7 +49,7 @@ impl World {
     pub(crate) fn new(options: &Options) -> Self {
         let nodes = Nodes::start(Machine { heap_mb: options.heap_mb, tick_ms: TICK_MS });
         nodes.until_served();
-        let config = configuration(&nodes.direct(), options);
+        let config = configuration(&nodes.direct(), options.session, options.layout);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let registry = Registry::new(&config.registry, options, runtime.handle());
@@ -89,7 +89,8 @@ impl World {
         };
         let start = |sidecar| {
             let services = rng.choose_multiple(0..self.options.services, self.options.per_sidecar);
-            Sidecar::start(&make, self.registry.own(sidecar).clone(), services)
+            let own = self.registry.own(sidecar).clone();
+            Sidecar::start(&make, own.address.to_string(), Some(own), services)
         };
         self.fleet = Arc::new((0..self.options.sidecars).map(start).collect());
         let servers = self.nodes.ports().map(super::outside::Port::address).collect();
@@ -344,14 +345,15 @@ impl World {
     }
 }
 
-fn configuration(connect: &str, options: &Options) -> config::Config {
-    let layout = match options.layout {
+/// What all sidecars are configured with.
+pub(crate) fn configuration(connect: &str, session: Duration, layout: Layout) -> config::Config {
+    let layout = match layout {
         Layout::Flat => "flat",
         Layout::Tree => "tree",
     };
     let env = [
         ("REMORA_REGISTRY__ZOOKEEPER__CONNECT", format!("\"{connect}\"")),
-        ("REMORA_REGISTRY__ZOOKEEPER__SESSION_TIMEOUT", format!("{}s", options.session.as_secs())),
+        ("REMORA_REGISTRY__ZOOKEEPER__SESSION_TIMEOUT", format!("{}s", session.as_secs())),
         ("REMORA_REGISTRY__LAYOUT", layout.to_owned()),
     ];
     config::load(None, env.map(|(name, value)| (name.to_owned(), value))).unwrap()
