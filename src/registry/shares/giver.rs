@@ -8,8 +8,13 @@ use crate::model::Quota;
 
 /// What is kept back for sidecars that come: a fiftieth.
 const RESERVE: u64 = 50;
-/// A share that is nearer to its target than a fiftieth is left as it is.
-const NEAR: u64 = 50;
+/// A share that is nearer to its target than a twentieth is left as it is,
+const NEAR: u64 = 20;
+/// and nearer than so much of it while more than a hundredth of the quota is neither lent nor kept back.
+const CLOSE: u64 = 200;
+const SPARE: u64 = 100;
+/// What is more over its target than a fiftieth is cut where somebody lacks something.
+const OVER: u64 = 50;
 
 /// What the holder knows of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +115,15 @@ impl Giver {
         self.members.contains_key(host)
     }
 
-    /// The cards to be written now; all cards are to be read again before this is asked again.
+    /// The cards to be written now, in this order; all cards are to be read again before this is asked again.
     pub(crate) fn gifts(&mut self, quotas: &BTreeMap<String, Terms>, now: Instant) -> Vec<Gift> {
         for (caller, terms) in quotas {
             self.share_out(caller, *terms, now);
         }
-        self.members.iter().filter_map(|(host, member)| member.gift(host, now)).collect()
+        let gifts = self.members.iter().filter_map(|(host, member)| member.gift(host, now));
+        let (cuts, rest): (Vec<_>, Vec<_>) = gifts.partition(|gift| !gift.card.before.is_empty());
+        // what is taken away is there to be given the sooner
+        cuts.into_iter().chain(rest).collect()
     }
 
     /// When a cut that nobody confirmed is free; `None`: there is none.
@@ -131,13 +139,15 @@ impl Giver {
         let targets = targets(&asks, whole);
         let held: u64 = self.members.values().map(|member| member.holds(caller, now)).sum();
         let free = whole.saturating_sub(held);
+        let is_spare = free > whole / RESERVE + whole / SPARE;
+        let near = if is_spare { CLOSE } else { NEAR };
         // who has least of what it should have comes first
         let mut needy: Vec<_> = self
             .members
             .values()
             .zip(targets.iter().zip(&asks))
             .enumerate()
-            .filter(|(_, (member, (target, asks)))| member.lacks(caller, **target, **asks))
+            .filter(|(_, (member, (target, asks)))| member.lacks(caller, **target, **asks, near))
             .map(|(index, (member, (target, _)))| (member.card.share(caller), index, *target))
             .collect();
         needy.sort_unstable();
@@ -148,7 +158,7 @@ impl Giver {
         if lacking > free || is_over {
             for (share, target) in shares.iter_mut().zip(&targets) {
                 // what is not used is taken back only where somebody lacks it
-                if *share > *target + *target / NEAR {
+                if *share > *target + *target / OVER {
                     *share = *target;
                 }
             }
@@ -177,11 +187,11 @@ impl Member {
     }
 
     /// Whether it has too little for a write to be worth it.
-    fn lacks(&self, caller: &str, target: u64, asks: u64) -> bool {
+    fn lacks(&self, caller: &str, target: u64, asks: u64, near: u64) -> bool {
         let share = u64::from(self.card.share(caller));
         // room for more than is asked for may be smaller than it could be
         let is_content = share >= asks + asks / 8 && share >= target / 2;
-        !is_content && share + target / NEAR < target
+        !is_content && share + target / near < target
     }
 }
 

@@ -103,9 +103,8 @@ impl Taker {
         if due.is_none_or(|due| now < due) {
             return Step::Wait(due.unwrap_or(now + self.lease));
         }
-        let (version, shares) = (*version, card.shares.clone());
-        let card =
-            Card { asks: asks.clone(), took: card.gave, gave: card.gave, shares, before: BTreeMap::new() };
+        let (version, shares, asks) = (*version, card.shares.clone(), told(&card.asks, asks));
+        let card = Card { asks, took: card.gave, gave: card.gave, shares, before: BTreeMap::new() };
         self.writing = Some(card.clone());
         Step::Write(version, card)
     }
@@ -150,6 +149,21 @@ impl Taker {
         self.own = Some((version, card));
         self.confirmed = Some(sent);
     }
+}
+
+/// What is told of what callers ask for: as before where they may well ask for the same. Whatever is told
+/// anew may change the shares of all.
+fn told(before: &BTreeMap<String, u64>, asks: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let is_chance = |a: u64, b: u64| {
+        let (most, apart) = (a.max(b), a.abs_diff(b));
+        // a standard deviation of an average over five seconds
+        apart <= most / 8 && u128::from(apart).pow(2) <= 100_000 * u128::from(most)
+    };
+    let tell = |(caller, asks): (&String, &u64)| {
+        let before = before.get(caller).filter(|before| is_chance(**before, *asks));
+        (caller.clone(), *before.unwrap_or(asks))
+    };
+    asks.iter().map(tell).collect()
 }
 
 /// Whether callers ask for twice what is told, or half, or others do; a renewal tells the rest.

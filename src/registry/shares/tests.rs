@@ -26,6 +26,8 @@ const COUNTED: Duration = Duration::from_secs(27);
 struct Registry {
     cards: BTreeMap<String, (i32, Card, u64)>,
     holder: Option<u64>,
+    /// Writes that were done.
+    writes: u64,
 }
 
 /// A request and what came of it, if it arrived.
@@ -91,6 +93,8 @@ struct World {
     quota: Quota,
     /// Whether an answer is late now and then.
     lates: bool,
+    /// Whether calls come by chance, now more, now less.
+    noisy: bool,
     /// Since when nothing happened that changes who is counted.
     calm: Duration,
     /// How long a silent caller still asks.
@@ -130,6 +134,7 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             quota,
             lates: false,
+            noisy: false,
             calm: Duration::ZERO,
             patience: Duration::MAX,
             admitted: 0,
@@ -318,13 +323,14 @@ impl World {
     /// Callers call.
     fn call(&mut self, index: usize) {
         let world = (self.start, self.at);
+        let chance = if self.noisy { 2.0 * self.rng.f64() } else { 1.0 };
         let sidecar = &mut self.sidecars[index];
         if !sidecar.alive {
             return;
         }
         let now = sidecar.now(world);
         sidecar.limiter.lend(sidecar.taker.share("web", now), now);
-        sidecar.offered += sidecar.demand * STEP.as_secs_f64();
+        sidecar.offered += chance * sidecar.demand * STEP.as_secs_f64();
         while sidecar.offered >= 1.0 {
             (sidecar.offered, sidecar.called) = (sidecar.offered - 1.0, self.at);
             let passed = u64::from(sidecar.limiter.take(now).is_ok());
@@ -407,6 +413,7 @@ impl Registry {
             }
             Ask::Write(version, card) => match self.cards.get_mut(host) {
                 Some((known, found, owner)) if known == version && *owner == session => {
+                    self.writes += 1;
                     (*known, *found) = (*known + 1, card.clone());
                     Reply::Done(*known)
                 }
@@ -431,6 +438,7 @@ impl Registry {
                         && *version == gift.version
                         && self.holder == Some(session)
                     {
+                        self.writes += 1;
                         (*version, *card) = (*version + 1, gift.card.clone());
                     }
                 }
@@ -492,6 +500,54 @@ fn with_steady_demand_nearly_all_of_the_quota_is_used() {
         (0..600).for_each(|_| world.step());
         let used = (world.admitted - before) as f64 / (30.0 * f64::from(RATE));
         assert!(used >= 0.95, "seed {seed}, {count} sidecars: {used}");
+    }
+}
+
+/// Sidecars of which this one asks for nine tenths of the quota, and the others for the rest.
+fn skew(world: &mut World, busy: usize) {
+    let (rate, rest) = (world.rate(), (world.sidecars.len() - 1) as f64);
+    for (n, sidecar) in world.sidecars.iter_mut().enumerate() {
+        sidecar.demand = rate * if n == busy { 0.9 } else { 0.1 / rest };
+    }
+}
+
+#[test]
+fn shares_follow_a_demand_that_shifts_within_seconds() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 3 + (seed % 4) as usize, quota(0));
+        world.noisy = true;
+        skew(&mut world, 0);
+        (0..600).for_each(|_| world.step());
+        skew(&mut world, 1);
+        // three for the demand to be known, and then some fifteen requests of 0.2 s, one after the other
+        let took = (1..60).find(|_| {
+            let before = world.admitted;
+            (0..20).for_each(|_| world.step());
+            (world.admitted - before) as f64 >= 0.85 * f64::from(RATE)
+        });
+        assert!(took.is_some_and(|seconds| seconds <= 10), "seed {seed}: {took:?} s");
+    }
+}
+
+#[test]
+fn a_steady_demand_costs_hardly_more_than_renewals() {
+    // of the quota; where it is about all of it, shares are least at ease
+    for asked in [0.5, 0.95, 1.2, 3.0] {
+        let (mut writes, mut renewals) = (0, 0.0);
+        for seed in 0..15 {
+            let count = 2 + (seed % 5) as usize;
+            let mut world = World::new(seed, count, quota(0));
+            world.noisy = true;
+            let total: f64 = world.sidecars.iter().map(|sidecar| sidecar.demand).sum();
+            let scale = f64::from(RATE) * asked / total;
+            world.sidecars.iter_mut().for_each(|sidecar| sidecar.demand *= scale);
+            (0..400).for_each(|_| world.step());
+            let before = world.registry.writes;
+            (0..1200).for_each(|_| world.step());
+            writes += world.registry.writes - before;
+            renewals += 60.0 / (0.4 * lease(SESSION).as_secs_f64()) * count as f64;
+        }
+        assert!(writes as f64 <= 1.3 * renewals, "{asked}: {writes} writes, {renewals} renewals");
     }
 }
 
