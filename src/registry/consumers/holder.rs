@@ -12,6 +12,8 @@ use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, no
 const NAME: &str = "_holder";
 /// How often a sidecar looks whether there is a holder, a half more or less.
 const LOOK: Duration = Duration::from_secs(2);
+/// So many cards are written before all are read again: meanwhile their sidecars write them too.
+const GIFTS: usize = 150;
 /// How often cards are read where no event tells of them.
 const READ: Duration = Duration::from_secs(10);
 /// Between two readings for events, which a large fleet sends all the time.
@@ -147,7 +149,11 @@ impl Holder {
         let cards: BTreeMap<_, _> = cards.collect();
         self.awaited.retain(|host| cards.get(host).is_some_and(|(_, card)| !card.is_taken()));
         giver.see(cards, now());
-        for Gift { host, version, card } in giver.gifts(&terms(limiters), now()) {
+        let gifts = giver.gifts(&terms(limiters), now());
+        if gifts.len() > GIFTS {
+            self.next_read = now();
+        }
+        for Gift { host, version, card } in gifts.into_iter().take(GIFTS) {
             match self.source.replace(&format!("{}/{host}", self.parent), version, &card.data()).await {
                 Ok(_) => drop(self.awaited.insert(host)),
                 // its sidecar wrote first, or is gone: an event says so
