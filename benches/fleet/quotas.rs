@@ -26,14 +26,14 @@ const SAMPLE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long each state is watched; in sum for three fleets less than four minutes.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(2);
 const BEGIN: Duration = Duration::from_secs(6);
 const STEADY: Duration = Duration::from_secs(11);
 /// Twice: each time others have the demand.
 const SHIFT: Duration = Duration::from_secs(8);
 /// A session ends, and then what becomes of it.
-const LOSS: Duration = Duration::from_secs(22);
-const SILENT: Duration = Duration::from_secs(5);
+const LOSS: Duration = Duration::from_secs(21);
+const SILENT: Duration = Duration::from_secs(4);
 
 struct Options {
     sidecars: Vec<usize>,
