@@ -11,7 +11,6 @@ use std::sync::atomic::{
 };
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::Uri;
 use moka::sync::Cache;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -101,8 +100,6 @@ pub struct Route {
     pub name: ApiName,
     /// As the registry says.
     pub api: Api,
-    /// Where its providers have it, unless that depends on the call.
-    pub uri: Option<Uri>,
     /// The API's policy over the service's.
     pub policy: Policy,
     /// Who serves it.
@@ -297,7 +294,6 @@ impl Directory {
             let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
-                uri: (api_name.as_str() != "*").then(|| api.path.parse().ok()).flatten(),
                 api: Api::clone(api),
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),

@@ -302,9 +302,6 @@ fn bad_path(plan: &Plan) -> CallError {
 fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
     let query = query.filter(|query| !query.is_empty());
     let base = plan.route.api.path.as_str();
-    if let (Some(uri), None) = (&plan.route.uri, query) {
-        return Ok(uri.clone());
-    }
     let mut path = base.to_owned();
     if plan.route.name.as_str() == "*" {
         path.truncate(base.trim_end_matches('/').len());
