@@ -19,7 +19,7 @@ use crate::telemetry::{Batch, Spans, Telemetry, rejected_spans};
 
 /// Longest time that a span waits for others.
 const GATHER: Duration = Duration::from_secs(1);
-/// A collector that can't take spans is tried again after the first, then twice that, up to the second.
+/// Shortest time after which a message is sent again, and the longest that remora chooses itself.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Longest time that a collector can ask to be left alone for.
 const MOST_LATER: Duration = Duration::from_secs(60);
@@ -63,7 +63,7 @@ pub async fn run(otlp: Otlp, telemetry: Telemetry, last: Duration, stop: watch::
 async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop: watch::Receiver<bool>) {
     // one message outlives a restart of the collector; what comes meanwhile waits in the queue
     let mut held: Option<Batch> = None;
-    let (mut news, mut pause) = (News::new("spans"), PAUSES.0);
+    let (mut news, mut failures, mut pause) = (News::new("spans"), 0, PAUSES.0);
     let mut stopping = false;
     while !stopping {
         let wait = async {
@@ -81,11 +81,12 @@ async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop:
                     let rejected = rejected_spans(&answer).min(batch.spans);
                     spans.note(batch.spans - rejected, true);
                     spans.note(rejected, false);
-                    pause = PAUSES.0;
+                    failures = 0;
                 }
                 Err(Trouble { again: None, .. }) => spans.note(batch.spans, false),
                 Err(Trouble { again: Some(asked), .. }) => {
-                    pause = next_pause(pause, asked, fastrand::f64());
+                    failures += 1;
+                    pause = next_pause(failures, asked, fastrand::f64());
                     held = Some(batch);
                     break;
                 }
@@ -94,11 +95,11 @@ async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop:
     }
 }
 
-/// `chance` is in 0..1: sidecars must not come back together.
-fn next_pause(before: Duration, asked: Option<Duration>, chance: f64) -> Duration {
+/// After so many failures in a row; `chance` is in 0..1: sidecars must not come back together.
+fn next_pause(failures: u32, asked: Option<Duration>, chance: f64) -> Duration {
     match asked {
-        Some(asked) => asked.min(MOST_LATER),
-        None => (before * 2).min(PAUSES.1).mul_f64(0.5 + 0.5 * chance).max(PAUSES.0),
+        Some(asked) => asked.clamp(PAUSES.0, MOST_LATER),
+        None => PAUSES.0.saturating_mul(1 << failures.min(16)).min(PAUSES.1).mul_f64(0.5 + 0.5 * chance),
     }
 }
 
@@ -236,15 +237,17 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound_and_heed_what_the_collector_asks() {
-        let mut pause = PAUSES.0;
-        let grown = [(); 6].map(|()| {
-            pause = next_pause(pause, None, 1.0);
-            pause.as_secs()
-        });
-        assert_eq!(grown, [2, 4, 8, 16, 30, 30]);
-        assert_eq!(next_pause(PAUSES.0, None, 0.0), PAUSES.0);
-        assert_eq!(next_pause(PAUSES.1, Some(Duration::from_secs(7)), 0.5), Duration::from_secs(7));
-        assert_eq!(next_pause(PAUSES.0, Some(Duration::MAX), 0.5), MOST_LATER);
+        let failures = [1, 2, 3, 4, 5, 6, u32::MAX];
+        let grown = |chance| failures.map(|failures| next_pause(failures, None, chance).as_secs());
+        assert_eq!(grown(0.0), [1, 2, 4, 8, 15, 15, 15]);
+        assert_eq!(grown(1.0), [2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(next_pause(6, Some(Duration::from_secs(7)), 0.5), Duration::from_secs(7));
+        assert_eq!(next_pause(1, Some(Duration::MAX), 0.5), MOST_LATER);
+    }
+
+    #[test]
+    fn a_collector_that_asks_for_no_pause_gets_one() {
+        assert_eq!(next_pause(1, Some(Duration::ZERO), 0.5), PAUSES.0);
     }
 
     #[test]
