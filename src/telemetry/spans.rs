@@ -1,5 +1,6 @@
 //! Calls that are recorded for a collector: which, and how many wait to be sent.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +78,7 @@ pub struct Spans {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    calls: Vec<CallSpan>,
+    calls: VecDeque<CallSpan>,
     spans: usize,
 }
 
@@ -129,7 +130,7 @@ impl Spans {
         }
         let before = waiting.spans;
         waiting.spans += spans;
-        waiting.calls.push(call);
+        waiting.calls.push_back(call);
         let are_many = before < self.enough() && waiting.spans >= self.enough();
         drop(waiting);
         if are_many {
@@ -158,8 +159,8 @@ impl Spans {
             }
             count += 1;
         }
-        let rest = waiting.calls.split_off(count);
-        let taken = std::mem::replace(&mut waiting.calls, rest);
+        // workers wait for this lock: those that stay are not moved
+        let taken: Vec<_> = waiting.calls.drain(..count).collect();
         waiting.spans -= taken.iter().map(CallSpan::spans).sum::<usize>();
         taken
     }
