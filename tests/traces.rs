@@ -51,9 +51,13 @@ fn a_call_that_its_caller_records_goes_on_in_the_same_trace() {
         assert_eq!(server.get(name), value, "{name}: {server:?}");
     }
     let (host, port) = provider.address.split_once(':').unwrap();
-    for (name, value) in
-        [("server.address", host), ("server.port", port), ("http.response.status_code", "200")]
-    {
+    for (name, value) in [
+        ("server.address", host),
+        ("server.port", port),
+        ("http.request.method", "GET"),
+        ("url.full", &format!("http://{}/get", provider.address)),
+        ("http.response.status_code", "200"),
+    ] {
         assert_eq!(client.get(name), value, "{name}: {client:?}");
     }
     assert_eq!(server.resource["service.name"], "remora");
@@ -186,11 +190,44 @@ fn yar_is_recorded_whichever_way_it_comes() {
     let answered = yar::call_raw(Conn::open(&remora.address), &yar::json_request("calc.add", "[1,2]"));
     assert_eq!(answered["r"], 3, "{answered}");
     let raw = collector.trace(2, |span| span.trace != TRACE);
-    assert_eq!(raw[0].get("http.request.method"), "-");
+    assert_eq!((raw[0].get("http.request.method"), raw[1].get("http.request.method")), ("-", "POST"));
     for span in over_http.iter().chain(&raw) {
         assert_eq!(span.name, "calc/add");
         assert_eq!((span.get("rpc.system.name"), span.get("rpc.method")), ("yar", "calc/add"), "{span:?}");
     }
+}
+
+#[test]
+fn an_attempt_says_what_its_provider_is_asked_and_only_what_its_wire_has() {
+    let (collector, echo) = (Collector::start(), Peer::echo());
+    let raw = Peer::raw(|stream, _| {
+        let mut conn = Conn::over(stream);
+        while let Ok(message) = yar::read_raw(&mut conn) {
+            let asked: Value = serde_json::from_slice(&message[90..]).unwrap();
+            let result = json!({"i": asked["i"], "s": 0, "r": 3}).to_string();
+            let id = u32::from_be_bytes(*message.first_chunk().unwrap());
+            conn.send(yar::with_id(yar::message("JSON", result.as_bytes()), id)).unwrap();
+        }
+    });
+    let entries = [
+        service("any", &[("*", "{ path: \"/v1/?key=1\" }")], &[&echo.address]),
+        service("own", &[("get", "{ path: /own, method: PUT }")], &[&echo.address]),
+        service("raw", &[("add", "{ encoding: yar-json, transport: tcp }")], &[&raw.address]),
+    ];
+    let remora = Remora::embedded(&entries.concat()).with(&collector.config(ALL)).start();
+    let asked = |span: &Span| {
+        let url = span.get("url.full").replace(&echo.address, "echo");
+        (span.get("http.request.method").to_owned(), url)
+    };
+    let to = |name: &str| collector.trace(2, |span| span.name == name).remove(1);
+    assert_eq!(remora.call("DELETE", "/any/a/b?id=7", &[], b"").status, 200);
+    assert_eq!(asked(&to("any/*")), ("DELETE".into(), "http://echo/v1/a/b".into()));
+    yar::send(&remora, "/own", &yar::json_request("get", "[]"));
+    assert_eq!(asked(&to("own/get")), ("PUT".into(), "http://echo/own".into()));
+    assert_eq!(remora.post("/raw/add", "[1,2]").status, 200);
+    let span = to("raw/add");
+    assert_eq!(asked(&span), ("-".into(), "-".into()));
+    assert_eq!((span.get("http.response.status_code"), span.get("rpc.system.name")), ("-", "yar"));
 }
 
 #[test]

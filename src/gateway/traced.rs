@@ -1,5 +1,6 @@
 //! What a collector hears of one call, where the call is recorded; others have none of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +11,7 @@ use hyper::{HeaderMap, Method};
 use super::adapt::Answer;
 use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Record};
-use crate::model::Encoding;
+use crate::model::{Encoding, Transport};
 use crate::peer::{InFlight, Peer};
 use crate::telemetry::{AttemptSpan, CallSpan, Parent, Telemetry, Trace};
 
@@ -27,6 +28,8 @@ pub(super) struct Traced {
     trace: Trace,
     state: String,
     request: Option<(String, String)>,
+    /// What follows the service in the path.
+    rest: Arc<str>,
     attempts: Vec<Attempt>,
 }
 
@@ -53,7 +56,8 @@ impl Traced {
             Arrival::Http(_) | Arrival::Yar(_) => Some(request(&call.head)),
             Arrival::Raw(_) => None,
         };
-        Some(Box::new(Self { trace, state, request, attempts: Vec::new() }))
+        let rest = call.target.rest.clone();
+        Some(Box::new(Self { trace, state, request, rest, attempts: Vec::new() }))
     }
 
     /// An attempt begins.
@@ -99,8 +103,13 @@ fn state(headers: &HeaderMap) -> String {
     if state.len() > MAX_STATE { String::new() } else { state }
 }
 
-/// Method and path; one that HTTP doesn't have is `_OTHER` by the conventions.
+/// Method and path.
 fn request(head: &Parts) -> (String, String) {
+    (known(&head.method).to_owned(), shortened(head.uri.path()))
+}
+
+/// One that HTTP doesn't have is `_OTHER` by the conventions.
+fn known(method: &Method) -> &str {
     let known = [
         Method::GET,
         Method::POST,
@@ -110,8 +119,11 @@ fn request(head: &Parts) -> (String, String) {
         Method::PATCH,
         Method::OPTIONS,
     ];
-    let method = if known.contains(&head.method) { head.method.as_str() } else { "_OTHER" };
-    (method.to_owned(), head.uri.path().chars().take(MAX_PATH).collect())
+    if known.contains(method) { method.as_str() } else { "_OTHER" }
+}
+
+fn shortened(path: &str) -> String {
+    path.chars().take(MAX_PATH).collect()
 }
 
 /// Tells a provider whose child its own span is.
@@ -135,7 +147,8 @@ impl Record {
     pub(super) fn hand_over(&mut self, id: Option<&str>, took: Duration) {
         let Some(traced) = self.traced.take() else { return };
         let Some(spans) = self.worker.telemetry.spans() else { return };
-        let Traced { trace, state, request, attempts } = *traced;
+        let sent = self.goes_as(&traced);
+        let Traced { trace, state, request, attempts, .. } = *traced;
         let attempts = attempts.into_iter().map(|attempt| self.attempt(attempt, took)).collect();
         let known = self.route.as_ref().map(|route| (self.service.clone(), route.name.to_string()));
         spans.push(CallSpan {
@@ -145,6 +158,7 @@ impl Record {
             caller: self.caller.clone(),
             wire: self.wire(),
             request,
+            sent,
             status: self.status,
             outcome: self.outcome,
             id: id.map(str::to_owned),
@@ -152,6 +166,30 @@ impl Record {
             took,
             attempts,
         });
+    }
+
+    /// Method and path of what the API's providers get, where they speak HTTP.
+    fn goes_as(&self, traced: &Traced) -> Option<(String, String)> {
+        let route = self.route.as_ref()?;
+        let (api, is_json) = (&route.api, route.api.encoding == Encoding::Json);
+        if !is_json && api.transport == Transport::Tcp {
+            return None;
+        }
+        let as_it_came = traced.request.as_ref().filter(|_| is_json && self.wire() == "http");
+        let own = api.method.as_deref().filter(|_| is_json).and_then(|method| Method::try_from(method).ok());
+        let method = match (&own, as_it_came) {
+            (Some(own), _) => known(own),
+            (None, Some((method, _))) => method,
+            (None, None) => "POST",
+        };
+        let path = api.path.split('?').next().unwrap_or_default();
+        let path = if is_json && route.name.as_str() == "*" {
+            let rest = as_it_came.map_or(&*self.api, |_| &*traced.rest);
+            Cow::Owned(format!("{}/{rest}", path.trim_end_matches('/')))
+        } else {
+            Cow::Borrowed(path)
+        };
+        Some((method.to_owned(), shortened(&path)))
     }
 
     fn attempt(&self, attempt: Attempt, call_took: Duration) -> AttemptSpan {

@@ -113,9 +113,11 @@ fn client(call: &CallSpan, attempt: &AttemptSpan, again: usize) -> Span {
     attributes.push(text("server.address", host));
     attributes.extend(port.parse().ok().map(|port| number("server.port", port)));
     attributes.push(text("remora.outcome", attempt.outcome));
-    attributes.extend(status(attempt.status));
-    if again > 0 {
-        attributes.push(number("http.request.resend_count", again as i64));
+    if let Some((method, path)) = &call.sent {
+        attributes.push(text("http.request.method", method.as_str()));
+        attributes.push(text("url.full", format!("http://{}{path}", attempt.provider)));
+        attributes.extend(status(attempt.status));
+        attributes.extend((again > 0).then(|| number("http.request.resend_count", again as i64)));
     }
     attributes.extend(rpc(call, attempt.wire));
     let span_id = call.trace.attempt_id(&attempt.provider);

@@ -30,6 +30,8 @@ pub struct CallSpan {
     pub wire: &'static str,
     /// Method and path of an HTTP request, without its query.
     pub request: Option<(String, String)>,
+    /// Method and path of what HTTP providers get, without its query; `None`: they are spoken to by raw Yar.
+    pub sent: Option<(String, String)>,
     /// The HTTP status the caller got; 0: it got none.
     pub status: u16,
     /// `ok` or the kind of the error.
@@ -193,6 +195,7 @@ mod tests {
             caller: None,
             wire: "http",
             request: None,
+            sent: None,
             status: 404,
             outcome: "no-service",
             id: None,
