@@ -12,11 +12,13 @@ use crate::model::Circuit as Rules;
 use crate::names::Address;
 
 mod board;
+mod faults;
 mod latency;
 mod line;
 mod tally;
 
 pub use board::Board;
+use faults::Faults;
 use latency::Latency;
 pub use line::Waiting;
 pub use tally::Tally;
@@ -36,6 +38,7 @@ pub struct Peer {
     /// When it came, where its service was in the view already: it may have to warm up.
     pub came: Option<Instant>,
     board: Arc<Board>,
+    faults: Faults,
     base: Instant,
     circuit: Circuit,
     latency: Latency,
@@ -95,6 +98,7 @@ impl Peer {
             address,
             came: came.then_some(now),
             board,
+            faults: Faults::default(),
             base: now,
             circuit: Circuit::new(now),
             latency: Latency::new(now),
@@ -170,6 +174,16 @@ impl Peer {
     /// Attempts that were answered and attempts that failed, since the peer is known.
     pub fn attempts(&self) -> (u64, u64) {
         (self.answered.load(Relaxed), self.failed.load(Relaxed))
+    }
+
+    /// Counts an attempt that failed, whatever became of the call.
+    pub fn fails(&self, fault: Fault) {
+        self.faults.note(fault);
+    }
+
+    /// Such attempts by the word for what was wrong, since the peer is known.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<'_> {
+        self.faults.counts()
     }
 
     /// A health check failed often enough.

@@ -55,7 +55,6 @@ struct Inner {
     retries_refused: Counter<u64>,
     hedges: Counter<u64>,
     hedges_won: Counter<u64>,
-    failures: Counter<u64>,
     beyond: Counter<u64>,
 }
 
@@ -150,10 +149,6 @@ impl Telemetry {
             retries_refused: counter("remora.retries.refused", "Attempts that `retry_budget` did not allow"),
             hedges: counter("remora.hedges", "Second attempts made while the first was under way"),
             hedges_won: counter("remora.hedges.won", "Second attempts that answered before the first"),
-            failures: counter(
-                "remora.provider.failures",
-                "Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline",
-            ),
             beyond: counter(
                 "remora.quota.exceeded",
                 "Calls beyond their caller's quota, refused (enforce) or let pass (shadow)",
@@ -229,12 +224,6 @@ impl Telemetry {
     /// Counts a second attempt that answered before the first.
     pub fn hedge_won(&self, service: &str) {
         self.inner.hedges_won.add(1, &of(service));
-    }
-
-    /// Counts an attempt that failed at a provider, whatever became of the call.
-    pub fn failed(&self, service: &str, provider: &str, reason: &'static str) {
-        let labels = [("service", service), ("provider", provider), ("reason", reason)];
-        self.inner.failures.add(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
     }
 
     /// Counts a call beyond its caller's quota; only callers with a quota in the registry have one.

@@ -52,6 +52,22 @@ fn every_way_in_which_a_provider_fails_is_counted_by_provider() {
 }
 
 #[test]
+fn a_provider_that_left_leaves_no_series() {
+    let (ill, well) = (Peer::http(|_| peer::answer(500, &[], b"{}")), Peer::echo());
+    let remora = Remora::embedded(&service("user", &[GET], &[&ill.address])).start();
+    assert_eq!(remora.get("/user/get").status, 500);
+    let failed = format!(
+        "remora_provider_failures_total{{provider=\"{}\",reason=\"5xx\",service=\"user\"}} 1",
+        ill.address
+    );
+    eventually(&failed, Duration::from_secs(10), || shows(&remora, &failed));
+    remora.edit_registry(&service("user", &[GET], &[&well.address]));
+    remora.until_status("/user/get", 200, Duration::from_secs(10));
+    eventually("it is gone", Duration::from_secs(10), || !samples(&remora).contains(&ill.address));
+    assert!(samples(&remora).contains("remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"}"));
+}
+
+#[test]
 fn own_providers_a_view_that_ages_and_problems_of_the_registry_are_metrics() {
     let mut zk = ZooKeeper::start();
     let (well, ill) = (Peer::echo(), Peer::refusing());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Directory, Entry};
 use crate::limits::Limiter;
+use crate::peer::Peer;
 
 mod pools;
 
@@ -22,6 +23,14 @@ impl Directory {
             "Circuits of providers that opened, let a call probe, or closed",
             ["service", "to"],
             move || view.list().values().flat_map(|entry| transitions(entry)).collect(),
+        );
+        let view = self.clone();
+        self.telemetry.observe_counts(
+            "remora.provider.failures",
+            "Attempts that a provider failed: 5xx, unreached, cut, bad-answer or deadline",
+            ["service", "provider", "reason"],
+            // counted beside the peer: what left the view leaves no series
+            move || view.list().values().flat_map(|entry| failures(entry)).collect(),
         );
         self.observe_quotas();
         self.observe_pools();
@@ -80,6 +89,15 @@ fn of_shared(
 fn transitions(entry: &Entry) -> Vec<([String; 2], u64)> {
     let counts = entry.board.counts().into_iter().filter(|(_, count)| *count > 0);
     counts.map(|(to, count)| ([entry.name.to_string(), to.to_owned()], count)).collect()
+}
+
+/// What happened at least once, of the providers there are.
+fn failures(entry: &Entry) -> Vec<([String; 3], u64)> {
+    let of_peer = |peer: &Peer| {
+        let labels = |reason: &str| [entry.name.to_string(), peer.address.to_string(), reason.to_owned()];
+        peer.failures().map(|(reason, count)| (labels(reason), count)).collect::<Vec<_>>()
+    };
+    entry.peers().values().flat_map(|peer| of_peer(peer)).collect()
 }
 
 fn open(entry: &Entry) -> u64 {

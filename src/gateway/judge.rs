@@ -80,7 +80,7 @@ impl Record {
             outcome = Outcome::bad(Fault::Silent);
         }
         if let Some(fault) = outcome.fault {
-            self.fails_at(place.peer(), fault.word());
+            place.peer().fails(fault);
         }
         let change = route.pool.record(place, outcome, &route.policy.circuit, now);
         self.tells(place, change);

@@ -239,11 +239,6 @@ impl Record {
         }
     }
 
-    /// Counts an attempt that failed at `peer`.
-    pub(super) fn fails_at(&self, peer: &Peer, reason: &'static str) {
-        self.worker.telemetry.failed(&self.service, peer.address.as_str(), reason);
-    }
-
     /// The peer that settled the call, or that was tried last.
     fn provider(&self) -> Option<&Arc<Peer>> {
         self.in_flight.as_ref().map(InFlight::peer).or(self.tried.last())
