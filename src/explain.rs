@@ -131,21 +131,12 @@ impl FromStr for Id {
 impl Memory {
     /// Keeps a story; an older one of the same kind may go for it.
     pub fn keep(&self, id: Id, story: Story) {
+        let story = Arc::new(story);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if story.outcome == "ok" {
-            kept.successes.push_back((id, Arc::new(story)));
-            if kept.successes.len() > SUCCESSES {
-                kept.successes.pop_front();
-            }
-            return;
-        }
-        let service = if story.is_unknown { String::new() } else { story.service.clone() };
-        let number = kept.failed;
-        kept.failures.entry(service).or_default().push_back((number, id, Arc::new(story)));
-        (kept.failed, kept.count) = (kept.failed + 1, kept.count + 1);
-        if kept.count > FAILURES {
-            kept.forget_one();
-        }
+        let forgotten = kept.keep(id, story);
+        // all workers have this lock: a story with its fifty candidates is taken apart without it
+        drop(kept);
+        drop(forgotten);
     }
 
     /// What is kept of one call.
@@ -167,19 +158,34 @@ impl Memory {
 }
 
 impl Kept {
+    /// Gives the story that goes for it.
+    fn keep(&mut self, id: Id, story: Arc<Story>) -> Option<Arc<Story>> {
+        if story.outcome == "ok" {
+            self.successes.push_back((id, story));
+            let oldest = (self.successes.len() > SUCCESSES).then(|| self.successes.pop_front());
+            return oldest.flatten().map(|(_, story)| story);
+        }
+        let service = if story.is_unknown { String::new() } else { story.service.clone() };
+        self.failures.entry(service).or_default().push_back((self.failed, id, story));
+        (self.failed, self.count) = (self.failed + 1, self.count + 1);
+        if self.count > FAILURES { self.forget_one() } else { None }
+    }
+
     /// The oldest failure of the service that has the most goes; of several such services, the oldest of all.
-    fn forget_one(&mut self) {
+    fn forget_one(&mut self) -> Option<Arc<Story>> {
         let oldest = |stories: &VecDeque<(u64, Id, Arc<Story>)>| stories.front().map(|(number, ..)| *number);
         let most = self
             .failures
             .iter()
             .max_by_key(|(_, stories)| (stories.len(), std::cmp::Reverse(oldest(stories))));
-        let Some(service) = most.map(|(service, _)| service.clone()) else { return };
-        let Some(stories) = self.failures.get_mut(&service) else { return };
-        self.count -= usize::from(stories.pop_front().is_some());
+        let service = most.map(|(service, _)| service.clone())?;
+        let stories = self.failures.get_mut(&service)?;
+        let forgotten = stories.pop_front();
+        self.count -= usize::from(forgotten.is_some());
         if stories.is_empty() {
             self.failures.remove(&service);
         }
+        forgotten.map(|(.., story)| story)
     }
 }
 
