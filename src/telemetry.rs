@@ -1,7 +1,7 @@
 //! Instruments, the log and the access line: what is counted and said about each call.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
@@ -33,6 +33,9 @@ const SAME_ERROR_LINES: u32 = 5;
 /// Distinct repeated errors that are told apart, per worker.
 const SAME_ERRORS: usize = 1024;
 
+/// What ends most calls of an API beyond what it can take, at once: it must cost little.
+const REFUSED: [&str; 4] = ["overloaded", "quota-exceeded", "circuit-open", "no-provider"];
+
 /// The instruments; cheap to clone.
 #[derive(Clone)]
 pub struct Telemetry {
@@ -63,7 +66,11 @@ struct Inner {
 pub struct ApiInstruments {
     calls: BoundCounter<u64>,
     duration: BoundHistogram<f64>,
+    refused: OnceLock<Box<Refused>>,
 }
+
+/// Of each of [`REFUSED`] from its first on.
+type Refused = [OnceLock<BoundCounter<u64>>; REFUSED.len()];
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -132,7 +139,7 @@ impl Telemetry {
         let duration = meter
             .f64_histogram("remora.call.duration")
             .with_unit("s")
-            .with_description("From a call's head to the end of its answer")
+            .with_description("From the head of a call that goes to a provider to the end of its answer")
             .with_boundaries(SECONDS.to_vec())
             .build();
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
@@ -174,11 +181,12 @@ impl Telemetry {
 
     /// Instruments of one API.
     pub fn bind(&self, service: &str, api: &str) -> ApiInstruments {
-        let labels = [KeyValue::new("service", service.to_owned()), KeyValue::new("api", api.to_owned())];
-        let [service, api] = labels.clone();
+        let labels = of_call(service, api, "ok");
+        let [service, api, _] = labels.clone();
         ApiInstruments {
-            calls: self.inner.calls.bind(&[service, api, KeyValue::new("outcome", "ok")]),
-            duration: self.inner.duration.bind(&labels),
+            calls: self.inner.calls.bind(&labels),
+            duration: self.inner.duration.bind(&[service, api]),
+            refused: OnceLock::new(),
         }
     }
 
@@ -189,11 +197,27 @@ impl Telemetry {
     }
 
     /// Counts a call that failed; `service` and `api` are empty where the registry doesn't know them.
-    pub fn bad(&self, service: &str, api: &str, outcome: &'static str, took: Duration) {
-        let labels = [KeyValue::new("service", service.to_owned()), KeyValue::new("api", api.to_owned())];
-        self.inner.duration.record(took.as_secs_f64(), &labels);
-        let [service, api] = labels;
-        self.inner.calls.add(1, &[service, api, KeyValue::new("outcome", outcome)]);
+    pub fn bad(&self, service: &str, api: &str, outcome: &'static str) {
+        self.inner.calls.add(1, &of_call(service, api, outcome));
+    }
+
+    /// The same of an API that is known; `took`: the call went to a provider, and had its end after so long.
+    pub fn bad_at(
+        &self,
+        api: &ApiInstruments,
+        names: (&str, &str),
+        outcome: &'static str,
+        took: Option<Duration>,
+    ) {
+        // what was refused at once would hide in one series how long answers take
+        took.iter().for_each(|took| api.duration.record(took.as_secs_f64()));
+        let refused = REFUSED.iter().position(|kind| *kind == outcome);
+        match refused.and_then(|kind| api.refused.get_or_init(Box::default).get(kind)) {
+            Some(count) => {
+                count.get_or_init(|| self.inner.calls.bind(&of_call(names.0, names.1, outcome))).add(1);
+            }
+            None => self.bad(names.0, names.1, outcome),
+        }
     }
 
     /// Whether a line is written on a call that ended with this outcome.
@@ -295,6 +319,12 @@ impl Telemetry {
     }
 }
 
+fn of_call(service: &str, api: &str, outcome: &'static str) -> [KeyValue; 3] {
+    let [service, api] =
+        [("service", service), ("api", api)].map(|(name, value)| KeyValue::new(name, value.to_owned()));
+    [service, api, KeyValue::new("outcome", outcome)]
+}
+
 fn of(service: &str) -> [KeyValue; 1] {
     [KeyValue::new("service", service.to_owned())]
 }
@@ -369,15 +399,23 @@ mod tests {
         let telemetry = Telemetry::new().unwrap();
         let get = telemetry.bind("user", "get");
         telemetry.good(&get, Duration::from_millis(3));
-        telemetry.bad("user", "get", "cut", Duration::from_millis(3));
+        telemetry.bad_at(&get, ("user", "get"), "cut", Some(Duration::from_millis(3)));
+        for refused in ["overloaded", "overloaded", "forbidden"] {
+            telemetry.bad_at(&get, ("user", "get"), refused, None);
+        }
+        telemetry.bad("", "", "no-service");
         let text = telemetry.prometheus();
         for line in [
             "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 1",
             "remora_calls_total{api=\"get\",outcome=\"cut\",service=\"user\"} 1",
+            "remora_calls_total{api=\"get\",outcome=\"overloaded\",service=\"user\"} 2",
+            "remora_calls_total{api=\"get\",outcome=\"forbidden\",service=\"user\"} 1",
+            "remora_calls_total{api=\"\",outcome=\"no-service\",service=\"\"} 1",
             "remora_call_duration_seconds_count{api=\"get\",service=\"user\"} 2",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains("circuit-open"), "no series before its first call:\n{text}");
     }
 
     #[test]

@@ -68,6 +68,28 @@ fn a_provider_that_left_leaves_no_series() {
 }
 
 #[test]
+fn a_call_that_goes_to_nobody_does_not_make_answers_look_quick() {
+    let (echo, dead) = (Peer::echo(), Peer::refusing());
+    let off = ("off", "{ path: /off, state: \"off\" }");
+    let entries = [service("user", &[GET, off], &[&echo.address]), service("dead", &[GET], &[&dead])];
+    let remora = Remora::embedded(&entries.concat()).start();
+    let calls =
+        [("/user/get", 200), ("/user/off", 503), ("/user/none", 404), ("/none/get", 404), ("/dead/get", 502)];
+    calls.iter().for_each(|(path, status)| assert_eq!(remora.get(path).status, *status, "{path}"));
+    for (service, api, count) in [("user", "get", 1), ("user", "off", 0), ("dead", "get", 1)] {
+        let line =
+            format!("remora_call_duration_seconds_count{{api=\"{api}\",service=\"{service}\"}} {count}");
+        eventually(&line, Duration::from_secs(10), || shows(&remora, &line));
+    }
+    let text = samples(&remora);
+    assert_eq!(text.matches("remora_call_duration_seconds_count{").count(), 3, "{text}");
+    assert!(
+        text.contains("remora_calls_total{api=\"off\",outcome=\"api-off\",service=\"user\"} 1"),
+        "{text}"
+    );
+}
+
+#[test]
 fn own_providers_a_view_that_ages_and_problems_of_the_registry_are_metrics() {
     let mut zk = ZooKeeper::start();
     let (well, ill) = (Peer::echo(), Peer::refusing());

@@ -102,7 +102,7 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
 pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
     let (now, verdict) = (Instant::now(), error.verdict());
     let took = now.saturating_duration_since(started);
-    worker.telemetry.bad("", "", verdict.kind, took);
+    worker.telemetry.bad("", "", verdict.kind);
     if !worker.telemetry.writes(verdict.kind) {
         return;
     }

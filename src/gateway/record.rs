@@ -257,6 +257,24 @@ impl Record {
         }
     }
 
+    /// Counts the call, and how long it took where it went to a provider.
+    fn counts(&self, took: Duration) {
+        let telemetry = &self.worker.telemetry;
+        match &self.route {
+            Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
+            Some(route) => {
+                let took = Some(took).filter(|_| !self.tried.is_empty());
+                let names = (&*self.service, route.name.as_str());
+                telemetry.bad_at(&route.instruments, names, self.outcome, took);
+            }
+            // names the registry doesn't know would make labels without end
+            None => {
+                let service = if self.known_service { &*self.service } else { "" };
+                telemetry.bad(service, "", self.outcome);
+            }
+        }
+    }
+
     /// How the answer's way ended; without it the caller is taken for gone.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome = match ending {
@@ -319,16 +337,8 @@ impl Drop for Record {
         let took = now.saturating_duration_since(self.started);
         let trace = self.trace().map(|trace| trace.id());
         self.hand_over(id.as_deref(), took);
+        self.counts(took);
         let telemetry = &self.worker.telemetry;
-        match &self.route {
-            Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
-            // names the registry doesn't know would make labels without end
-            known => {
-                let service = if self.known_service { &*self.service } else { "" };
-                let api = known.as_ref().map_or("", |route| route.name.as_str());
-                telemetry.bad(service, api, self.outcome, took);
-            }
-        }
         if !telemetry.writes(self.outcome) {
             return;
         }
