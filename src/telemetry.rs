@@ -1,8 +1,7 @@
 //! Instruments, the log and the access line: what is counted and said about each call.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
@@ -12,6 +11,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::{AccessLog, Traces};
 use crate::model::QuotaMode;
 
+mod line;
 mod log;
 mod messages;
 mod pairs;
@@ -19,6 +19,7 @@ mod reader;
 mod spans;
 mod trace;
 
+pub use line::{Line, Repeats, Told};
 pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
 pub use messages::{Batch, rejected_spans};
 use reader::{Reading, Shared};
@@ -28,11 +29,6 @@ pub use trace::{Parent, Trace};
 /// Upper bounds of the duration histogram, in seconds.
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0];
-/// Lines a repeated error may write per second, per worker.
-const SAME_ERROR_LINES: u32 = 5;
-/// Distinct repeated errors that are told apart, per worker.
-const SAME_ERRORS: usize = 1024;
-
 /// What ends most calls of an API beyond what it can take, at once: it must cost little.
 const REFUSED: [&str; 4] = ["overloaded", "quota-exceeded", "circuit-open", "no-provider"];
 
@@ -76,50 +72,6 @@ impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Telemetry")
     }
-}
-
-/// What is said of one call when it is over.
-#[derive(Debug)]
-pub struct Line<'a> {
-    /// Who called, if known.
-    pub caller: Option<&'a str>,
-    /// The service as called.
-    pub service: &'a str,
-    /// The API as called.
-    pub api: &'a str,
-    /// `http` or `yar`, how the caller spoke.
-    pub wire: &'static str,
-    /// The provider that answered.
-    pub provider: Option<&'a str>,
-    /// The HTTP status the caller got.
-    pub status: u16,
-    /// `ok` or the kind of the error.
-    pub outcome: &'static str,
-    /// What went wrong.
-    pub detail: Option<&'a str>,
-    /// Providers tried.
-    pub attempts: usize,
-    /// True where so few providers are well that rates and health checks were not heeded.
-    pub panic: Option<bool>,
-    /// From the call's head to the end of the answer.
-    pub took: Duration,
-    /// Bytes of the answer's body.
-    pub bytes: u64,
-    /// Names the call, where its story is kept.
-    pub id: Option<&'a str>,
-    /// The trace it is recorded in.
-    pub trace: Option<&'a str>,
-}
-
-/// Keeps a repeated error from filling the log.
-#[derive(Debug, Default)]
-pub struct Repeats(Mutex<HashMap<(String, &'static str), Repeat>>);
-
-#[derive(Debug)]
-struct Repeat {
-    since: Instant,
-    lines: u32,
-    left_out: u64,
 }
 
 impl Telemetry {
@@ -217,16 +169,6 @@ impl Telemetry {
                 count.get_or_init(|| self.inner.calls.bind(&of_call(names.0, names.1, outcome))).add(1);
             }
             None => self.bad(names.0, names.1, outcome),
-        }
-    }
-
-    /// Whether a line is written on a call that ended with this outcome.
-    pub fn writes(&self, outcome: &str) -> bool {
-        match self.inner.lines {
-            AccessLog::All => true,
-            AccessLog::Off => false,
-            AccessLog::Errors => outcome != "ok",
-            AccessLog::Share(share) => outcome != "ok" || share.draw(),
         }
     }
 
@@ -329,67 +271,6 @@ fn of(service: &str) -> [KeyValue; 1] {
     [KeyValue::new("service", service.to_owned())]
 }
 
-impl Line<'_> {
-    /// Writes the line.
-    pub fn write(&self, repeats: &Repeats, now: Instant) {
-        let took_ms = self.took.as_micros() as f64 / 1000.0;
-        let Self {
-            caller,
-            service,
-            api,
-            wire,
-            provider,
-            status,
-            outcome,
-            detail,
-            attempts,
-            panic,
-            bytes,
-            id,
-            trace,
-            ..
-        } = *self;
-        if outcome == "ok" {
-            tracing::info!(
-                target: "call", service, api, caller, wire, provider, status, outcome, attempts, panic, took_ms, bytes,
-                trace
-            );
-        } else if let Some(left_out) = repeats.admit(service, outcome, now) {
-            tracing::warn!(
-                target: "call",
-                service, api, caller, wire, provider, status, outcome, detail, attempts, panic, took_ms, bytes, id, trace,
-                left_out
-            );
-        }
-    }
-}
-
-impl Repeats {
-    /// Whether a line on this error may be written, and how many were left out since the last.
-    fn admit(&self, service: &str, outcome: &'static str, now: Instant) -> Option<u64> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= SAME_ERRORS {
-            seen.retain(|_, repeat| now.duration_since(repeat.since) < Duration::from_secs(1));
-        }
-        // names nobody registered are one and the same error
-        let service = if seen.len() >= SAME_ERRORS { "" } else { service };
-        let repeat = seen.entry((service.to_owned(), outcome)).or_insert_with(|| Repeat {
-            since: now,
-            lines: 0,
-            left_out: 0,
-        });
-        if now.duration_since(repeat.since) >= Duration::from_secs(1) {
-            (repeat.since, repeat.lines) = (now, 0);
-        }
-        if repeat.lines >= SAME_ERROR_LINES {
-            repeat.left_out += 1;
-            return None;
-        }
-        repeat.lines += 1;
-        Some(std::mem::take(&mut repeat.left_out))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,23 +297,5 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
         assert!(!text.contains("circuit-open"), "no series before its first call:\n{text}");
-    }
-
-    #[test]
-    fn a_repeated_error_writes_a_few_lines_a_second_and_says_how_many_it_left_out() {
-        let (repeats, start) = (Repeats::default(), Instant::now());
-        let written = (0..100).filter(|_| repeats.admit("user", "cut", start).is_some()).count();
-        assert_eq!(written, 5);
-        assert_eq!(repeats.admit("user", "deadline", start), Some(0));
-        assert_eq!(repeats.admit("user", "cut", start + Duration::from_secs(1)), Some(95));
-    }
-
-    #[test]
-    fn errors_on_a_million_names_cost_bounded_memory() {
-        let (repeats, start) = (Repeats::default(), Instant::now());
-        for n in 0..1_000_000 {
-            repeats.admit(&n.to_string(), "no-service", start);
-        }
-        assert!(repeats.0.lock().unwrap().len() <= SAME_ERRORS + 1);
     }
 }

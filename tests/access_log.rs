@@ -5,6 +5,7 @@
 mod support;
 
 use serde_json::Value;
+use support::peer::answer;
 use support::remora::bounded;
 use support::{Peer, Remora, service};
 
@@ -41,6 +42,20 @@ fn an_access_log_that_is_off_has_no_line() {
 #[test]
 fn an_access_log_of_errors_leaves_out_what_went_well() {
     assert_eq!(lines("access_log: errors"), (0, ERRORS));
+}
+
+#[test]
+fn an_answer_that_is_an_error_is_a_failed_call_also_where_it_passes_through() {
+    let ill = Peer::http(|request| answer(if request.target.ends_with("503") { 503 } else { 404 }, &[], b""));
+    let entries = service("user", &[("*", "{ path: / }")], &[&ill.address]);
+    for (mode, all) in [("errors", 0), ("\"0%\"", 0), ("all", 1)] {
+        let mut remora = Remora::embedded(&entries).with(&format!("access_log: {mode}")).start();
+        assert_eq!([remora.get("/user/404").status, remora.get("/user/503").status], [404, 503]);
+        assert_eq!(remora.terminate(), 0);
+        let log = remora.log();
+        let lines = |status| log.lines().filter(|line| line.contains(status)).count();
+        assert_eq!([lines("\"status\":503"), lines("\"status\":404")], [1, all], "{mode}: {log}");
+    }
 }
 
 #[test]

@@ -115,6 +115,32 @@ fn a_call_that_goes_to_nobody_is_told_with_the_rules_and_with_everybody_who_was_
 }
 
 #[test]
+fn of_many_like_failures_those_are_kept_that_the_log_tells() {
+    let remora = Remora::embedded(&registry("access: open", &[("get", "{ path: /get }")], &[])).start();
+    for _ in 0..200 {
+        assert_eq!(remora.get("/user/get").kind().as_deref(), Some("no-provider"));
+    }
+    let listed = remora.page("/explain");
+    let mut kept: Vec<_> = listed["calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|call| call["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(!kept.is_empty());
+    let log = eventually_some("as many lines", SOON, || {
+        let log = remora.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut told: Vec<_> = lines.filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect();
+        told.sort();
+        kept.sort();
+        (told == kept).then_some(log)
+    });
+    let first = &kept[0];
+    assert_eq!(story(&remora, first)["outcome"], "no-provider", "{log}");
+}
+
+#[test]
 fn a_retry_is_told_with_both_attempts() {
     let ill = Peer::http(|_| answer(503, &[], b"{}"));
     let providers = [(ill.address.as_str(), "{}")];

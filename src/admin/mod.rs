@@ -168,7 +168,7 @@ impl Admin {
 
     fn story(&self, id: &str) -> Result<Value, String> {
         let id = id.trim_start_matches("urn:remora:call:").parse()?;
-        let forgotten = "no story of that call is kept (any more); /explain lists those that are";
+        let forgotten = "no story of that call is kept (any more), or it was one of many like it; /explain lists those that are";
         self.memory.get(id).map(|story| story.to_value(id)).ok_or_else(|| forgotten.into())
     }
 

@@ -101,11 +101,8 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
 /// Counts and logs a request that names no call.
 pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
     let (now, verdict) = (Instant::now(), error.verdict());
-    let took = now.saturating_duration_since(started);
     worker.telemetry.bad("", "", verdict.kind);
-    if !worker.telemetry.writes(verdict.kind) {
-        return;
-    }
+    let told = worker.telemetry.tells(&worker.repeats, "", (verdict.kind, verdict.status), now);
     let line = Line {
         caller: None,
         service: "",
@@ -117,12 +114,12 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
         detail: Some(&error.to_string()),
         attempts: 0,
         panic: None,
-        took,
+        took: now.saturating_duration_since(started),
         bytes: 0,
         id: None,
         trace: None,
     };
-    line.write(&worker.repeats, now);
+    line.write(told);
 }
 
 async fn carry(

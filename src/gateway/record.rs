@@ -333,13 +333,15 @@ impl Drop for Record {
         if self.is_whole {
             self.learns(Outcome::GOOD, now);
         }
-        let id = self.tell(now).map(|id| id.to_string());
+        let end = (self.outcome, self.status);
+        let told = self.worker.telemetry.tells(&self.worker.repeats, &self.service, end, now);
+        self.tell(told, now);
         let took = now.saturating_duration_since(self.started);
-        let trace = self.trace().map(|trace| trace.id());
-        self.hand_over(id.as_deref(), took);
         self.counts(took);
-        let telemetry = &self.worker.telemetry;
-        if !telemetry.writes(self.outcome) {
+        let trace = self.trace().map(|trace| trace.id());
+        let id = (told.line || trace.is_some()).then(|| self.id()).flatten().map(|id| id.to_string());
+        self.hand_over(id.as_deref(), took);
+        if !told.line {
             return;
         }
         let line = Line {
@@ -358,6 +360,6 @@ impl Drop for Record {
             id: id.as_deref(),
             trace: trace.as_deref(),
         };
-        line.write(&self.worker.repeats, now);
+        line.write(told);
     }
 }

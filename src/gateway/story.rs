@@ -7,6 +7,7 @@ use super::tried::{Ended, Tried};
 use crate::explain::{Attempt, Candidate, Id, Story};
 use crate::health::Fault;
 use crate::peer::InFlight;
+use crate::telemetry::Told;
 use crate::units::show_duration;
 
 /// Of the calls that went well, one in so many is told.
@@ -67,7 +68,7 @@ fn how(tried: &Tried) -> String {
 }
 
 impl Record {
-    /// Names the call, where its story is told.
+    /// Names a call that failed, or whose story is told.
     pub fn id(&mut self) -> Option<Id> {
         let told = self.outcome != "ok" || self.trail.asked || self.trail.sampled;
         told.then(|| *self.trail.id.get_or_insert_with(Id::any))
@@ -79,11 +80,15 @@ impl Record {
         Some(self.story(Instant::now()).to_value(id).to_string())
     }
 
-    /// Keeps the story of a call that is over.
-    pub(super) fn tell(&mut self, now: Instant) -> Option<Id> {
-        let id = self.id()?;
-        self.worker.memory.keep(id, self.story(now));
-        Some(id)
+    /// Keeps the story of a call that is over: of like failures in one second those that are told.
+    pub(super) fn tell(&mut self, told: Told, now: Instant) {
+        let is_one_of_many = self.outcome != "ok" && told.left_out.is_none();
+        if is_one_of_many && !self.trail.asked && !self.trail.sampled {
+            return;
+        }
+        if let Some(id) = self.id() {
+            self.worker.memory.keep(id, self.story(now));
+        }
     }
 
     fn story(&self, now: Instant) -> Story {
