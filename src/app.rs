@@ -100,6 +100,7 @@ impl App {
             listening: AtomicBool::new(false),
             comparing: tokio::sync::Mutex::default(),
             memory: memory.clone(),
+            buffers: buffers.clone(),
         });
         let (stop_control, stopped) = watch::channel(false);
         let mut control = JoinSet::new();

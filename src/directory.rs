@@ -16,19 +16,22 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::balance::{self, Pool, Setting};
 use crate::explain::Origins;
-use crate::limits::{Allowance, Gate, Hedges};
+use crate::limits::{Allowance, Gate, Hedges, Part};
 use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
 use crate::peer::{Board, Peer};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 mod accounts;
+mod expiry;
 mod observe;
 mod origins;
 mod view;
 
 pub use accounts::{Account, Accounts, LastUse};
 pub use view::View;
+
+use expiry::AbsentExpires;
 
 /// Most entries, absent ones included; what falls out is loaded again when called.
 const MAX_ENTRIES: u64 = 100_000;
@@ -84,6 +87,8 @@ pub struct Entry {
     pub board: Arc<Board>,
     /// Who serves the APIs that have no providers of their own.
     pub pool: Arc<Pool>,
+    /// What its bodies hold of the room for those that are converted; survives updates.
+    pub part: Arc<Part>,
     /// What is counted of its callers; survives updates.
     pub accounts: Accounts,
     /// Of every provider, those that take no calls included, by address.
@@ -108,6 +113,8 @@ pub struct Route {
     pub gate: Option<Arc<Gate>>,
     /// What calls of the service may cost beyond their first attempts.
     pub retries: Arc<Allowance>,
+    /// What bodies of the service hold.
+    pub part: Arc<Part>,
     /// Where its policy has a `hedge`; survives updates.
     pub hedges: Option<Arc<Hedges>>,
     /// Where each rule of its policy comes from.
@@ -282,6 +289,7 @@ impl Directory {
         };
         let shared = pool(&service.providers, &policy);
         let retries = before.map_or_else(|| Arc::new(Allowance::new(now)), |entry| entry.retries.clone());
+        let part = before.map_or_else(|| Arc::new(Part::new(&name)), |entry| entry.part.clone());
         let mut routes = ahash::HashMap::default();
         for (api_name, api) in &service.apis {
             let api_policy = api.policy.over(&policy);
@@ -298,6 +306,7 @@ impl Directory {
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),
                 retries: retries.clone(),
+                part: part.clone(),
                 hedges: api_policy.hedge.map(hedges),
                 policy: api_policy,
                 origins: self.origins(&api.policy, &service.policy),
@@ -305,7 +314,8 @@ impl Directory {
             };
             routes.insert(api_name.clone(), Arc::new(route));
         }
-        let max_body = routes.values().map(|route| route.policy.max_body).max().unwrap_or(0);
+        let max_body = routes.values().map(|route| route.policy.max_body).fold(policy.max_body, u64::max);
+        part.takes(max_body);
         let former = before.map(|entry| (&*entry.service, &entry.accounts));
         let shares = self.shares.load(Relaxed);
         let accounts = Accounts::new(&service, former, shares, now);
@@ -315,12 +325,13 @@ impl Directory {
             since: SystemTime::now(),
             checked: AtomicU64::new(self.clock()),
             losses: AtomicU64::new(self.losses.load(Relaxed)),
-            max_body: max_body.max(policy.max_body),
+            max_body,
             gate: Gate::kept(before.map(|entry| &entry.gate), policy.concurrency, now),
             policy,
             retries,
             board,
             pool: shared,
+            part,
             accounts,
             peers,
             any: routes.remove("*"),
@@ -377,24 +388,5 @@ impl Entry {
         if !self.used.load(Relaxed) {
             self.used.store(true, Relaxed);
         }
-    }
-}
-
-/// Known services never expire (that would look like deletion), absent ones soon do.
-struct AbsentExpires;
-
-impl moka::Expiry<ServiceName, Slot> for AbsentExpires {
-    fn expire_after_create(&self, _: &ServiceName, slot: &Slot, _: Instant) -> Option<Duration> {
-        matches!(slot, Slot::Absent).then_some(ABSENT_FOR)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &ServiceName,
-        slot: &Slot,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        matches!(slot, Slot::Absent).then_some(ABSENT_FOR)
     }
 }

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use crate::words;
 
+mod no_room;
 mod over_quota;
 mod thrown;
 
+pub use no_room::NoRoom;
 pub use over_quota::OverQuota;
 
 /// Error types of RFC 9209 that several kinds share.
@@ -94,8 +96,8 @@ pub enum CallError {
     },
     /// Every provider of this service has as many calls as it may.
     Full(String, Option<&'static str>),
-    /// Bodies of that many bytes, the `buffers` of this sidecar, are held already.
-    NoRoom(u64),
+    /// Too many bytes of bodies are held already.
+    NoRoom(NoRoom),
     /// The request body is over its limit, in bytes.
     TooLarge(u64),
     /// No provider was reached.
@@ -113,8 +115,8 @@ pub enum CallError {
     Stalled,
     /// The provider's bytes are not what its encoding says.
     BadAnswer(String),
-    /// The provider answered, but bodies of that many bytes, the `buffers` of this sidecar, are held already.
-    Unheld(u64),
+    /// The provider answered, but too many bytes of bodies are held already.
+    Unheld(NoRoom),
     /// A value of the caller's has no form on the provider's side.
     UnadaptableCall(String),
     /// A value of the provider's has no form on the caller's side.
@@ -307,14 +309,11 @@ impl CallError {
                 f.write_str(&all_open(service, self.retry_after().unwrap_or(1)))
             }
             Self::Full(service, line) => f.write_str(&all_full(service, *line)),
-            Self::NoRoom(most) => {
-                let most = crate::units::show_size(*most);
-                write!(
-                    f,
-                    "this sidecar holds {most} of bodies that it converts, its `buffers`; try again later"
-                )
+            Self::NoRoom(lack) => write!(f, "{lack}; try again later"),
+            // the provider has run: this is no refusal that a caller may take for "not done"
+            Self::Unheld(lack) => {
+                write!(f, "the provider answered, but there is no room for its answer: {lack}")
             }
-            Self::Unheld(most) => f.write_str(&unheld(*most)),
             Self::TooLarge(limit) => {
                 let limit = crate::units::show_size(*limit);
                 write!(f, "the body is over {limit}, the `max_body` of this api")
@@ -361,12 +360,6 @@ fn all_open(service: &str, seconds: u64) -> String {
 fn overloaded(target: &str, limit: u32, line: Option<&str>) -> String {
     let line = line.map_or_else(String::new, |line| format!(", and {line}"));
     format!("{limit} calls to {target} are in flight from this host, its `concurrency`{line}")
-}
-
-/// The provider has run: this is no refusal that a caller may take for "not done".
-fn unheld(most: u64) -> String {
-    let most = crate::units::show_size(most);
-    format!("the provider answered, but this sidecar holds {most} of bodies that it converts, its `buffers`")
 }
 
 fn all_full(service: &str, line: Option<&str>) -> String {

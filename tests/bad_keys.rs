@@ -58,7 +58,14 @@ async fn call(worker: &Arc<Worker>, service: &str, caller: &str, key: &str) -> &
     let method = format!("{service}.x");
     let (caller, key) = (caller.as_bytes(), key.as_bytes());
     let message = yar::encode_request(Packager::Json, 1, caller, key, &method, b"[]").unwrap();
-    let mut call = Call::raw(message.into(), None, worker.buffers.share(), None, Instant::now()).await;
+    let mut call = Call::raw(
+        message.into(),
+        None,
+        worker.buffers.share(),
+        None,
+        (Instant::now(), std::time::Duration::from_secs(5)),
+    )
+    .await;
     call.head.headers.insert("x-remora-explain", "1".parse().unwrap());
     let mut handled = handle(worker, call).await;
     assert!(handled.record.id().is_some());

@@ -182,7 +182,11 @@ fn what_a_body_becomes_is_held_within_buffers_too() {
     assert_problem(&problem, "overloaded", 503);
     assert!(detail(&problem).contains("holds 1MiB of bodies"), "{}", problem.text());
     let message = yar::php_request("x", "a:0:{}");
-    throws(&yar::send(&tight, "/user", &message), "BadAnswer", "no room for what its answer becomes");
+    throws(
+        &yar::send(&tight, "/user", &message),
+        "BadAnswer",
+        "no room for its answer: this sidecar holds 1MiB",
+    );
     let asked = yar::msgpack_request("x", &[&[0xdd, 0, 1, 0x86, 0xa0][..], &[0x90; 100_000]].concat());
     throws(&yar::send(&tight, "/calc", &asked), "Overloaded", "holds 1MiB of bodies");
     assert_eq!(php.calls(), 0, "what has no room is not sent");

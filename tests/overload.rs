@@ -362,6 +362,64 @@ fn memory_stays_within_what_the_configuration_says_whatever_callers_do() {
     over.1.notify_all();
 }
 
+/// A call of `method` by Yar with about a MiB of parameters.
+fn large(method: &str) -> Vec<u8> {
+    yar::json_request(method, &format!("[\"{}\"]", "x".repeat(1 << 20)))
+}
+
+/// What `/services/slow` says of its bodies.
+fn held_by_slow(remora: &Remora) -> u64 {
+    remora.page("/services/slow")["buffers"]["held"].as_u64().unwrap()
+}
+
+#[test]
+fn a_hung_service_fills_its_part_of_the_buffers_and_leaves_the_rest_to_others() {
+    let (held, echo) = (Held::new(), Peer::echo());
+    let data = "access: open, policy: { timeout: 60s, max_body: 2MiB }";
+    let more = "buffers: 8MiB\ndefaults: { timeout: 60s }";
+    let slow = |api| service_with("slow", data, &[api], &[&held.peer.address]);
+    let entries = slow(X) + &service_with("quick", data, &[X], &[&echo.address]);
+    let remora = Remora::embedded(&entries).with(more).start();
+    let config = remora.page("/config");
+    assert_eq!(config["memory"]["buffers_of_one_service"], "6MiB", "{config}");
+
+    let over_http = request("POST", "/slow", &[], &large("x"));
+    let hung: Vec<_> = (0..5)
+        .map(|n| {
+            let mut conn = remora.conn();
+            conn.send(if n % 2 == 0 { over_http.clone() } else { large("slow.x") }).unwrap();
+            eventually("it hangs", SOON, || held.peer.calls() == n + 1);
+            conn
+        })
+        .collect();
+    assert!((5 << 20..6 << 20).contains(&held_by_slow(&remora)), "{}", held_by_slow(&remora));
+    let refused = yar::json_payload(&yar::send(&remora, "/slow", &large("x")));
+    let raw = yar::call_raw(remora.conn(), &large("slow.x"));
+    for refused in [refused, raw] {
+        assert_eq!(refused["e"]["code"], 10506, "{refused}");
+        let told = refused["e"]["message"].as_str().unwrap();
+        assert!(told.contains("other calls to service \"slow\" hold 5MiB"), "{told}");
+        assert!(told.contains("would be over 6MiB") && told.contains("raise `buffers`"), "{told}");
+    }
+    let served = yar::json_payload(&yar::send(&remora, "/quick", &large("x")));
+    assert_eq!(served["r"]["body"].as_str().map(str::len), Some((1 << 20) + 4), "{}", served["e"]);
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(metrics.contains("remora_service_buffers_bytes{service=\"slow\"} 52"), "{metrics}");
+
+    // an edit of the registry forgets nothing
+    remora
+        .edit_registry(&(slow(("y", "{ path: /y }")) + &service_with("quick", data, &[X], &[&echo.address])));
+    eventually("the edit is seen", SOON, || remora.page("/services/slow")["apis"]["y"].is_object());
+    assert!(held_by_slow(&remora) > 5 << 20);
+    held.let_go(5);
+    for (n, mut conn) in hung.into_iter().enumerate() {
+        let answered =
+            if n % 2 == 0 { conn.answer().map(|answer| answer.body) } else { yar::read_raw(&mut conn) };
+        assert!(answered.unwrap().len() > 90);
+    }
+    eventually("all is given back", SOON, || held_by_slow(&remora) == 0);
+}
+
 #[test]
 fn where_every_circuit_is_open_that_is_said_at_once_and_not_after_a_wait_in_line() {
     let (held, refusing) = (Held::new(), Peer::refusing());

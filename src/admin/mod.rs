@@ -23,6 +23,7 @@ use crate::names::ServiceName;
 use crate::registry::Source;
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 use crate::telemetry::{self, Telemetry};
+use crate::upstream::Budget;
 
 mod diff;
 mod page;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub comparing: tokio::sync::Mutex<()>,
     /// Stories of calls.
     pub memory: Arc<Memory>,
+    /// Room for bodies that are converted.
+    pub buffers: Arc<Budget>,
 }
 
 /// Which pages a listener has.
@@ -188,7 +191,7 @@ impl Admin {
         let name = ServiceName::new(name).map_err(|bad| missing(bad.to_string()))?;
         let deadline = std::time::Instant::now() + Duration::from_secs(2);
         match self.directory.load(&name, deadline).await {
-            Ok(Some(entry)) => Ok(page::service(&self.directory, &entry, self.source.root())),
+            Ok(Some(entry)) => Ok(page::service(&self.directory, &entry, &self.buffers, self.source.root())),
             Ok(None) => Err(missing(format!("service \"{name}\" is not in the registry"))),
             Err(unavailable) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &(unavailable.0 + "\n"))),
         }

@@ -13,6 +13,7 @@ use crate::explain::Memory;
 use crate::model::{Grant, Key, Provider, Service, Skipped};
 use crate::names::CallerName;
 use crate::registry::Source;
+use crate::upstream::Budget;
 
 /// The pages there are.
 pub(super) const INDEX: &str = "\
@@ -63,7 +64,7 @@ fn count(service: &Service, held: bool) -> usize {
 }
 
 /// One service with its rules, providers and load; paths as they stand in the registry, below `root`.
-pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value {
+pub(super) fn service(directory: &Directory, entry: &Entry, buffers: &Budget, root: &str) -> Value {
     let peers = entry.peers();
     let now = Instant::now();
     // what the registry has, and beside it what it lost with many others
@@ -107,6 +108,7 @@ pub(super) fn service(directory: &Directory, entry: &Entry, root: &str) -> Value
         "in_flight": entry.gate.in_flight(),
         "limit": entry.gate.limit(),
         "waiting": entry.gate.waiting() + entry.board.waiting(),
+        "buffers": { "held": entry.part.held(), "most": buffers.most_of(&entry.part) },
         "policy": entry.policy.to_value(),
         "providers": list(&service.providers, &entry.pool, false),
         "held": held(&service.providers, &entry.pool),

@@ -40,6 +40,12 @@ pub fn load(
     if problems.0.is_empty() { Ok(config) } else { Err(problems) }
 }
 
+/// Of `whole`, room for bodies or lanes for long conversions, what one service may take.
+pub fn part_of_one(whole: u64) -> u64 {
+    const PART: (u64, u64) = (3, 4);
+    whole * PART.0 / PART.1
+}
+
 /// This process's environment; a variable that isn't UTF-8 counts as not set.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()

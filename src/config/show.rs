@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Auth, Bind, Caller, Config, Listen, Otlp, OwnProvider, Source, Tls};
+use super::{Auth, Bind, Caller, Config, Listen, Otlp, OwnProvider, Source, Tls, part_of_one};
 use crate::model::Health;
 use crate::units::{show_duration, show_size};
 
@@ -77,6 +77,7 @@ impl Config {
             "base": show_size(BASE),
             "connections": format!("{} × {}", self.connections, show_size(EACH)),
             "buffers": format!("{COPIES} × {}", show_size(self.buffers)),
+            "buffers_of_one_service": show_size(part_of_one(self.buffers)),
         })
     }
 }

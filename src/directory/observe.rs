@@ -37,6 +37,13 @@ impl Directory {
         self.observe_gates();
         let view = self.clone();
         self.telemetry.observe_each(
+            "remora.service.buffers.bytes",
+            "Bodies held to be converted, of services that have some",
+            "service",
+            move || view.list().values().filter_map(|entry| holds(entry)).collect(),
+        );
+        let view = self.clone();
+        self.telemetry.observe_each(
             "remora.circuits.open",
             "Providers that are left alone now",
             "service",
@@ -98,6 +105,11 @@ fn failures(entry: &Entry) -> Vec<([String; 3], u64)> {
         peer.failures().map(|(reason, count)| (labels(reason), count)).collect::<Vec<_>>()
     };
     entry.peers().values().flat_map(|peer| of_peer(peer)).collect()
+}
+
+fn holds(entry: &Entry) -> Option<(String, u64)> {
+    let held = entry.part.held();
+    (held > 0).then(|| (entry.name.to_string(), held))
 }
 
 fn open(entry: &Entry) -> u64 {

@@ -16,7 +16,7 @@ use super::call::{Body, Message, Read};
 use super::headers::{DEADLINE, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, key, millis, params, traced};
-use crate::error::CallError;
+use crate::error::{CallError, NoRoom};
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
 use crate::upstream::budget::Share;
@@ -65,7 +65,7 @@ pub(super) fn passed_on(
     share: &Share,
 ) -> Result<(Outgoing, Sent), CallError> {
     let limit = plan.route.policy.max_body;
-    let keep = plan.may_repeat().then(|| share.another());
+    let keep = (plan.may_repeat() && !body.is_over()).then(|| kept_in(share, plan));
     let payload = Payload::request(body, limit, keep);
     let size = hyper::body::Body::size_hint(&payload);
     if size.lower() > limit {
@@ -86,6 +86,14 @@ pub(super) fn passed_on(
     Ok((Outgoing::Http(Box::new(Request::from_parts(head, payload))), Sent::AsItCame))
 }
 
+/// Room for what is kept of a body that is streamed, in the part of its service.
+fn kept_in(share: &Share, plan: &Plan) -> Share {
+    let mut kept = share.another();
+    // nothing is held yet
+    let _ = kept.belong(&plan.route.part);
+    kept
+}
+
 /// The method that the API's node asks for.
 fn own_method(plan: &Plan) -> Option<Method> {
     plan.route.api.method.as_deref().map(Method::try_from).and_then(Result::ok)
@@ -97,14 +105,12 @@ pub(super) async fn request(
     call: Read,
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
-    let mut made = match packager(plan) {
-        Some(packager) => yar_request(plan, call, packager, share).await,
-        None => json_request(plan, call, share).await,
+    let made = match (share.belong(&plan.route.part), packager(plan)) {
+        (Err(broken), _) => Err(broken_body(broken, 0)),
+        (Ok(()), Some(packager)) => yar_request(plan, call, packager, share).await,
+        (Ok(()), None) => json_request(plan, call, share).await,
     };
-    if let Err(CallError::NoRoom(most)) = &mut made {
-        *most = share.most();
-    }
-    made
+    made.map_err(|error| share.tells(error))
 }
 
 /// What the API's providers pack with, if they speak Yar.
@@ -290,7 +296,7 @@ pub(super) fn callers(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::MalformedRequest(fault.to_string()),
         Fault::Unadaptable { .. } => CallError::UnadaptableCall(fault.to_string()),
-        Fault::TooLong { most } => CallError::NoRoom(most as u64),
+        Fault::TooLong { .. } => CallError::NoRoom(NoRoom::default()),
     }
 }
 

@@ -16,7 +16,7 @@ use super::beside::convert;
 use super::call::{in_payload, why_empty};
 use super::headers::end_to_end;
 use super::route::Plan;
-use crate::error::CallError;
+use crate::error::{CallError, NoRoom};
 use crate::upstream::Answered;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
@@ -66,7 +66,8 @@ pub(super) async fn answer(
         return Err(CallError::BadAnswer("the provider switched protocols, which nobody asked for".into()));
     }
     if !matches!(sent, Sent::AsItCame) {
-        return Box::pin(converted(plan, sent, answered, share)).await;
+        let made = Box::pin(converted(plan, sent, answered, share)).await;
+        return made.map_err(|error| share.tells(error));
     }
     Ok(passed_back(answered))
 }
@@ -115,15 +116,8 @@ fn hold(made: Answer, held: usize, share: &mut Share) -> Result<Answer, CallErro
         Answer::Json(json) => json.len(),
         Answer::Yar(message) => message.len(),
     };
-    share.turn(held, bytes).map_err(|_| no_room())?;
+    share.turn(held, bytes).map_err(|_| CallError::Unheld(NoRoom::default()))?;
     Ok(made)
-}
-
-/// The provider has run: this is no refusal that a caller may take for "not done".
-fn no_room() -> CallError {
-    let reason =
-        "the provider answered, but this sidecar has no room for what its answer becomes, its `buffers`";
-    CallError::BadAnswer(reason.into())
 }
 
 /// The whole body; `refuse` tells, with the status, of one that is compressed though nobody asked for it.
@@ -158,7 +152,7 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }
         // the provider has run: this is no refusal that a caller may take for "not done"
-        Broken::NoRoom(most) => CallError::Unheld(most),
+        Broken::NoRoom(_) => CallError::Unheld(NoRoom::default()),
         Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Idle => CallError::Stalled,
         Broken::Caller | Broken::Provider => CallError::Cut,
@@ -352,7 +346,7 @@ fn providers(fault: Fault) -> CallError {
     match fault {
         Fault::Malformed { .. } => CallError::BadAnswer(format!("the provider's answer: {fault}")),
         Fault::Unadaptable { .. } => CallError::UnadaptableAnswer(fault.to_string()),
-        Fault::TooLong { .. } => no_room(),
+        Fault::TooLong { .. } => CallError::Unheld(NoRoom::default()),
     }
 }
 

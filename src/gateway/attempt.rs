@@ -11,10 +11,11 @@ use super::tried::{Ended, Running, Tried};
 use super::{Record, Worker, answer, judge};
 use crate::alarm::Alarm;
 use crate::balance::{Passed, Wanted};
-use crate::error::CallError;
+use crate::error::{CallError, NoRoom};
 use crate::health::Fault;
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::upstream::body::Broken;
+use crate::upstream::budget::Share;
 use crate::upstream::{Answered, Failure, Outgoing, Patience, Spare};
 
 /// Carries the call to a provider and its answer back, in the time the plan gives.
@@ -131,6 +132,16 @@ impl<'c> Attempts<'c> {
         }
     }
 
+    /// Room for its answer, where that is converted and so held.
+    fn room(&self) -> Share {
+        let mut share = self.worker.buffers.share();
+        if !matches!(self.sent, Sent::AsItCame) {
+            // nothing is held yet
+            let _ = share.belong(&self.plan.route.part);
+        }
+        share
+    }
+
     /// A place at a peer that this call was not at yet.
     pub(super) fn pick(&self, record: &Record, now: Instant) -> Result<InFlight, Passed> {
         let wanted = Wanted { tried: &record.tried, now, hash: self.plan.hash.or(self.sent.hash()) };
@@ -156,7 +167,7 @@ impl<'c> Attempts<'c> {
         spare: Option<&Spare>,
     ) -> Tried {
         let began = place.since();
-        let mut share = self.worker.buffers.share();
+        let mut share = self.room();
         let running = Running { place: &mut place, stall: self.stall };
         let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
@@ -221,6 +232,7 @@ pub fn broken_body(broken: Broken, limit: u64) -> CallError {
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
         Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Provider | Broken::Idle => CallError::Cut,
-        Broken::NoRoom(most) => CallError::NoRoom(most),
+        // whoever has the call's share says whose room it is
+        Broken::NoRoom(_) => CallError::NoRoom(NoRoom::default()),
     }
 }

@@ -1,5 +1,7 @@
 //! Conversions that would keep a worker's thread from its other calls.
 
+use std::time::Instant;
+
 use tokio::task::JoinSet;
 
 use crate::upstream::budget::Share;
@@ -35,6 +37,19 @@ where
         // the runtime is at its end, and this call with it
         Some(Err(_)) | None => std::future::pending().await,
     }
+}
+
+/// As [`convert`]; `None`: a long body's work had not ended `until` then.
+pub(super) async fn convert_by<T: Send + 'static>(
+    until: Instant,
+    share: &Share,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    if bytes <= SHORT {
+        return Some(work());
+    }
+    tokio::time::timeout_at(until.into(), convert(share, &(), bytes, |()| work())).await.ok()
 }
 
 #[cfg(test)]

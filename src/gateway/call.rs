@@ -11,10 +11,11 @@ use proto_adapters::Fault;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
-use super::beside::convert;
+use super::beside::{convert, convert_by};
 use super::headers::DEADLINE;
 use crate::alarm::Alarm;
 use crate::error::CallError;
+use crate::limits::Part;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::budget::Share;
 use crate::upstream::{Inbound, Payload, Upload};
@@ -115,19 +116,22 @@ pub(super) struct Message {
 impl Call {
     /// A raw Yar message, whole or, with the reason, as far as it was read; `share` holds its bytes.
     ///
-    /// Its method is `service.api`; where it names no service, `own` is meant.
+    /// Its method is `service.api`; where it names no service, `own` is meant. It has `patience` from when it `started`.
     pub async fn raw(
         bytes: Bytes,
         trouble: Option<CallError>,
         share: Share,
         own: Option<&ServiceName>,
-        started: Instant,
+        (started, patience): (Instant, Duration),
     ) -> Self {
         let mut voice = Voice::Yar { packager: Packager::Json, id: 0 };
         let early = trouble.as_ref().and_then(|_| yar::early_method(&bytes));
         hear(&bytes, &mut voice);
         let message = match trouble {
-            None => convert(&share, &(), bytes.len(), |()| parse(bytes)).await,
+            None => {
+                let parsed = convert_by(started + patience, &share, bytes.len(), || parse(bytes)).await;
+                parsed.unwrap_or(Err(CallError::Deadline(patience.as_millis() as u64)))
+            }
             Some(error) => Err(error),
         };
         let method = message.as_ref().ok().map(|message| message.request.method.as_str());
@@ -145,7 +149,7 @@ impl Call {
     /// Reads a Yar message over HTTP whole, at most `limit` bytes; leaves any other HTTP body on the wire.
     pub(super) async fn read(
         self,
-        limit: u64,
+        (limit, part): (u64, Option<&Arc<Part>>),
         patience: Duration,
         voice: &mut Voice,
         record: &mut Record,
@@ -161,6 +165,7 @@ impl Call {
                 let raw = *raw;
                 (*voice, record.share) = (raw.voice, raw.share);
                 let body = Body::Yar(Box::new(raw.message?));
+                belong(&mut record.share, part)?;
                 return Ok(Read { target, head, started, vouched, alarm, asked: None, body });
             }
             Arrival::Yar(body) => body,
@@ -169,9 +174,10 @@ impl Call {
         hear(&begun, voice);
         let asked = asked?;
         let patience = asked.unwrap_or(patience).min(patience);
+        belong(&mut record.share, part)?;
         // boxed, as all that few calls do: the future of every call has room for the largest of its parts
         let whole = Box::pin(whole(body, limit, (started, patience, asked), &mut record.share));
-        let bytes = whole.await?;
+        let bytes = whole.await.map_err(|error| record.share.tells(error))?;
         hear(&bytes, voice);
         let parsed = Box::pin(convert(&record.share, &(), bytes.len(), |()| parse(bytes)));
         let parsed = alarm.within((started + patience).into(), parsed).await;
@@ -180,6 +186,12 @@ impl Call {
         record.api = shortened(&target.api);
         Ok(Read { target, head, started, vouched, alarm, asked, body: Body::Yar(Box::new(message)) })
     }
+}
+
+/// What is held for a call is its service's, where that is known.
+fn belong(share: &mut Share, part: Option<&Arc<Part>>) -> Result<(), CallError> {
+    let belongs = part.map_or(Ok(()), |part| share.belong(part));
+    belongs.map_err(|broken| share.tells(super::attempt::broken_body(broken, 0)))
 }
 
 /// A body that was announced as Yar, as long as its call may take.
@@ -371,4 +383,27 @@ pub async fn peek(body: &mut Inbound) -> Result<bool, hyper::Error> {
         }
     }
     Ok(yar::is_yar(&seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Budget;
+
+    #[tokio::test]
+    async fn a_long_raw_message_waits_for_a_lane_no_longer_than_its_call_may_take() {
+        let budget = Budget::new(1 << 20, 1);
+        let _busy = budget.share().lane().await;
+        let payload = [&b"{\"i\":1,\"m\":\"a.b\",\"p\":[\""[..], &[b' '; 200 << 10], b"\"]}"].concat();
+        let header = Header {
+            id: 1,
+            packager: Packager::Json,
+            ..Header::parse(&yar::encode_request(Packager::Json, 1, b"", b"", "a.b", b"[]").unwrap()).unwrap()
+        };
+        let message = [&header.encode(payload.len())[..], &payload].concat();
+        let time = (Instant::now(), Duration::from_millis(1));
+        let call = Call::raw(message.into(), None, budget.share(), None, time).await;
+        let Arrival::Raw(raw) = call.body else { unreachable!("a raw call") };
+        assert_eq!(raw.message.unwrap_err(), CallError::Deadline(1));
+    }
 }

@@ -7,6 +7,7 @@ use crate::config::Caller;
 use crate::directory::{Directory, Entry, Unavailable, View};
 use crate::error::CallError;
 use crate::explain::Memory;
+use crate::limits::Part;
 use crate::model::Policy;
 use crate::names::ServiceName;
 use crate::telemetry::{Line, Repeats, Telemetry};
@@ -134,7 +135,8 @@ async fn carry(
         None => Box::pin(worker.find(&call)).await,
     };
     let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
-    let call = call.read(limit, worker.defaults.timeout, voice, record).await?;
+    let part = found.as_ref().ok().map(|entry| &entry.part);
+    let call = call.read((limit, part), worker.defaults.timeout, voice, record).await?;
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
     let plan = route::plan(&entry, &caller, &call, record).await?;
@@ -169,6 +171,12 @@ impl Worker {
             None => self.load(&target.service, self.defaults.timeout).await,
         };
         found.map_or(self.defaults.max_body, |entry| entry.max_body)
+    }
+
+    /// What the service of `target` holds of the room for bodies, where this worker has seen it.
+    pub fn part(&self, target: &Target) -> Option<Arc<Part>> {
+        let seen = self.view().get(&self.directory, &target.service);
+        seen.map(|entry| entry.part.clone())
     }
 
     /// A service that this worker has not seen, or not since the view changed.

@@ -11,12 +11,14 @@ pub mod allowance;
 pub mod gate;
 mod gradient;
 pub mod latency;
+mod part;
 mod quota;
 mod share;
 
 pub use allowance::Allowance;
 pub use gate::{Gate, Place};
 pub use latency::{Hedges, Latencies};
+pub use part::Part;
 pub use quota::{Beyond, Limiter, Standing};
 pub use share::Lent;
 

@@ -22,6 +22,8 @@ const STALL: Duration = Duration::from_secs(30);
 const READ_AHEAD: usize = 64 << 10;
 /// Bytes of a message that is larger than usual to have before its method is looked for.
 const EARLY: usize = 4 << 10;
+/// A payload above so many bytes is its service's while it comes, a smaller one once it is there.
+const SMALL: u64 = 64 << 10;
 
 /// A caller's connection.
 struct Connection {
@@ -123,14 +125,21 @@ impl Connection {
     async fn body(&mut self, length: usize, share: &mut Share) -> Result<(), CallError> {
         let payload = (length - HEAD) as u64;
         let mut is_allowed = payload <= self.worker.defaults.max_body;
+        let mut belongs = payload <= SMALL;
         let mut held = 0;
         loop {
             let have = self.requests.ahead().len().min(length);
-            share.grow(have - held).map_err(|broken| gateway::broken_body(broken, 0))?;
+            share.grow(have - held).map_err(|broken| share.tells(gateway::broken_body(broken, 0)))?;
             held = have;
             if !is_allowed && self.is_known(have >= length.min(EARLY)) {
                 self.allow(payload).await?;
                 is_allowed = true;
+            }
+            if !belongs && self.is_known(have >= length.min(EARLY)) {
+                let part = self.worker.part(&self.target());
+                let joined = part.map_or(Ok(()), |part| share.belong(&part));
+                joined.map_err(|broken| share.tells(gateway::broken_body(broken, 0)))?;
+                belongs = true;
             }
             if have == length {
                 return Ok(());
@@ -150,10 +159,14 @@ impl Connection {
 
     /// Whether the service takes a payload that is over the usual limit.
     async fn allow(&self, payload: u64) -> Result<(), CallError> {
-        let method = yar::early_method(self.requests.ahead()).unwrap_or_default();
-        let target = Target::of_method(&method, self.known.service.as_ref());
-        let limit = self.worker.max_payload(&target).await;
+        let limit = self.worker.max_payload(&self.target()).await;
         if payload > limit { Err(CallError::TooLarge(limit)) } else { Ok(()) }
+    }
+
+    /// What is called, as far as that is there.
+    fn target(&self) -> Target {
+        let method = yar::early_method(self.requests.ahead()).unwrap_or_default();
+        Target::of_method(&method, self.known.service.as_ref())
     }
 
     fn late(&self, length: usize) -> CallError {
@@ -174,7 +187,8 @@ impl Connection {
     async fn carry(&mut self, request: Incoming) -> bool {
         let Incoming { bytes, trouble, share, started } = request;
         let stays = yar::is_persistent(&bytes);
-        let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), started).await;
+        let time = (started, self.worker.defaults.timeout);
+        let mut call = Call::raw(bytes, trouble, share, self.known.service.as_ref(), time).await;
         call.vouched.clone_from(&self.known.vouched);
         call.alarm = self.alarm.clone();
         let worker = self.worker.clone();

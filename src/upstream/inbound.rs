@@ -64,7 +64,9 @@ impl Inbound {
         frame
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether all of it was read.
+    /// Whether all of it was read.
+    pub fn is_over(&self) -> bool {
         self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
 }
@@ -103,6 +105,8 @@ impl Upload {
         self.over.store(true, Relaxed);
     }
 
+    /// Whether all of it was read.
+    /// Whether all of it was read.
     /// Whether all of it was read.
     pub fn is_over(&self) -> bool {
         self.over.load(Relaxed)
