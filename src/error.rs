@@ -175,7 +175,7 @@ impl CallError {
             }
             Self::ApiOff { .. } => ("api-off", 503, 10511, UNAVAILABLE, "The api is switched off"),
             Self::Forbidden { .. } => ("forbidden", 403, 10403, DENIED, "The caller may not call this api"),
-            Self::QuotaExceeded(_) => ("quota-exceeded", 429, 10429, DENIED, "The caller's quota is used up"),
+            Self::QuotaExceeded(over) => ("quota-exceeded", 429, 10429, DENIED, over.title()),
             Self::NoProvider { .. } => ("no-provider", 503, 10504, UNAVAILABLE, "No provider takes calls"),
             Self::Overloaded { .. } => {
                 ("overloaded", 503, 10506, "connection_limit_reached", "Too many calls in flight")

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::distant::Distant;
 use support::zookeeper::Kazoo;
-use support::{Peer, Remora, at, eventually};
+use support::{Peer, Remora, at, eventually, eventually_some};
 
 const RATE: u32 = 100;
 const BURST: u32 = 20;
@@ -103,6 +103,17 @@ fn three_sidecars_admit_one_quota_together_also_when_one_is_cut_off() {
     eventually("the lease of who is cut off ends", SOON, || lent(three) == 0.0);
     let passed = hammer(&[one, two, three], Duration::from_secs(3));
     assert_eq!(passed[2], 0, "{passed:?}");
+    let told = |remora: &Remora| {
+        let refused = || Some(remora.call("GET", "/user/x", &[("X-Caller", "web")], b""));
+        eventually_some("a call is refused", SOON, || refused().filter(|answer| answer.status == 429))
+    };
+    let (cut_off, busy) = (told(three), told(one));
+    assert_eq!(cut_off.header("retry-after"), Some("1"));
+    assert_eq!(cut_off.json()["title"], "No part of the caller's quota is lent to this host");
+    let wanted = "caller \"web\" has a quota of 100 per 1s for service \"user\" that all hosts share, and no part of it \
+                  is lent to this host now; try again in 1s";
+    assert!(cut_off.text().replace("\\\"", "\"").contains(wanted), "{}", cut_off.text());
+    assert!(busy.text().contains("% that this host has of its quota, 100 per 1s"), "{}", busy.text());
     let shown = |remora: &Remora, metric: &str| {
         let line = format!("{metric}{{caller=\"web\",service=\"user\"}} ");
         let metrics = remora.admin("GET", "/metrics").text();

@@ -72,7 +72,8 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'B' => CallError::Unheld(NoRoom { service: None, held: number, most: number }),
         b'C' => {
             let quota = (number % 2 == 0).then_some(api);
-            CallError::QuotaExceeded(OverQuota { caller: reason, service, quota, wait: number })
+            let part = (number % 3 > 0).then_some(more.len() as u32 % 7 * 200_000);
+            CallError::QuotaExceeded(OverQuota { caller: reason, service, quota, part, wait: number })
         }
         b'D' => CallError::CutShort(number, number),
         // as a provider packed it

@@ -176,6 +176,7 @@ pub(super) async fn within_quota(
                     caller: name.to_string(),
                     service: entry.name.to_string(),
                     quota: quota.is_read().then(shown),
+                    part: beyond.part,
                     wait: beyond.standing.seconds(),
                 }));
             }

@@ -82,6 +82,8 @@ pub struct Beyond {
     pub mode: QuotaMode,
     /// Nothing of a fleet's quota is lent to this host, but until then something may be: worth to wait for.
     pub hope: Option<Instant>,
+    /// How many millionths of a fleet's quota this host may use.
+    pub part: Option<u32>,
 }
 
 impl fmt::Debug for Limiter {
@@ -191,7 +193,7 @@ impl Limiter {
     /// Counts one call, if it is within the quota.
     pub fn take(&self, now: Instant) -> Result<Standing, Beyond> {
         match &self.kind {
-            Kind::Unread => Err(self.beyond(UNREAD, None)),
+            Kind::Unread => Err(self.beyond(UNREAD)),
             Kind::Own(since, told, gcra) => self.take_own((*since, told, gcra), now),
             Kind::Shared(shared) => {
                 shared.asked.fetch_add(1, Relaxed);
@@ -201,7 +203,8 @@ impl Limiter {
                     if miss.is_some_and(|miss| miss.is_first) {
                         shared.missed.notify_one();
                     }
-                    self.beyond(wait, miss.and_then(|miss| miss.hope))
+                    let hope = miss.and_then(|miss| miss.hope);
+                    Beyond { hope, part: Some(bucket.admits()), ..self.beyond(wait) }
                 })
             }
         }
@@ -220,7 +223,7 @@ impl Limiter {
                 let reset = Duration::from_nanos((used * self.quota.apart()) as u64);
                 Ok(self.standing(left, reset))
             }
-            Err(early) => Err(self.beyond(early.wait_time_from(told.now()), None)),
+            Err(early) => Err(self.beyond(early.wait_time_from(told.now()))),
         }
     }
 
@@ -228,8 +231,8 @@ impl Limiter {
         Standing { rate: self.quota.rate, per: self.quota.per, left, reset }
     }
 
-    fn beyond(&self, wait: Duration, hope: Option<Instant>) -> Beyond {
-        Beyond { standing: self.standing(0, wait), mode: self.quota.mode, hope }
+    fn beyond(&self, wait: Duration) -> Beyond {
+        Beyond { standing: self.standing(0, wait), mode: self.quota.mode, hope: None, part: None }
     }
 }
 
@@ -326,6 +329,7 @@ mod tests {
         let limiter = Arc::new(Limiter::shared(fleet, None, start));
         let beyond = limiter.take(start).unwrap_err();
         let hope = beyond.hope.unwrap();
+        assert_eq!(beyond.part, Some(0));
         let lender = limiter.clone();
         let lends = tokio::spawn(async move {
             lender.missed().await;

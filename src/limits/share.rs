@@ -147,6 +147,11 @@ impl Bucket {
         if now < self.until { (self.share * WHOLE).round() as u32 } else { 0 }
     }
 
+    /// How many millionths of the quota held when this was last asked, the floor among them.
+    pub(super) fn admits(&self) -> u32 {
+        (self.part() * WHOLE).round() as u32
+    }
+
     /// The part of the quota that holds at `at`.
     fn part(&self) -> f64 {
         let lent = if self.at < self.until { self.share } else { 0.0 };
