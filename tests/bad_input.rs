@@ -684,6 +684,27 @@ fn rubbish_in_entries_of_the_registry_file() {
 }
 
 #[test]
+fn a_number_that_is_none_spoils_its_own_entry_and_no_further_edit() {
+    let (peer, second) = (Peer::named("a"), Peer::named("b"));
+    let entries = |peer: &Peer, policy: &str| {
+        service("user", &[("x", JSON)], &[&peer.address])
+            + "/access/user/web: { quota: { rate: .nan } }\n"
+            + &format!("/service/shop: {{ policy: {policy} }}\n")
+    };
+    let remora = Remora::embedded(&entries(&peer, "{ timeout: 2s }")).start();
+    assert_eq!(remora.get("/user/x").status, 200);
+    let told = |service: &str| remora.page(&format!("/services/{service}"))["skipped"].to_string();
+    assert!(told("user").contains("quota.rate: \\\".nan\\\" is not a whole number"), "{}", told("user"));
+    assert_eq!(told("shop"), "[]");
+    remora.edit_registry(&entries(&second, "{ timeout: -.inf }"));
+    eventually("the edit is followed", Duration::from_secs(5), || {
+        remora.get("/user/x").json()["peer"] == "b"
+    });
+    assert!(told("shop").contains("policy.timeout: \\\"-.inf\\\" is not"), "{}", told("shop"));
+    assert_eq!(remora.page("/services/shop")["policy"]["timeout"], "2s");
+}
+
+#[test]
 fn a_registry_file_that_is_missing_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let remora = Remora::embedded("{}").start();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use serde_saphyr::NonFiniteFloatPolicy;
 
 use crate::words;
 
@@ -18,7 +19,11 @@ pub(super) const HEADER: &str = "\
 
 /// The entries of the file, by path; fails with the line and what is wrong there.
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let strict = serde_saphyr::options! { strict_booleans: true };
+    // JSON has no such numbers; as text they are wrong for the rule that reads them, and for no other
+    let strict = serde_saphyr::options! {
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
     let entries: Option<BTreeMap<String, Value>> = serde_saphyr::from_str_with_options(text, strict)
         .map_err(|error| no_map(text).unwrap_or_else(|| words::line(words::of_yaml(&error.to_string()))))?;
     let mut nodes = BTreeMap::new();
@@ -62,4 +67,20 @@ pub(super) fn render(before: &str, entries: &BTreeMap<String, Vec<u8>>) -> Strin
         text.push_str(&format!("{path}: {data}\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_json_has_not_becomes_text_for_the_rule_that_reads_it() {
+        let data = |value: &str| {
+            parse(&format!("/a: {{ x: {value} }}\n/b: {{}}\n")).map(|nodes| nodes["/a"].clone())
+        };
+        for (value, json) in [(".nan", "\".nan\""), ("-.inf", "\"-.inf\""), ("1e999", "\".inf\""), ("7", "7")]
+        {
+            assert_eq!(data(value).unwrap(), format!("{{\"x\":{json}}}").into_bytes(), "{value}");
+        }
+    }
 }
