@@ -130,15 +130,27 @@ fn a_bad_quota_leaves_the_last_good_one_in_force_and_is_shown() {
 #[test]
 fn where_only_a_bad_quota_was_ever_read_the_caller_is_refused() {
     let peer = Peer::echo();
-    for quota in ["{ rate: 0 }", "7", "{ rate: \"NaN\" }", "{ rate: 5, scope: galaxy }", "{ per: 1s }"] {
+    for quota in [
+        "{ rate: 0 }",
+        "7",
+        "{ rate: \"NaN\" }",
+        "{ rate: 5, scope: galaxy }",
+        "{ per: 1s }",
+        "{ rate: 5, prt: 1s }",
+    ] {
         let remora = Remora::embedded(&limited(quota, &peer)).start();
         let refused = call(&remora, "/user/x", "web");
         assert_problem(&refused, "quota-exceeded", 429);
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("can't be read"), "{quota}: {detail}");
         assert_eq!(call(&remora, "/user/x", "shop").status, 200, "{quota}");
+        let shown = at(&remora.page("/services/user"), "/skipped/0/reason").to_string();
+        assert!(
+            shown.contains("nothing of this caller is admitted") && !shown.contains("last good"),
+            "{shown}"
+        );
     }
-    assert_eq!(peer.calls(), 5);
+    assert_eq!(peer.calls(), 6);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::rules::{Circuit, Health, Hedge};
 use super::written::{duration, number, share_and_rate, word};
-use crate::units;
+use crate::{units, words};
 
 /// How a provider is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -205,8 +205,12 @@ impl Policy {
             "charset" => {
                 self.charset = word(value, &[("utf-8", Charset::Utf8), ("gbk", Charset::Gbk)])?;
             }
-            // somebody else's
-            _ => {}
+            other => {
+                if let Some(meant) = words::nearest(other, &PolicyPatch::KNOWN) {
+                    return Err(format!("no field has that name; did you mean `{meant}`?"));
+                }
+                // a later version's, or somebody else's: the contract has these kept
+            }
         }
         Ok(())
     }
@@ -292,6 +296,11 @@ impl PolicyPatch {
         policy
     }
 
+    /// Whether it says nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it says anything on that field.
     pub fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)
@@ -366,6 +375,11 @@ mod tests {
         );
         assert!(bad(json!({"concurrency": "lots"})).ends_with("nor \"auto\""));
         assert!(bad(json!([])).contains("not an object"));
+        assert_eq!(bad(json!({"timeuot": "1s"})), "timeuot: no field has that name; did you mean `timeout`?");
+        assert!(bad(json!({"circuit": {"godo": "80%"}})).ends_with("did you mean `good`?"));
+        assert!(bad(json!({"hedge": {"afer": "p95"}})).ends_with("did you mean `after`?"));
+        assert!(bad(json!({"health": {"http": "/", "rice": 1}})).ends_with("did you mean `rise`?"));
+        assert!(PolicyPatch::parse(&json!({"mirror": "shop"})).is_ok(), "a later version's");
         let two = bad(json!({"zone": "all", "timeout": 5, "retries": 1}));
         assert_eq!(
             two,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::written::{duration, object, whole, word};
+use super::written::{duration, object, unknown, whole, word};
 use crate::units;
 
 /// Largest number of calls in a quota.
@@ -69,6 +69,9 @@ impl Quota {
     /// Reads and checks it; fails with the first field that is wrong, as `rate: …`.
     pub fn parse(value: &Value) -> Result<Self, String> {
         let fields = object(value, "{\"rate\":100,\"per\":\"1s\"}")?;
+        if let Some(field) = fields.keys().find(|field| !Self::KNOWN.contains(&field.as_str())) {
+            return Err(format!("{field}: it {}", unknown(field, &Self::KNOWN)));
+        }
         let field = |name: &str| fields.get(name).filter(|value| !value.is_null());
         let count = |name: &str, least, most| {
             let read = field(name).map(|value| whole(value, least, most)).transpose();
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_a_default() {
-        let quota = Quota::parse(&json!({"rate": 100, "note": "for the shop"})).unwrap();
+        let quota = Quota::parse(&json!({"rate": 100, "per": null})).unwrap();
         assert_eq!((quota.per, quota.burst, quota.floor), (Duration::from_secs(1), 100, 0));
         assert_eq!((quota.scope, quota.mode), (QuotaScope::Fleet, QuotaMode::Enforce));
         assert!(Quota::parse(&json!({"rate": 1e9, "per": "1h"})).is_ok(), "as some libraries write it");
@@ -170,6 +173,9 @@ mod tests {
             let told = format!("rate: {rate} is not a whole number from 1 to 1000000000");
             assert_eq!(bad(json!({ "rate": rate })), told);
         }
+        let none = "it is none of rate, per, burst, scope, mode, floor";
+        assert_eq!(bad(json!({"rate": 1, "interval": "1m"})), format!("interval: {none}"));
+        assert_eq!(bad(json!({"rate": 1, "brust": 2})), format!("brust: {none}; did you mean `burst`?"));
         assert_eq!(bad(json!({"rate": 1, "per": 5})), "per: 5 is not a duration such as 250ms or 10s");
         assert_eq!(bad(json!({"rate": 1, "per": "25h"})), "per: 90000s is over 24h");
         assert!(bad(json!({"rate": 1e9})).starts_with("rate: 1000000000 per 1s is over a million calls"));

@@ -5,8 +5,12 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::Statuses;
-use super::written::{duration, number, object, percent};
+use super::written::{duration, number, object, percent, unknown};
 use crate::units;
+
+const CIRCUIT: [&str; 8] =
+    ["consecutive", "min_calls", "window", "good", "open", "max_open", "max_ejected", "failures"];
+const HEALTH: [&str; 7] = ["http", "tcp", "fpm", "interval", "timeout", "rise", "fall"];
 
 /// A second attempt while the first one is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +107,7 @@ impl Hedge {
                 }
                 "after" => duration(value, 1).map(|after| hedge.after = After::Time(after)),
                 "budget" => percent(value, 1).map(|budget| hedge.budget = budget),
-                _ => Err("is none of after, budget".into()),
+                _ => Err(unknown(field, &["after", "budget"])),
             }
             .map_err(|reason| format!("{field}: {reason}"))?;
         }
@@ -132,10 +136,7 @@ impl Circuit {
                 "max_open" => duration(value, 1).map(|most| self.max_open = most),
                 "max_ejected" => percent(value, 0).map(|most| self.max_ejected = most),
                 "failures" => Statuses::parse(value).map(|failures| self.failures = failures),
-                _ => {
-                    let known = "consecutive, min_calls, window, good, open, max_open, max_ejected, failures";
-                    Err(format!("is none of {known}"))
-                }
+                _ => Err(unknown(field, &CIRCUIT)),
             }
             .map_err(|reason| format!("{field}: {reason}"))?;
         }
@@ -179,7 +180,7 @@ impl Health {
                 "timeout" => duration(value, 1).map(|timeout| health.timeout = timeout),
                 "rise" => number(value, 1, 100).map(|n| health.rise = n as u32),
                 "fall" => number(value, 1, 100).map(|n| health.fall = n as u32),
-                _ => Err("is none of http, tcp, fpm, interval, timeout, rise, fall".into()),
+                _ => Err(unknown(field, &HEALTH)),
             }
             .map_err(|reason| format!("{field}: {reason}"))?;
         }

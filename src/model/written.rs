@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::units;
+use crate::{units, words};
 
 pub(super) fn duration(value: &Value, least_ms: u64) -> Result<Duration, String> {
     let text = value.as_str().ok_or_else(|| format!("{value} is not a duration such as 250ms or 10s"))?;
@@ -52,6 +52,12 @@ pub(super) fn share_and_rate(value: &Value) -> Result<(u8, u32), String> {
 
 pub(super) fn object<'a>(value: &'a Value, example: &str) -> Result<&'a Map<String, Value>, String> {
     value.as_object().ok_or_else(|| format!("{value} is not an object such as {example}"))
+}
+
+/// What to say of a field that is none of `known`.
+pub(super) fn unknown(field: &str, known: &[&str]) -> String {
+    let meant = words::nearest(field, known).map(|meant| format!("; did you mean `{meant}`?"));
+    format!("is none of {}{}", known.join(", "), meant.unwrap_or_default())
 }
 
 fn share(text: &str) -> Option<u8> {

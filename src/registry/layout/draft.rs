@@ -69,8 +69,13 @@ impl<'a> Draft<'a> {
 
     fn policy(&mut self, path: &str, fields: &Fields, last: Option<&PolicyPatch>) -> PolicyPatch {
         fields::policy(fields).unwrap_or_else(|reason| {
-            self.skip(path, format!("{reason}; the last good policy stays in force"));
-            last.cloned().unwrap_or_default()
+            let last = last.cloned().unwrap_or_default();
+            let instead = match last.is_empty() {
+                true => "none of its rules is in force, and no good policy of this node is known",
+                false => "the last good policy stays in force",
+            };
+            self.skip(path, format!("{reason}; {instead}"));
+            last
         })
     }
 
@@ -104,7 +109,7 @@ impl<'a> Draft<'a> {
                     self.skip(&format!("{}#keys[{index}]", node.path), reason);
                 }
                 let quota = found.quota.unwrap_or_else(|reason| {
-                    self.skip(&node.path, format!("{reason}; the last good quota stays in force"));
+                    self.skip(&node.path, format!("{reason}; {}", instead(quota.as_ref())));
                     quota
                 });
                 Grant { quota, ..found.grant }
@@ -129,6 +134,15 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Service {
         self.service.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         self.service
+    }
+}
+
+/// What is in force where a quota can't be read.
+fn instead(last: Option<&Quota>) -> &'static str {
+    match last {
+        Some(last) if last.is_read() => "the last good quota stays in force",
+        Some(_) => "no good one is known, so nothing of this caller is admitted",
+        None => "the caller had none before, and stays without",
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Kind;
 use super::fields::{self, Fields};
-use crate::model::{Layout, PolicyPatch, Quota};
+use crate::model::Layout;
 use crate::words;
 
 /// Who wrote one of these a little wrong leaves open what was to be closed.
@@ -35,7 +35,7 @@ const KEY: [&str; 2] = ["sha256", "expires"];
 /// Something to say of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What, as `policy.timeuot: …`.
+    /// What, as `keys[0].expire: …`.
     pub text: String,
     /// Whether to write it all the same is likely to open what was to be closed.
     pub grave: bool,
@@ -58,13 +58,7 @@ impl Layout {
             Kind::Access => {
                 misspelled(&fields, "", &GRANT, &mut notes);
                 each(&fields, "keys", &KEY, &mut notes);
-                if let Some(Value::Object(quota)) = fields.get("quota") {
-                    misspelled(quota, "quota.", &Quota::KNOWN, &mut notes);
-                }
             }
-        }
-        if let (Kind::Service | Kind::Api, Some(Value::Object(policy))) = (kind, fields.get("policy")) {
-            misspelled(policy, "policy.", &PolicyPatch::KNOWN, &mut notes);
         }
         notes
     }
@@ -103,14 +97,10 @@ mod tests {
             vec![format!("{at}: no field of that name is looked at; did you mean `{word}`?")]
         };
         assert_eq!(notes(Kind::Service, "user", r#"{"acess":"key"}"#), meant("acess", "access"));
-        let policy = r#"{"policy":{"timeuot":"1s"}}"#;
-        assert_eq!(notes(Kind::Api, "user/get", policy), meant("policy.timeuot", "timeout"));
         let list = r#"{"addresses":[{"address":"10.0.0.5:80"},{"wieght":1}]}"#;
         assert_eq!(notes(Kind::Address, "user", list), meant("addresses[1].wieght", "weight"));
         let keys = r#"{"keys":[{"expire":"2030-01-01T00:00:00Z"}]}"#;
         assert_eq!(notes(Kind::Access, "user/web", keys), meant("keys[0].expire", "expires"));
-        let quota = r#"{"quota":{"rate":1,"brust":2}}"#;
-        assert_eq!(notes(Kind::Access, "user/web", quota), meant("quota.brust", "burst"));
         assert!(notes(Kind::Service, "user", r#"{"team":"us","x":1,"access":"open"}"#).is_empty());
     }
 }

@@ -157,7 +157,29 @@ fn a_bad_policy_keeps_the_last_good_one() {
     let after = Layout::Flat.parse(&user(), &nodes(&bad), before.as_ref()).unwrap();
     assert_eq!(after.policy, before.unwrap().policy);
     assert_eq!(after.owner.as_deref(), Some("them"));
-    assert!(after.skipped[0].reason.contains("timeout"), "{:?}", after.skipped);
+    let reason = &after.skipped[0].reason;
+    assert!(reason.contains("timeout") && reason.ends_with("last good policy stays in force"), "{reason}");
+}
+
+#[test]
+fn a_slip_in_a_policy_is_refused_and_what_a_later_version_knows_is_left_alone() {
+    let before = Layout::Flat.parse(&user(), &nodes(&FLAT), None);
+    let parse = |policy: &str, before: Option<&Service>| {
+        let data = format!("{{\"policy\":{policy}}}");
+        Layout::Flat.parse(&user(), &nodes(&[("/service/user", &data)]), before).unwrap()
+    };
+    let slip = r#"{"timeuot":"1s"}"#;
+    let told = "policy.timeuot: no field has that name; did you mean `timeout`?";
+    let after = parse(slip, before.as_ref());
+    assert_eq!(Some(after.policy), before.as_ref().map(|before| before.policy.clone()));
+    assert_eq!(after.skipped[0].reason, format!("{told}; the last good policy stays in force"));
+    let none = "none of its rules is in force, and no good policy of this node is known";
+    let first = parse(slip, None);
+    assert_eq!(first.skipped[0].reason, format!("{told}; {none}"));
+    assert_eq!(parse(slip, Some(&first)).skipped[0].reason, format!("{told}; {none}"));
+    let later = parse(r#"{"mirror":"shop","timeout":"1s"}"#, None);
+    assert!(later.policy.has("timeout") && later.policy.has("mirror"));
+    assert!(later.skipped.is_empty());
 }
 
 #[test]
@@ -175,13 +197,22 @@ fn a_slip_in_a_quota_lifts_no_limit() {
         let none = parse("null", None);
         let quota = |service: &Service| service.callers["web"][0].quota.clone();
         assert_eq!((quota(&good).unwrap().rate, quota(&none)), (5, None));
-        for bad in ["7", r#"{"rate":0}"#, r#"{"rate":1,"scope":"all"}"#] {
+        for bad in ["7", r#"{"rate":0}"#, r#"{"rate":1,"brust":2}"#, r#"{"rate":1,"scope":"all"}"#] {
             let after = parse(bad, Some(&good));
             assert_eq!(quota(&after), quota(&good), "{bad}: the last good one stays");
             let reason = &after.skipped[0].reason;
             assert!(reason.starts_with("quota") && reason.ends_with("stays in force"), "{reason}");
-            assert_eq!(quota(&parse(bad, Some(&none))), None, "{bad}: what was not limited stays so");
+            let still = parse(bad, Some(&none));
+            assert_eq!(quota(&still), None, "{bad}: what was not limited stays so");
+            assert!(still.skipped[0].reason.ends_with("had none before, and stays without"));
             let first = parse(bad, None);
+            for known in [&first, &parse(bad, Some(&first))] {
+                let reason = &known.skipped[0].reason;
+                assert!(
+                    reason.ends_with("no good one is known, so nothing of this caller is admitted"),
+                    "{reason}"
+                );
+            }
             assert_eq!(quota(&first), Some(Quota::UNREAD), "{bad}: nothing is known, nothing is admitted");
             assert_eq!(first.callers["web"][0].keys.len(), 1, "{bad}: the rest of the node holds");
         }
