@@ -109,6 +109,12 @@ fn a_deadline_that_is_no_number_is_refused_by_name() {
             assert!(said.contains("X-Deadline-Ms") && said.contains(&format!("\"{bad}\"")), "{said}");
         }
     }
+    for target in ["/user/json", "/user/yar"] {
+        let twice = [("X-Deadline-Ms", "5000"), ("X-Deadline-Ms", "50")];
+        let answer = remora.call("POST", target, &twice, b"[1]");
+        assert_problem(&answer, "malformed-request", 400);
+        assert!(detail(&answer).starts_with("X-Deadline-Ms is there twice"), "{}", detail(&answer));
+    }
     let message = yar::message("JSON", br#"{"i":1,"m":"json","p":[]}"#);
     let answer = remora.call("POST", "/user", &[("X-Deadline-Ms", "abc")], &message);
     assert_eq!(answer.status, 200);

@@ -211,7 +211,12 @@ async fn whole(
 
 /// The time that a caller's headers say it has left.
 pub fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
-    let Some(left) = headers.get(&DEADLINE) else { return Ok(None) };
+    let mut given = headers.get_all(&DEADLINE).iter();
+    let Some(left) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        let twice = "X-Deadline-Ms is there twice, and only one can hold; send the milliseconds left once";
+        return Err(CallError::MalformedRequest(twice.into()));
+    }
     let digits =
         left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));
     let Some(digits) = digits else {
