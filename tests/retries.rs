@@ -415,6 +415,26 @@ fn a_hedge_answers_for_a_provider_that_hangs() {
 }
 
 #[test]
+fn a_get_is_hedged_where_nothing_is_tried_again() {
+    let (hangs, well) = (Peer::silent(), good());
+    let policy = "timeout: 60s, retries: 0, hedge: { after: 50ms, budget: \"100%\" }";
+    let remora = sidecar(policy, &[&hangs, &well]);
+    for _ in 0..2 {
+        assert_eq!(remora.get("/user/get").status, 200);
+    }
+    assert_eq!((hangs.calls(), well.calls()), (1, 2));
+    assert_eq!(
+        (counted(&remora, "remora_hedges_won_total"), counted(&remora, "remora_retries_total")),
+        (1, 0)
+    );
+    // what may not run twice has neither
+    let hasty = sidecar(&policy.replace("60s", "300ms"), &[&hangs, &well]);
+    let mut seen = [hasty.post("/user/get", "{}").status, hasty.post("/user/get", "{}").status];
+    seen.sort_unstable();
+    assert_eq!((seen, hangs.calls(), well.calls()), ([200, 504], 2, 3));
+}
+
+#[test]
 fn what_may_not_run_twice_is_not_hedged() {
     let peers = [Peer::silent(), Peer::silent()];
     let policy = "timeout: 300ms, hedge: { after: 20ms, budget: \"100%\" }";

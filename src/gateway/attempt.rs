@@ -90,7 +90,7 @@ impl<'c> Attempts<'c> {
         let mut place = self.first_place(record, now).await?;
         loop {
             record.goes_to(&place);
-            let spare = self.plan.may_repeat().then(|| Spare::of(&request));
+            let spare = self.may_send_again().then(|| Spare::of(&request));
             let mut tried = self.first_answer(place, request, spare.as_ref(), record).await;
             record.settles(&mut tried);
             let unsent = tried.take_unsent();
@@ -140,6 +140,11 @@ impl<'c> Attempts<'c> {
             let _ = share.belong(&self.plan.route.part);
         }
         share
+    }
+
+    /// Whether anything of the call may be sent a second time, after its first attempt or beside it.
+    fn may_send_again(&self) -> bool {
+        self.plan.may_repeat() || (self.is_idempotent && self.plan.route.hedges.is_some())
     }
 
     /// A place at a peer that this call was not at yet.
