@@ -102,6 +102,7 @@ fn who_waited_long_enough_is_overloaded() {
     assert_problem(&refused, "overloaded", 503);
     assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
     assert!(refused.text().contains("within its `queue`"), "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("1"));
     let thrown = yar::json_payload(&yar::send(&remora, "/user", &yar::json_request("x", "[]")));
     assert_eq!(thrown["e"]["code"], 10506, "{thrown}");
     assert_eq!((held.peer.calls(), &user(&remora)["waiting"]), (1, &json!(0)));

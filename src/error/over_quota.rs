@@ -6,6 +6,8 @@ use super::CallError;
 
 /// Millionths of all of a quota.
 const WHOLE: u32 = 1_000_000;
+/// Seconds after which who is overloaded may be less so: calls in flight end within about as long.
+const RELIEF: u64 = 1;
 
 /// Who called what too often; its Display is the `detail` the caller reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,9 @@ impl CallError {
     pub fn retry_after(&self) -> Option<u64> {
         if let Self::QuotaExceeded(over) = self {
             return Some(over.wait);
+        }
+        if matches!(self, Self::Overloaded { .. } | Self::Full(..) | Self::NoRoom(_)) {
+            return Some(RELIEF);
         }
         let Self::CircuitOpen { retry_after, .. } = self else { return None };
         Some(retry_after.as_millis().div_ceil(1000).max(1) as u64)
