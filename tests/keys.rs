@@ -130,6 +130,7 @@ fn a_user_on_a_unix_socket_is_who_the_listener_says_and_needs_no_key() {
     let raw = support::yar::json_request("user.x", "[]");
     let answer = support::yar::call_raw(Conn::open_unix(&socket), &raw);
     assert_eq!(answer["s"], 0, "{answer}");
+    assert_eq!(peer.last().header("x-caller"), Some("shop"), "a converted call carries the name over");
     drop(remora);
 }
 

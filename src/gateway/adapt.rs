@@ -13,7 +13,7 @@ use proto_adapters::{Fault, Options, Wire, adapt};
 use super::attempt::broken_body;
 use super::beside::convert;
 use super::call::{Body, Message, Read};
-use super::headers::{DEADLINE, to_provider, without_body_headers};
+use super::headers::{CALLER, DEADLINE, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, key, millis, params, traced};
 use crate::error::{CallError, NoRoom};
@@ -165,6 +165,7 @@ fn yar_to_json(
     let wire = message.header.packager.wire();
     are_params(wire, message.params())?;
     without_body_headers(&mut headers);
+    name_caller(plan, &mut headers);
     let (uri, payload) = if method == Method::GET || method == Method::HEAD {
         let names = &plan.route.api.params;
         let query = adapt::params_to_query(wire, message.params(), names).map_err(callers)?;
@@ -178,6 +179,14 @@ fn yar_to_json(
     let mut request = Request::new(payload);
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
     Ok(request)
+}
+
+/// A Yar caller's name stands in its message, or came from its listener: JSON has a header for it.
+fn name_caller(plan: &Plan, headers: &mut HeaderMap) {
+    let name = plan.caller.as_deref().map(HeaderValue::from_str);
+    if let Some(Ok(name)) = name {
+        headers.entry(&CALLER).or_insert(name);
+    }
 }
 
 async fn yar_request(
