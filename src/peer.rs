@@ -12,6 +12,7 @@ use crate::model::Circuit as Rules;
 use crate::names::Address;
 
 mod board;
+mod complaint;
 mod faults;
 mod latency;
 mod line;

@@ -251,6 +251,11 @@ fn a_provider_whose_check_fails_gets_no_calls_until_it_succeeds() {
     status.store(500, SeqCst);
     eventually("it is found ill", SOON, || circuit(&remora, &checked.address) == "open");
     assert_eq!(at(&shown(&remora, &checked.address), "/circuit/cause"), "active");
+    let check = || shown(&remora, &checked.address)["check"].clone();
+    assert_eq!(
+        (check(), &shown(&remora, &good.address)["check"]),
+        (json!("GET /health answered 500"), &json!(null))
+    );
     let asked = |peer: &Peer| peer.requests().iter().filter(|request| request.target == "/x").count();
     let before = asked(&checked);
     assert_eq!(calls(&mut conn, 20), HashMap::from([(200, 20)]));
@@ -258,7 +263,7 @@ fn a_provider_whose_check_fails_gets_no_calls_until_it_succeeds() {
     status.store(204, SeqCst);
     eventually("it is found well", SOON, || circuit(&remora, &checked.address) == "closed");
     calls(&mut conn, 10);
-    assert_eq!(asked(&checked), before + 5);
+    assert_eq!((asked(&checked), check()), (before + 5, json!(null)));
 }
 
 #[test]
@@ -280,6 +285,10 @@ fn a_provider_that_fails_the_check_of_one_of_its_apis_is_left_alone() {
         calls(&mut remora.conn(), 1);
         eventually("it is found ill", SOON, || circuit(&remora, &ill.address) == "open");
         assert_eq!(circuit(&remora, &good.address), "closed");
+        // another check of it succeeds, and says nothing against this one
+        eventually("why is told", SOON, || {
+            shown(&remora, &ill.address)["check"] == "GET /health answered 503"
+        });
     }
 }
 

@@ -36,6 +36,7 @@ fn of_peer(peer: &Arc<Peer>, pool: &Pool, now: Instant) -> Value {
         "share": format!("{:.1}%", share * 100.0),
         "panic": spared.then_some(true),
         "circuit": circuit(peer.state(), now),
+        "check": peer.complaint(),
         "in_flight": peer.load(),
         "latency_ms": (peer.latency(now).as_secs_f64() * 1e5).round() / 100.0,
         "asked_to_wait_ms": (!asked.is_zero()).then_some(asked.as_millis() as u64),

@@ -6,6 +6,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::complaint::Complaints;
 use super::line::{Lines, Waiting};
 use crate::health::{Cause, Change};
 
@@ -16,6 +17,7 @@ pub struct Board {
     changes: [AtomicU64; Self::WORDS.len()],
     opening: Mutex<()>,
     pub(super) lines: Lines,
+    pub(super) complaints: Complaints,
 }
 
 impl Board {

@@ -211,8 +211,20 @@ impl Agenda {
             peer.queue(None);
         }
         let ejected = matches!(peer.state(), State::Open { cause: Cause::Active, .. });
-        if target.is_ill() && ejected && !self.is_ill_otherwise(key) {
+        let is_ill_otherwise = self.is_ill_otherwise(key);
+        if !is_ill_otherwise {
+            peer.complain(None);
+        }
+        if target.is_ill() && ejected && !is_ill_otherwise {
             peer.restore(now);
+        }
+    }
+
+    /// Shows why a check failed, until no check of its provider does.
+    fn tell(&self, key: &Key, reason: Option<&str>) {
+        let Some(target) = self.0.get(key) else { return };
+        if reason.is_some() || !self.is_ill_otherwise(key) {
+            target.subject.peer.complain(reason);
         }
     }
 
@@ -228,7 +240,10 @@ impl Agenda {
     fn note(&mut self, key: Key, found: Found, now: Instant) {
         let Some(target) = self.0.get_mut(&key) else { return };
         target.asking = false;
-        if target.note(found, now) && !self.is_ill_otherwise(&key) {
+        let reason = found.as_ref().err().cloned();
+        let is_well = target.note(found, now);
+        self.tell(&key, reason.as_deref());
+        if is_well && !self.is_ill_otherwise(&key) {
             self.0.get(&key).into_iter().for_each(|target| target.restore(now));
         }
     }
