@@ -7,6 +7,7 @@ mod support;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use support::distant::Distant;
 use support::zookeeper::Kazoo;
 use support::{Peer, Remora, at, eventually, eventually_some};
@@ -98,6 +99,20 @@ fn three_sidecars_admit_one_quota_together_also_when_one_is_cut_off() {
     names.sort();
     assert_eq!(names, ["_holder", "web-1", "web-2", "web-3"]);
     assert!(client.owner("/consumers/user/web-3").is_some(), "it goes with its sidecar");
+    let pages =
+        [one, two, three].map(|remora| remora.page("/quotas/user")["quotas"]["/consumers/user"].clone());
+    let holder = at(&pages[0], "/holder/host").as_str().unwrap().to_owned();
+    for (page, name) in pages.iter().zip(["web-1", "web-2", "web-3"]) {
+        assert_eq!(at(page, "/holder/host"), &json!(holder), "all name the same one");
+        assert_eq!(at(page, "/holder")["this"] == true, holder == name, "{page}");
+        let rows = at(page, "/sidecars").as_object().unwrap();
+        assert!(rows.keys().eq(["web-1", "web-2", "web-3"]) && rows[name]["this"] == true, "{page}");
+        assert!(
+            rows.values()
+                .all(|row| row["age_s"].as_u64() < Some(15) && row["callers"]["web"]["share"].is_string())
+        );
+        assert!(at(page, "/in_use_here/web").as_str().unwrap().ends_with('%'), "{page}");
+    }
 
     zk.network.cut();
     eventually("the lease of who is cut off ends", SOON, || lent(three) == 0.0);
@@ -107,6 +122,9 @@ fn three_sidecars_admit_one_quota_together_also_when_one_is_cut_off() {
         let refused = || Some(remora.call("GET", "/user/x", &[("X-Caller", "web")], b""));
         eventually_some("a call is refused", SOON, || refused().filter(|answer| answer.status == 429))
     };
+    let alone = three.page("/quotas/user")["quotas"]["/consumers/user"].clone();
+    assert_eq!(at(&alone, "/in_use_here/web"), "0.0%");
+    assert!(at(&alone, "/problem").as_str().unwrap().starts_with("the shares of the others can't be read"));
     let (cut_off, busy) = (told(three), told(one));
     assert_eq!(cut_off.header("retry-after"), Some("1"));
     assert_eq!(cut_off.json()["title"], "No part of the caller's quota is lent to this host");

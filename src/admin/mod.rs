@@ -17,10 +17,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Entry};
 use crate::explain::Memory;
 use crate::names::ServiceName;
-use crate::registry::Source;
+use crate::registry::{self, Source};
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
@@ -49,7 +49,7 @@ pub struct Admin {
     pub drain: watch::Sender<bool>,
     /// Whether the doors are open.
     pub listening: AtomicBool,
-    /// Held while the view is compared with the registry: one reader at a time loads that.
+    /// Held while a page has the registry read: one reader at a time loads that.
     pub comparing: tokio::sync::Mutex<()>,
     /// Stories of calls.
     pub memory: Arc<Memory>,
@@ -161,7 +161,11 @@ impl Admin {
     /// A page on one of many.
     async fn one(&self, path: &str) -> Result<Value, Page> {
         match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
-            Some(("services", name)) => self.service(name).await,
+            Some(("services", name)) => self
+                .entry(name)
+                .await
+                .map(|entry| page::service(&self.directory, &entry, &self.buffers, self.source.root())),
+            Some(("quotas", name)) => self.quotas(name).await,
             Some(("explain", id)) => {
                 self.story(id).map_err(|missing| text(StatusCode::NOT_FOUND, &format!("{missing}\n")))
             }
@@ -186,12 +190,21 @@ impl Admin {
         })
     }
 
-    async fn service(&self, name: &str) -> Result<Value, Page> {
+    async fn quotas(&self, name: &str) -> Result<Value, Page> {
+        let entry = self.entry(name).await?;
+        let Ok(_only_one) = self.comparing.try_lock() else {
+            let busy = "the registry is being read for another page already; ask again in a few seconds\n";
+            return Err(text(StatusCode::SERVICE_UNAVAILABLE, busy));
+        };
+        Ok(registry::shown(&self.source, &entry).await)
+    }
+
+    async fn entry(&self, name: &str) -> Result<Arc<Entry>, Page> {
         let missing = |reason: String| text(StatusCode::NOT_FOUND, &(reason + "\n"));
         let name = ServiceName::new(name).map_err(|bad| missing(bad.to_string()))?;
         let deadline = std::time::Instant::now() + Duration::from_secs(2);
         match self.directory.load(&name, deadline).await {
-            Ok(Some(entry)) => Ok(page::service(&self.directory, &entry, &self.buffers, self.source.root())),
+            Ok(Some(entry)) => Ok(entry),
             Ok(None) => Err(missing(format!("service \"{name}\" is not in the registry"))),
             Err(unavailable) => Err(text(StatusCode::SERVICE_UNAVAILABLE, &(unavailable.0 + "\n"))),
         }

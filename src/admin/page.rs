@@ -23,6 +23,7 @@ pages (add ?format=json for programs):
   /metrics             for Prometheus
   /services            services in the view
   /services/{service}  one of them: rules, providers, load, skipped nodes
+  /quotas/{service}    who has which part of the quotas that a fleet shares
   /explain             calls that failed, and some that did not
   /explain/{id}        one of them: rules and where each came from, candidates, attempts
   /cache/diff          the view beside what the registry holds now

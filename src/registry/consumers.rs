@@ -2,6 +2,7 @@
 
 mod group;
 mod holder;
+mod shown;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::limits::Limiter;
 use crate::model::Layout;
 use crate::names::{ApiName, ServiceName};
 use group::Group;
+pub use shown::shown;
 
 /// How often the view is looked at for services that are no longer called; new ones are told of.
 const LOOK: Duration = Duration::from_millis(250);

@@ -248,7 +248,7 @@ impl Embedded {
         let full = format!("{}{path}", self.root);
         let stored = lock(&self.tree).nodes.get(&full)?.clone();
         let owner = if stored.ephemeral { Owner::Me } else { Owner::Nobody };
-        Some(Held { owner, born: 0, version: 0, data: stored.data })
+        Some(Held { owner, born: 0, written: 0, version: 0, data: stored.data })
     }
 
     pub(super) fn create_ephemeral(&self, path: &str, data: &[u8]) -> Result<(), Trouble> {

@@ -29,6 +29,7 @@ use crate::config;
 use crate::directory::{Directory, Want};
 
 pub use announce::{Own, announce};
+pub use consumers::shown;
 pub use embedded::OpenError;
 pub use source::{Source, open};
 pub use status::{OwnReport, StatusReport};
@@ -127,6 +128,8 @@ struct Held {
     owner: Owner,
     /// Differs for every node that ever stood here.
     born: i64,
+    /// When it was last written, by the registry's clock, in milliseconds since 1970; 0: not known.
+    written: i64,
     version: i32,
     data: Vec<u8>,
 }

@@ -65,7 +65,7 @@ impl Group {
             limiters,
             asked: Asked::default(),
             taker: Taker::new(Duration::ZERO),
-            holder: Holder::new(source, parent, seats.clone()),
+            holder: Holder::new(source, (parent, host), seats.clone()),
             changes: Arc::default(),
             watch: None,
             epoch: 0,
@@ -241,6 +241,7 @@ impl Group {
         if self.source.status.problem(TWIN, Some(problem.clone())) {
             tracing::warn!(problem, "two sidecars have one name");
         }
+        name(&second).clone_into(&mut self.holder.host);
         (self.path, self.watch, self.was_ours) = (second, None, false);
         self.taker.noticed();
     }

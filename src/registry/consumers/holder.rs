@@ -9,7 +9,7 @@ use crate::registry::shares::{Card, Gift, Giver, Terms};
 use crate::registry::{Changes, Link, Owner, Reach, Source, Trouble, Watching, now};
 
 /// The node of whoever holds: no host is called so.
-const NAME: &str = "_holder";
+pub(super) const NAME: &str = "_holder";
 /// How often a sidecar looks whether there is a holder, a half more or less.
 const LOOK: Duration = Duration::from_secs(2);
 /// So many cards are written before all are read again: meanwhile their sidecars write them too.
@@ -23,6 +23,8 @@ const APART: Duration = Duration::from_millis(500);
 pub(super) struct Holder {
     source: Source,
     parent: String,
+    /// What this sidecar's node is called; the holder's says so to who looks.
+    pub(super) host: String,
     /// While this is the holder.
     giver: Option<Giver>,
     /// Whether the node is this session's, as far as it knows: what was sent may have been done.
@@ -39,10 +41,11 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    pub(super) fn new(source: &Source, parent: &str, seats: Seats) -> Self {
+    pub(super) fn new(source: &Source, (parent, host): (&str, &str), seats: Seats) -> Self {
         Self {
             source: source.clone(),
             parent: parent.to_owned(),
+            host: host.to_owned(),
             giver: None,
             perhaps_ours: false,
             changes: Arc::default(),
@@ -101,7 +104,8 @@ impl Holder {
         let mut held = self.source.held(&path).await?;
         if held.is_none() && wanted {
             self.perhaps_ours = true;
-            self.source.create_ephemeral(&path, b"{}").await?;
+            let data = serde_json::json!({ "host": self.host }).to_string();
+            self.source.create_ephemeral(&path, data.as_bytes()).await?;
             held = self.source.held(&path).await?;
         }
         self.perhaps_ours = held.is_some_and(|held| held.owner == Owner::Me);

@@ -36,7 +36,8 @@ impl ZooKeeper {
         match answer {
             Ok((data, stat)) => {
                 let owner = self.owner(client, stat.ephemeral_owner);
-                Ok(Some(Held { owner, born: stat.czxid, version: stat.version, data }))
+                let (born, written, version) = (stat.czxid, stat.mtime, stat.version);
+                Ok(Some(Held { owner, born, written, version, data }))
             }
             Err(Trouble::NoNode) => Ok(None),
             Err(trouble) => Err(trouble),
@@ -58,7 +59,8 @@ impl ZooKeeper {
                 // what is gone meanwhile is left out
                 if let MultiReadResult::Data { data, stat } = answer {
                     let owner = self.owner(&client, stat.ephemeral_owner);
-                    found.push((name.clone(), Held { owner, born: stat.czxid, version: stat.version, data }));
+                    let (born, written, version) = (stat.czxid, stat.mtime, stat.version);
+                    found.push((name.clone(), Held { owner, born, written, version, data }));
                 }
             }
         }
