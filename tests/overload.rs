@@ -246,31 +246,36 @@ fn all_lines_of_a_call_together_take_its_queue_and_no_more() {
 
 #[test]
 fn a_noisy_service_costs_a_quiet_one_nothing() {
-    let (hangs, quick) = (Peer::silent(), Peer::named("quick"));
-    let noisy = "access: open, policy: { timeout: 1s, concurrency: 16, queue: 100ms, circuit: { consecutive: 10000 } }";
-    let entries = service_with("noisy", noisy, &[X], &[&hangs.address])
-        + &service_with("quiet", "access: open, policy: { timeout: 5s }", &[X], &[&quick.address]);
+    const PLACES: usize = 16;
+    let (held, quick) = (Held::new(), Peer::named("quick"));
+    let noisy = format!("access: open, policy: {{ timeout: 600s, concurrency: {PLACES}, queue: 500s }}");
+    let entries = service_with("noisy", &noisy, &[X], &[&held.peer.address])
+        + &service_with("quiet", "access: open", &[X], &[&quick.address]);
     let remora = Remora::embedded(&entries).start();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..48 {
-            scope.spawn(|| {
-                let mut conn = remora.conn();
-                while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                    let status = conn.request("GET", "/noisy/x", &[], b"").unwrap().status;
-                    assert!([503, 504].contains(&status), "{status}");
-                }
-            });
-        }
-        eventually("the noise is loud", SOON, || remora.page("/services/noisy")["in_flight"] == 16);
-        let mut conn = remora.conn();
-        for _ in 0..200 {
-            let answer = conn.request("GET", "/quiet/x", &[], b"").unwrap();
+    // all places are taken, and as many wait in line: each call further is refused
+    let mut noise: Vec<_> = (0..2 * PLACES).map(|_| remora.conn()).collect();
+    for conn in &mut noise {
+        conn.send(request("GET", "/noisy/x", &[], b"")).unwrap();
+    }
+    let is_loud = || {
+        let page = remora.page("/services/noisy");
+        page["in_flight"] == PLACES && page["waiting"] == PLACES && held.peer.calls() == PLACES
+    };
+    eventually("the noise is loud", SOON, is_loud);
+    let mut kept = remora.conn();
+    for _ in 0..100 {
+        assert_problem(&remora.get("/noisy/x"), "overloaded", 503);
+        let quiet = [kept.request("GET", "/quiet/x", &[], b"").unwrap(), remora.get("/quiet/x")];
+        for answer in quiet {
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
-        assert!(remora.page("/services/noisy")["in_flight"].as_u64().unwrap() <= 16);
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
-    });
+    }
+    assert!(is_loud(), "a quiet call waited for a noisy one: {}", remora.page("/services/noisy"));
+    assert_eq!(quick.calls(), 200, "each reached its provider once");
+    held.let_go(noise.len());
+    for conn in &mut noise {
+        assert_eq!(conn.answer().unwrap().status, 200, "what was held is answered all the same");
+    }
 }
 
 #[test]
