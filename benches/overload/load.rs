@@ -1,6 +1,6 @@
 //! Calls that come by the clock, and what became of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const ROOM: usize = 4 << 10;
 /// One call.
 struct Told {
     outcome: Outcome,
-    /// From the start of the phase.
+    /// From the first call of all.
     at: Duration,
     took: Duration,
 }
@@ -32,29 +32,70 @@ enum Outcome {
     Other,
 }
 
-/// What became of the calls of a while.
+/// A while in which calls come at one rate.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    /// Calls a second,
+    pub(crate) rate: f64,
+    pub(crate) lasts: Duration,
+}
+
+/// What became of the calls of a step.
 pub(crate) struct Phase {
     lasts: Duration,
     offered: usize,
-    /// When, and how long it took.
+    /// Good answers that came while it lasted, whenever they were asked for.
+    answers: usize,
+    /// Of its own calls: when, from its start, and how long it took.
     good: Vec<(Duration, Duration)>,
     /// The same until it was said so.
     refused: Vec<(Duration, Duration)>,
     /// Answered in another way, or not at all.
     pub(crate) other: usize,
-    /// That the callers needed.
+    pub(crate) held: Held,
+}
+
+/// At the end of a step.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    /// That the callers opened so far.
     pub(crate) connections: usize,
+    pub(crate) memory: u64,
+    files: usize,
 }
 
 impl Phase {
     pub(crate) const HEAD: &str = "offered     calls/s  goodput/s  refused %   answered p50/p99 ms   refused p50/p99/max ms  connections  memory KiB  files";
 
-    /// Answered calls a second.
-    pub(crate) fn goodput(&self) -> f64 {
-        self.good.len() as f64 / self.lasts.as_secs_f64()
+    /// From `start` on, of all that is told.
+    fn of(told: &[Told], start: Duration, step: Step, held: Held) -> Phase {
+        let within = |at: Duration| at >= start && at < start + step.lasts;
+        let answers =
+            told.iter().filter(|call| call.outcome == Outcome::Good && within(call.at + call.took)).count();
+        let own = || told.iter().filter(|call| within(call.at));
+        let which = |outcome| {
+            own()
+                .filter(move |call| call.outcome == outcome)
+                .map(|call| (call.at - start, call.took))
+                .collect::<Vec<_>>()
+        };
+        Phase {
+            lasts: step.lasts,
+            offered: own().count(),
+            answers,
+            good: which(Outcome::Good),
+            refused: which(Outcome::Overloaded),
+            other: which(Outcome::Other).len(),
+            held,
+        }
     }
 
-    /// Within which time this share of the refused were told.
+    /// Good answers a second.
+    pub(crate) fn goodput(&self) -> f64 {
+        self.answers as f64 / self.lasts.as_secs_f64()
+    }
+
+    /// Within which time this share of the refused were told; `None`: nobody was.
     pub(crate) fn refused_within(&self, share: f64) -> Option<Duration> {
         let mut took: Vec<_> = self.refused.iter().map(|(_, took)| *took).collect();
         took.sort_unstable();
@@ -69,7 +110,7 @@ impl Phase {
         all.windows(IN_A_ROW).find(|calls| calls.iter().all(|(_, good)| *good)).map(|calls| calls[0].0)
     }
 
-    pub(crate) fn row(&self, share: f64, memory: u64, files: usize) -> String {
+    pub(crate) fn row(&self, share: f64) -> String {
         let mut good: Vec<_> = self.good.iter().map(|(_, took)| *took).collect();
         good.sort_unstable();
         let ms = |time: Option<Duration>| {
@@ -77,12 +118,12 @@ impl Phase {
         };
         let good = format!("{} / {}", ms(at(&good, 0.5)), ms(at(&good, 0.99)));
         let refused = [0.5, 0.99, 1.0].map(|share| ms(self.refused_within(share))).join(" / ");
+        let Held { connections, memory, files } = self.held;
         format!(
-            "{share:>6.1}x {:>11.0} {:>10.0} {:>10.1} {good:>21} {refused:>24} {:>12} {:>11} {files:>6}",
+            "{share:>6.1}x {:>11.0} {:>10.0} {:>10.1} {good:>21} {refused:>24} {connections:>12} {:>11} {files:>6}",
             self.offered as f64 / self.lasts.as_secs_f64(),
             self.goodput(),
             self.refused.len() as f64 * 100.0 / self.offered.max(1) as f64,
-            self.connections,
             memory >> 10,
         )
     }
@@ -92,61 +133,65 @@ fn at(sorted: &[Duration], share: f64) -> Option<Duration> {
     sorted.get(((sorted.len().saturating_sub(1)) as f64 * share) as usize).copied()
 }
 
-/// Makes `rate` calls a second, evenly spaced, each on a connection that is free or on a new one.
-pub(crate) fn run(remora: &Remora, rate: f64, lasts: Duration) -> Phase {
+/// Makes the calls of each step right after those of the one before, evenly spaced, each on a connection that is free
+/// or on a new one.
+pub(crate) fn run<const N: usize>(remora: &Remora, steps: [Step; N]) -> [Phase; N] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let free = Rc::default();
-    let told = LocalSet::new().block_on(&runtime, offer(&remora.address, rate, lasts, &free));
-    let mut phase = Phase {
-        lasts,
-        offered: told.len(),
-        good: Vec::new(),
-        refused: Vec::new(),
-        other: 0,
-        connections: free.borrow().len(),
-    };
-    for Told { outcome, at, took } in told {
-        match outcome {
-            Outcome::Good => phase.good.push((at, took)),
-            Outcome::Overloaded => phase.refused.push((at, took)),
-            Outcome::Other => phase.other += 1,
-        }
-    }
-    phase
+    let (told, held) = LocalSet::new().block_on(&runtime, offer(remora, &steps));
+    let mut start = Duration::ZERO;
+    std::array::from_fn(|n| {
+        let phase = Phase::of(&told, start, steps[n], held[n]);
+        start += steps[n].lasts;
+        phase
+    })
 }
 
-type Free = Rc<RefCell<Vec<TcpStream>>>;
+/// Connections of the callers.
+#[derive(Default)]
+struct Conns {
+    free: RefCell<Vec<TcpStream>>,
+    opened: Cell<usize>,
+}
 
-async fn offer(address: &str, rate: f64, lasts: Duration, free: &Free) -> Vec<Told> {
-    let (start, mut calls, mut told) = (Instant::now(), JoinSet::new(), Vec::new());
-    for n in 0.. {
-        let due = Duration::from_secs_f64(f64::from(n) / rate);
-        if due >= lasts {
-            break;
+/// Gives every call, and what was held at the end of each step.
+async fn offer(remora: &Remora, steps: &[Step]) -> (Vec<Told>, Vec<Held>) {
+    let (mut calls, mut told, mut held) = (JoinSet::new(), Vec::new(), Vec::new());
+    let (start, conns, mut begins) = (Instant::now(), Rc::<Conns>::default(), Duration::ZERO);
+    for step in steps {
+        for n in 0.. {
+            let due = Duration::from_secs_f64(f64::from(n) / step.rate);
+            if due >= step.lasts {
+                break;
+            }
+            // the timer is coarse: those that became due meanwhile follow at once
+            tokio::time::sleep_until((start + begins + due).into()).await;
+            let (conns, address) = (conns.clone(), remora.address.clone());
+            calls.spawn_local(async move {
+                let at = start.elapsed();
+                let outcome = call(&address, &conns).await.unwrap_or(Outcome::Other);
+                Told { outcome, at, took: start.elapsed() - at }
+            });
+            while let Some(done) = calls.try_join_next() {
+                told.push(done.unwrap());
+            }
         }
-        // the timer is coarse: those that became due meanwhile follow at once
-        tokio::time::sleep_until((start + due).into()).await;
-        let (free, address) = (free.clone(), address.to_owned());
-        calls.spawn_local(async move {
-            let at = start.elapsed();
-            let outcome = call(&address, &free).await.unwrap_or(Outcome::Other);
-            Told { outcome, at, took: start.elapsed() - at }
-        });
-        while let Some(done) = calls.try_join_next() {
-            told.push(done.unwrap());
-        }
+        begins += step.lasts;
+        tokio::time::sleep_until((start + begins).into()).await;
+        let (memory, files) = (remora.memory(), remora.descriptors());
+        held.push(Held { connections: conns.opened.get(), memory, files });
     }
     told.extend(calls.join_all().await);
-    told
+    (told, held)
 }
 
-async fn call(address: &str, free: &Free) -> io::Result<Outcome> {
-    let kept = free.borrow_mut().pop();
+async fn call(address: &str, conns: &Conns) -> io::Result<Outcome> {
+    let kept = conns.free.borrow_mut().pop();
     let mut stream = match kept {
         Some(stream) => stream,
         None => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            conns.opened.set(conns.opened.get() + 1);
             stream
         }
     };
@@ -158,7 +203,7 @@ async fn call(address: &str, free: &Free) -> io::Result<Outcome> {
             return Ok(Outcome::Other);
         }
     }
-    free.borrow_mut().push(stream);
+    conns.free.borrow_mut().push(stream);
     let refused = answer.starts_with(b"HTTP/1.1 503") && find(&answer, b"urn:remora:overloaded").is_some();
     Ok(match answer.starts_with(b"HTTP/1.1 200") {
         true => Outcome::Good,
