@@ -1,4 +1,4 @@
-//! Callers of every kind, at a steady rate, on one thread.
+//! Callers of every kind, at a steady rate or as fast as they can, on one thread.
 
 use std::io;
 use std::sync::Arc;
@@ -24,12 +24,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) good: AtomicU64,
-    /// Answered with an error, as it should be while providers fail.
+    /// Answered with an error, or with a head and then cut, as it should be while providers fail.
     pub(crate) refused: AtomicU64,
     /// Left by their caller.
     pub(crate) left: AtomicU64,
-    /// Not answered at all: a defect.
+    /// Not answered at all, not even with a head: a defect.
     pub(crate) lost: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn all(&self) -> u64 {
+        [&self.good, &self.refused, &self.left, &self.lost].iter().map(|count| count.load(Relaxed)).sum()
+    }
+}
+
+/// When callers call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// So many calls a second, all together; each caller is of one kind.
+    Rate(f64),
+    /// Each caller as soon as its call before is over, and each as all kinds in turn.
+    Fast,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,18 +88,17 @@ impl Callers {
     }
 }
 
-pub(crate) fn start(world: &World, rate: f64, tally: Arc<Tally>) -> Callers {
+pub(crate) fn start(world: &World, pace: Pace, tally: Arc<Tally>) -> Callers {
     let (stop, stopped) = watch::channel(false);
     let address = world.remora.address.clone();
-    let between = Duration::from_secs_f64(f64::from(KINDS.len() as u32 * EACH) / rate);
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut callers = JoinSet::new();
-            for (kind, n) in KINDS.iter().flat_map(|kind| (0..EACH).map(move |n| (*kind, n))) {
-                let first = between.mul_f64(fastrand::f64());
-                let caller = Caller { kind, address: address.clone(), calls: u64::from(n) << 40, kept: None };
-                callers.spawn(caller.run(first, between, tally.clone(), stopped.clone()));
+            for (kind, n) in (0..KINDS.len()).flat_map(|kind| (0..EACH).map(move |n| (kind, n))) {
+                let calls = u64::from(n) << 40;
+                let caller = Caller { kind, address: address.clone(), calls, http: None, raw: None };
+                callers.spawn(caller.run(pace, tally.clone(), stopped.clone()));
             }
             callers.join_all().await;
         });
@@ -93,23 +107,27 @@ pub(crate) fn start(world: &World, rate: f64, tally: Arc<Tally>) -> Callers {
 }
 
 struct Caller {
-    kind: Kind,
+    /// Of [`KINDS`].
+    kind: usize,
     address: String,
     calls: u64,
-    kept: Option<TcpStream>,
+    /// Kept connections; the first bytes decided what one speaks.
+    http: Option<TcpStream>,
+    raw: Option<TcpStream>,
 }
 
 impl Caller {
-    async fn run(
-        mut self,
-        first: Duration,
-        between: Duration,
-        tally: Arc<Tally>,
-        stop: watch::Receiver<bool>,
-    ) {
-        let mut due = Instant::now() + first;
+    async fn run(mut self, pace: Pace, tally: Arc<Tally>, stop: watch::Receiver<bool>) {
+        let between = match pace {
+            Pace::Rate(rate) => Duration::from_secs_f64(f64::from(KINDS.len() as u32 * EACH) / rate),
+            Pace::Fast => Duration::ZERO,
+        };
+        let mut due = Instant::now() + between.mul_f64(fastrand::f64());
         while !*stop.borrow() {
-            tokio::time::sleep_until(due.into()).await;
+            match pace {
+                Pace::Rate(_) => tokio::time::sleep_until(due.into()).await,
+                Pace::Fast => self.kind = (self.kind + 1) % KINDS.len(),
+            }
             // what was missed is not made up for
             due = (due + between).max(Instant::now());
             self.calls += 1;
@@ -126,32 +144,25 @@ impl Caller {
 
     /// Whether it went well; `None`: it was left.
     async fn call(&mut self) -> io::Result<Option<bool>> {
-        let request = self.request();
-        let mut stream = match self.kept.take() {
+        let (kind, request) = (KINDS[self.kind], self.request());
+        let stays = !matches!(kind, Kind::NewConnection | Kind::Leaves);
+        let kept = if matches!(kind, Kind::Raw) { &mut self.raw } else { &mut self.http };
+        let mut stream = match kept.take_if(|_| stays) {
             Some(stream) => stream,
             None => TcpStream::connect(&self.address).await?,
         };
         stream.set_nodelay(true)?;
         stream.write_all(&request).await?;
-        if matches!(self.kind, Kind::Leaves) {
+        if matches!(kind, Kind::Leaves) {
             return Ok(None);
         }
-        let mut answer = Vec::with_capacity(4 << 10);
-        let good = if matches!(self.kind, Kind::Raw) {
-            while answer.len() < 90 || answer.len() < 82 + body_len(&answer) {
-                if stream.read_buf(&mut answer).await? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            // `s` is 0
-            answer.windows(3).any(|part| part == [0xa1, b's', 0])
+        let (good, is_open) = if matches!(kind, Kind::Raw) {
+            (raw_answer(&mut stream).await?, true)
         } else {
-            // a stream of a provider that cuts ends early, as it must
-            let Ok(Some(_)) = read_message(&mut stream, &mut answer).await else { return Ok(Some(false)) };
-            answer.starts_with(b"HTTP/1.1 200") && !answer.windows(7).any(|part| part == b"Remora\\")
+            http_answer(&mut stream).await?
         };
-        if !matches!(self.kind, Kind::NewConnection) {
-            self.kept = Some(stream);
+        if stays && is_open {
+            *kept = Some(stream);
         }
         Ok(Some(good))
     }
@@ -160,7 +171,7 @@ impl Caller {
         let n = self.calls;
         let list = format!("[{{\"id\":{n},\"items\":[{}1]}}]", "\"an item\",".repeat(80));
         let json = [("Content-Type", "application/json")];
-        match self.kind {
+        match KINDS[self.kind] {
             Kind::Get | Kind::NewConnection | Kind::Leaves => http::request("GET", "/json/get", &[], b""),
             Kind::Post => http::request("POST", "/json/get", &json, list.as_bytes()),
             Kind::YarToYar => http::request("POST", "/yar", &[], &yar::msgpack_request("echo", &[0x91, 1])),
@@ -175,6 +186,32 @@ impl Caller {
             }
         }
     }
+}
+
+/// Whether it tells a result.
+async fn raw_answer(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut answer = Vec::with_capacity(4 << 10);
+    while answer.len() < 90 || answer.len() < 82 + body_len(&answer) {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    // `s` is 0
+    Ok(answer.windows(3).any(|part| part == [0xa1, b's', 0]))
+}
+
+/// Whether it tells a result, and whether the connection takes another call. An answer that ends before its head does is
+/// none; one that ends after it is what a provider that cuts makes of it.
+async fn http_answer(stream: &mut TcpStream) -> io::Result<(bool, bool)> {
+    let mut answer = Vec::with_capacity(4 << 10);
+    let read = read_message(stream, &mut answer).await;
+    let Some(end) = answer.windows(4).position(|part| part == b"\r\n\r\n") else {
+        return Err(read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+    };
+    let is_whole = matches!(read, Ok(Some(_)));
+    let ends = answer[..end].to_ascii_lowercase().windows(17).any(|part| part == b"connection: close");
+    let good = answer.starts_with(b"HTTP/1.1 200") && !answer.windows(7).any(|part| part == b"Remora\\");
+    Ok((is_whole && good, is_whole && !ends))
 }
 
 /// Of a Yar message.

@@ -1,7 +1,8 @@
 //! Calls of every kind for minutes, while the registry changes and providers fail: whether anything grows.
 //!
 //! `cargo bench --bench soak -- minutes=10`; `rate=500` calls a second (default 300), `pause=5` seconds between two
-//! looks. Prints what it sees, and at the end how fast each count grew in the second half.
+//! looks. `calls=10000000` makes so many calls instead, as fast as they go. Prints what it sees, and at the end by how much
+//! each count grew from the second third to the last.
 
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a program that shares parts with the tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where it fails")]
@@ -18,7 +19,7 @@ mod world;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callers::Tally;
+use callers::{Pace, Tally};
 use samples::Samples;
 use world::World;
 
@@ -28,7 +29,7 @@ const EDIT: Duration = Duration::from_secs(1);
 const FAULT: Duration = Duration::from_secs(5);
 
 fn main() {
-    let (mut minutes, mut rate, mut pause) = (10.0, 300.0, 5.0);
+    let (mut minutes, mut rate, mut pause, mut calls) = (10.0, 300.0, 5.0, 0.0);
     for word in std::env::args().skip(1).filter(|word| !word.starts_with("--")) {
         let (name, value) = word.split_once('=').unwrap_or((&word, ""));
         let value = value.parse().unwrap_or_else(|_| panic!("{word} is not such as minutes=10"));
@@ -36,15 +37,21 @@ fn main() {
             "minutes" => minutes = value,
             "rate" => rate = value,
             "pause" => pause = value,
-            _ => panic!("{name}: there are minutes, rate and pause"),
+            "calls" => calls = value,
+            _ => panic!("{name}: there are minutes, rate, pause and calls"),
         }
     }
     let mut world = World::new();
     let tally = Arc::<Tally>::default();
-    let callers = callers::start(&world, rate, tally.clone());
+    let pace = if calls > 0.0 { Pace::Fast } else { Pace::Rate(rate) };
+    let callers = callers::start(&world, pace, tally.clone());
     let (start, mut samples) = (Instant::now(), Samples::default());
     let (mut next_look, mut next_edit, mut next_fault) = (start, start, start);
-    while start.elapsed().as_secs_f64() < minutes * 60.0 {
+    let goes_on = || match pace {
+        Pace::Rate(_) => start.elapsed().as_secs_f64() < minutes * 60.0,
+        Pace::Fast => (tally.all() as f64) < calls,
+    };
+    while goes_on() {
         let now = Instant::now();
         if now >= next_edit {
             next_edit += EDIT;
