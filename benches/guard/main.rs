@@ -1,7 +1,8 @@
-//! Instructions and allocations per call, counted by valgrind: the same on every machine, however busy.
+//! Instructions and allocations of the worker for a call, counted by callgrind: the same on every machine, however busy.
 //!
-//! `cargo bench --bench guard` fails where a call costs more than `benches/guard/bounds` says; those bounds only
-//! go down. A run of many calls less a run of few leaves the calls alone. `benches/guard/setup` installs valgrind.
+//! `cargo bench --bench guard` fails where a call costs more than `benches/guard/bounds` says, where a bound is higher
+//! than in the commit before, where metrics make up more than 3 % of a call, or a collector (`otlp`) of calls that are
+//! not recorded adds more than 1 %. `benches/guard/setup` installs valgrind. What the kernel does is not counted.
 
 #![allow(
     missing_docs,
@@ -11,124 +12,56 @@
     reason = "a bench stops where it fails"
 )]
 
+mod bounds;
+#[path = "../callgrind/mod.rs"]
+mod callgrind;
+mod rows;
 #[path = "../wire/mod.rs"]
 mod wire;
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use bounds::Bounds;
+use callgrind::Counts;
+use rows::{Row, SCENES};
 
-/// Calls of the short run, and those that the long one has beside.
-const FEW: u64 = 50;
-const MORE: u64 = 500;
+/// Of a call's instructions: what metrics and what a collector may take.
+const METRICS: f64 = 0.03;
+const OTLP: f64 = 0.01;
+/// What counts a call and its time: the instruments, and the record that uses them, which writes the log too.
+const OF_METRICS: [&str; 3] = ["opentelemetry", "src/telemetry.rs", "src/gateway/record.rs"];
 
-/// What is counted.
-#[derive(Debug, Clone, Copy)]
-enum Tool {
-    Instructions,
-    Allocations,
-}
-
-fn main() {
+fn main() -> ExitCode {
+    let bounds = Bounds::read();
+    let mut wrong = bounds.risen();
+    println!("{:22} {:>14} {:>8} {:>14} {:>8}", "call", "instructions", "bound", "allocations", "bound");
     let provider = wire::provider();
-    let bounds = fs::read_to_string("benches/guard/bounds").unwrap();
-    let mut over = 0;
-    println!("{:28} {:>14} {:>8} {:>14} {:>8}", "call", "instructions", "bound", "allocations", "bound");
-    for line in bounds.lines().filter(|line| !line.starts_with('#')) {
-        let [path, instructions, allocations] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-            panic!("\"{line}\" is not: path instructions allocations");
-        };
-        let bound = [instructions, allocations].map(|bound| bound.parse::<f64>().unwrap());
-        let counted = [Tool::Instructions, Tool::Allocations].map(|tool| per_call(tool, path, provider));
-        println!("{path:28} {:>14.0} {:>8} {:>14.1} {:>8}", counted[0], bound[0], counted[1], bound[1]);
-        over += usize::from(counted[0] > bound[0]) + usize::from(counted[1] > bound[1]);
-    }
-    assert!(over == 0, "{over} counts are over their bounds in benches/guard/bounds");
-}
-
-fn per_call(tool: Tool, path: &str, provider: SocketAddr) -> f64 {
-    let [few, many] = [FEW, FEW + MORE].map(|calls| count(tool, path, provider, calls));
-    (many - few) as f64 / MORE as f64
-}
-
-/// What a sidecar's whole life costs in which it carries so many calls.
-fn count(tool: Tool, path: &str, provider: SocketAddr, calls: u64) -> u64 {
-    let dir = tempfile::tempdir().unwrap();
-    let registry = dir.path().join("registry.yaml");
-    fs::write(
-        &registry,
-        format!(
-            "/service/bench: {{}}\n/api/bench/small: {{ path: /small }}\n/api/bench/large: {{ path: /large }}\n\
-             /address/bench/{provider}: {{}}\n"
-        ),
-    )
-    .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = dir.path().join("remora.yaml");
-    fs::write(
-        &config,
-        format!(
-            "registry: {{ embedded: {{ file: {} }} }}\nlisten: [ 127.0.0.1:{port} ]\nadmin: 127.0.0.1:0\nworkers: 1\n",
-            registry.display()
-        ),
-    )
-    .unwrap();
-    let (log, out) = (dir.path().join("log"), dir.path().join("out"));
-    let mut command = Command::new("valgrind");
-    command.arg(format!("--log-file={}", log.display()));
-    match tool {
-        Tool::Instructions => {
-            command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", out.display()))
-        }
-        Tool::Allocations => {
-            command.arg("--tool=memcheck").arg("--leak-check=no").arg("--undef-value-errors=no")
-        }
-    };
-    command.arg(env!("CARGO_BIN_EXE_remora")).args(["run", "--config"]).arg(&config);
-    let mut child =
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("valgrind: apt install valgrind");
-    call(port, path, calls, &mut child);
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    assert!(child.wait().unwrap().success(), "remora did not end well");
-    read(tool, &log, &out)
-}
-
-fn call(port: u16, path: &str, calls: u64, child: &mut Child) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let patience = Instant::now() + Duration::from_secs(120);
-    runtime.block_on(async {
-        let mut stream = loop {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await {
-                break stream;
+    let counted: Vec<(&Row, Counts)> = SCENES.iter().flat_map(|scene| rows::count(scene, provider)).collect();
+    for (row, counts) in &counted {
+        let Counts { instructions, allocations, .. } = counts;
+        let bound = bounds.of(row.name);
+        let [most, most_allocations] =
+            bound.map_or(["-".to_owned(), "-".to_owned()], |b| b.map(|b| b.to_string()));
+        println!("{:22} {instructions:>14.0} {most:>8} {allocations:>14.1} {most_allocations:>8}", row.name);
+        match bound {
+            None => wrong.push(format!("{}: has no line in {}", row.name, bounds::FILE)),
+            Some([most, most_allocations]) => {
+                if *instructions > most || *allocations > most_allocations {
+                    wrong.push(format!("{}: costs more than its line in {} allows", row.name, bounds::FILE));
+                }
             }
-            assert!(
-                Instant::now() < patience && child.try_wait().unwrap().is_none(),
-                "remora does not listen"
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        let mut bytes = Vec::new();
-        for _ in 0..calls {
-            bytes.clear();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            assert!(wire::read_message(&mut stream, &mut bytes).await.unwrap().is_some());
-            assert!(bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
         }
-    });
-}
-
-fn read(tool: Tool, log: &Path, out: &Path) -> u64 {
-    let (file, before, after) = match tool {
-        Tool::Instructions => (out, "totals: ", "\n"),
-        Tool::Allocations => (log, "total heap usage: ", " allocs"),
-    };
-    let text = fs::read_to_string(file).unwrap();
-    let found = text.split_once(before).and_then(|(_, rest)| rest.split(after).next());
-    found.unwrap_or_else(|| panic!("no \"{before}\" in {text}")).trim().replace(',', "").parse().unwrap()
+    }
+    let of = |name: &str| &counted.iter().find(|(row, _)| row.name == name).unwrap().1;
+    let plain = of(rows::PLAIN);
+    let metrics = plain.of_files(&OF_METRICS) / plain.instructions;
+    let otlp = of(rows::UNSAMPLED).instructions / plain.instructions - 1.0;
+    for (what, share, most) in [("metrics are", metrics, METRICS), ("a collector adds", otlp, OTLP)] {
+        println!("{what} {:.2} % of a call; at most {} %", share * 100.0, most * 100.0);
+        if share > most {
+            wrong.push(format!("{what} {:.2} % of a call, over {} %", share * 100.0, most * 100.0));
+        }
+    }
+    wrong.iter().for_each(|wrong| eprintln!("{wrong}"));
+    if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,10 +1,8 @@
 //! Instructions that a worker needs for a call, counted by callgrind while nothing else is done.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
+use super::callgrind::{Counted, PATIENCE};
 use super::support::http::Conn;
 use super::support::remora::BINARY;
 use super::support::{Port, eventually};
@@ -12,10 +10,6 @@ use super::support::{Port, eventually};
 /// That are counted, and those before them.
 const CALLS: usize = 500;
 const FIRST: usize = 50;
-/// Valgrind is slow, and other programs run too.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Threads by their number: the first runs the control side, the second writes the log.
-const WORKER: &str = "-03";
 
 /// With this registry; `load` gets the admin port before the calls of `/called/get`.
 pub(crate) fn per_call(registry: &str, load: impl FnOnce(&str)) -> f64 {
@@ -31,7 +25,7 @@ pub(crate) fn per_call(registry: &str, load: impl FnOnce(&str)) -> f64 {
         admin.address()
     );
     fs::write(&config, text).unwrap();
-    let mut child = start(dir.path(), &config);
+    let mut sidecar = Counted::start(BINARY, &config);
     let admin = admin.address();
     eventually("remora is ready", PATIENCE, || {
         std::net::TcpStream::connect(&admin).is_ok_and(|stream| {
@@ -47,43 +41,5 @@ pub(crate) fn per_call(registry: &str, load: impl FnOnce(&str)) -> f64 {
         }
     };
     call(FIRST);
-    control("--zero", &child);
-    call(CALLS);
-    control("--dump", &child);
-    let count = worker(dir.path()) / CALLS as f64;
-    let _ = child.kill();
-    let _ = child.wait();
-    count
-}
-
-fn start(dir: &Path, config: &Path) -> Child {
-    Command::new("valgrind")
-        .args(["--tool=callgrind", "--separate-threads=yes"])
-        .arg(format!("--callgrind-out-file={}", dir.join("out").display()))
-        .args([BINARY, "run", "--config"])
-        .arg(config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("valgrind: apt install valgrind")
-}
-
-fn control(what: &str, child: &Child) {
-    let mut command = Command::new("callgrind_control");
-    command.arg(what).arg(child.id().to_string()).stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(command.status().unwrap().success(), "callgrind_control {what}");
-}
-
-/// What its dump says, once it is written.
-fn worker(dir: &Path) -> f64 {
-    let mut count = None;
-    eventually("the dump is there", PATIENCE, || {
-        let files = fs::read_dir(dir).unwrap().flatten().map(|file| file.path());
-        let of_worker = files.filter(|path| path.to_string_lossy().ends_with(WORKER));
-        let texts = of_worker.filter_map(|path| fs::read_to_string(path).ok());
-        let totals = texts.filter_map(|text| text.split_once("totals: ")?.1.lines().next()?.parse().ok());
-        count = totals.reduce(f64::max);
-        count.is_some()
-    });
-    count.unwrap()
+    sidecar.during(|| call(CALLS)).per_call(CALLS).instructions
 }

@@ -6,6 +6,8 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a program that shares parts with the tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where it fails")]
 
+#[path = "../callgrind/mod.rs"]
+mod callgrind;
 mod counted;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -27,7 +29,7 @@ const OPEN_CALL: u64 = 64 << 10;
 const SMALL: (usize, usize) = (50, 4);
 const LARGE: (usize, usize) = (2000, 50);
 /// Services known beside the one that is called.
-const KNOWN: usize = 2000;
+const KNOWN: usize = 10_000;
 
 /// In bytes.
 #[derive(Clone, Copy)]
