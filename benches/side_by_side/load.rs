@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::contender::Contender;
-use super::wire::read_message;
+use super::contender::{Contender, Kind};
+use super::wire::{self, read_message};
 
 /// What callers do.
 pub(crate) struct Load {
@@ -18,7 +18,12 @@ pub(crate) struct Load {
     /// Whether a connection carries more than one call.
     keep: bool,
     unix: bool,
+    /// CPU per call of Pingora 0.9 and of linkerd2-proxy ÷ HAProxy's, as measured on another machine, plain proxying.
+    pub(crate) by_figure: Option<[f64; 2]>,
 }
+
+/// In the order of [`Load::by_figure`].
+pub(crate) const BY_FIGURE: [&str; 2] = ["Pingora 0.9", "linkerd2-proxy"];
 
 /// One load at one contender, once.
 pub(crate) struct Slice {
@@ -30,39 +35,54 @@ pub(crate) struct Slice {
 }
 
 pub(crate) fn all() -> Vec<Load> {
-    let get = |path: &str, more: &str| {
-        let who = "X-Caller: web\r\nX-Api-Key: a-key-of-the-bench\r\n";
-        let agent = "User-Agent: GuzzleHttp/7\r\nAccept: application/json\r\n";
-        format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{agent}{who}{more}\r\n").into_bytes()
-    };
-    let mut post = get("/bench/small", "Content-Type: application/json\r\nContent-Length: 300\r\n");
-    post.splice(..3, *b"POST");
-    post.extend(std::iter::repeat_n(b'1', 300));
+    let get = |path: &str, more: &str| wire::request("GET", path, &(wire::keyed() + more), b"");
+    let post = wire::request("POST", "/bench/small", &wire::keyed(), &[b'1'; 300]);
     let (small, large) = (get("/bench/small", ""), get("/bench/large", ""));
-    let load = |name, request: &Vec<u8>, connections| Load {
+    let once = get("/bench/small", "Connection: close\r\n");
+    let load = |name, request: &Vec<u8>, connections, by_figure| Load {
         name,
         request: request.clone(),
         connections,
         keep: true,
         unix: false,
+        by_figure,
     };
-    let once = get("/bench/small", "Connection: close\r\n");
     vec![
-        load("keep-alive 16, GET 200 B", &small, 16),
-        load("keep-alive 64, GET 200 B", &small, 64),
-        load("keep-alive 16, POST 300 B", &post, 16),
-        load("keep-alive 16, GET 8 KB", &large, 16),
-        Load { keep: false, ..load("new connection per call", &once, 16) },
-        Load { unix: true, keep: false, ..load("new unix connection per call", &once, 16) },
+        load("keep-alive 16, GET 200 B", &small, 16, Some([1.79, 2.17])),
+        load("keep-alive 16, POST 300 B", &post, 16, Some([2.01, 2.22])),
+        load("keep-alive 16, GET 8 KB", &large, 16, Some([1.92, 2.09])),
+        load("keep-alive 64, GET 200 B", &small, 64, Some([2.10, 2.62])),
+        load("keep-alive 64, POST 300 B", &post, 64, None),
+        load("keep-alive 64, GET 8 KB", &large, 64, None),
+        Load { keep: false, ..load("new connection per call", &once, 16, Some([1.67, 2.11])) },
+        Load { unix: true, keep: false, ..load("new unix connection per call", &once, 16, None) },
     ]
 }
 
-/// Makes `calls` calls and looks what they cost.
-pub(crate) fn run(load: &Load, contender: &Contender, calls: usize) -> Slice {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// Makes `calls` calls and looks what they cost; `None`: there is no such way to it.
+pub(crate) fn run(load: &Load, contender: &Contender, calls: usize) -> Option<Slice> {
+    // the provider has no unix socket
+    if load.unix && contender.kind == Kind::Direct {
+        return None;
+    }
     let (cpu, start) = (contender.cpu(), Instant::now());
+    let (took, failed) = make(load, contender, calls);
+    Some(Slice::of(took, failed, start.elapsed(), contender.cpu() - cpu))
+}
+
+impl Slice {
+    pub(crate) fn of(took: Vec<Duration>, failed: usize, elapsed: Duration, cpu: Duration) -> Slice {
+        let per_second = took.len() as f64 / elapsed.as_secs_f64();
+        let cpu = cpu.as_secs_f64() * 1e6 / took.len().max(1) as f64;
+        Slice { cpu, per_second, took, failed }
+    }
+}
+
+/// Makes `calls` calls on this thread: how long each took, and how many failed.
+pub(crate) fn make(load: &Load, contender: &Contender, calls: usize) -> (Vec<Duration>, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let each = (calls / load.connections).max(1);
-    let (took, failed) = runtime.block_on(async {
+    runtime.block_on(async {
         let callers = (0..load.connections).map(|_| async {
             if load.unix {
                 caller(load, each, || UnixStream::connect(Path::new(&contender.unix))).await
@@ -76,10 +96,7 @@ pub(crate) fn run(load: &Load, contender: &Contender, calls: usize) -> Slice {
             failed += bad;
         }
         (took, failed)
-    });
-    let per_second = took.len() as f64 / start.elapsed().as_secs_f64();
-    let cpu = (contender.cpu() - cpu).as_secs_f64() * 1e6 / took.len().max(1) as f64;
-    Slice { cpu, per_second, took, failed }
+    })
 }
 
 async fn connect(port: u16) -> io::Result<TcpStream> {
