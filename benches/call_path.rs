@@ -1,20 +1,22 @@
 //! CPU per call of one worker, calls per second and latency, on loopback with an in-process provider.
 //!
 //! `cargo bench --bench call_path`; `-- 20000` sets the calls per load; a further word chooses loads by
-//! their names. CPU is the worker thread's own
-//! run time (`/proc/self/task/*/schedstat`), so load generator and provider do not count. Loads take
-//! turns; shown is the turn of the least CPU, and its ratio to 1 KB of JSON that passes through.
+//! their names. CPU is the worker thread's own run time, so callers and provider do not count. The access log is off, as
+//! nothing in this process would take its lines; `guard` has a call with it. Loads take turns; shown is the turn of the
+//! least CPU, and its ratio to 1 KB of JSON that passes through.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a bench stops where it fails")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod wire;
+
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto_adapters::yar::{self, HEAD, Packager};
-use proto_adapters::{Options, Wire, transcode};
 use remora::app::App;
 use remora::config;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 const CONNECTIONS: usize = 16;
 /// Turns of every load.
@@ -36,14 +38,15 @@ impl Load {
 
 fn main() {
     let calls = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(20_000);
-    let (json, echo, yar) = (provider(json_answer), provider(json_echo), provider(yar_answer));
+    let provider = wire::provider();
     let dir = tempfile::tempdir().unwrap();
     let registry = dir.path().join("registry.yaml");
-    std::fs::write(&registry, registry_yaml(json, echo, yar)).unwrap();
+    std::fs::write(&registry, registry_yaml(provider)).unwrap();
     let env = [
         ("REMORA_LISTEN", "[\"127.0.0.1:0\"]".to_owned()),
         ("REMORA_ADMIN", "127.0.0.1:0".to_owned()),
         ("REMORA_WORKERS", "1".to_owned()),
+        ("REMORA_ACCESS_LOG", "off".to_owned()),
         ("REMORA_REGISTRY__EMBEDDED__FILE", registry.display().to_string()),
     ];
     let config = config::load(None, env.map(|(name, value)| (name.to_owned(), value))).unwrap();
@@ -86,42 +89,27 @@ fn measure(address: SocketAddr, calls: usize) {
 }
 
 fn loads() -> Vec<Load> {
-    let post = |path: &str, body: &str, more: &str| {
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n{more}\r\n", body.len());
-        (head + body).into_bytes()
-    };
-    // what an API answers: some fields and a list of small objects, 1 KB in all
-    let item = |n: u32| format!("{{\"id\":{n},\"name\":\"product {n}\",\"price\":{n}.25,\"stock\":null}}");
-    let items: Vec<_> = (101..118).map(item).collect();
-    let args = format!("[{{\"user\":\"Grüße\",\"ok\":true,\"items\":[{}]}}]", items.join(","));
-    let message = |service: &str| {
-        let params = transcode(Wire::Json, Wire::Msgpack, args.as_bytes(), "$", Options::default()).unwrap();
-        let body = yar::encode_request(Packager::Msgpack, 7, b"", b"", "echo", &params).unwrap();
-        let head =
-            format!("POST /{service} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n", body.len());
-        [head.into_bytes(), body].concat()
-    };
+    let post = |path: &str, body: &[u8]| wire::request("POST", path, "", body);
+    let (json, yar) = (wire::kilobyte(), wire::kilobyte_of_yar());
     vec![
-        Load::new("GET, 200 B answer", b"GET /json/get HTTP/1.1\r\nHost: bench\r\n\r\n".to_vec()),
-        Load::new("POST 300 B, 200 B answer", post("/json/get", &"p".repeat(300), "")),
-        Load::new(PASS_THROUGH, post("/echo/echo", &args, "")),
-        Load::new("1 KB Yar → yar-msgpack, echo", message("yar")),
-        Load::new("1 KB JSON → yar-msgpack, echo", post("/yar/echo", &args, "")),
-        Load::new("1 KB Yar → json, echo", message("echo")),
+        Load::new("GET, 200 B answer", wire::request("GET", "/json/get", "", b"")),
+        Load::new("POST 300 B, 200 B answer", post("/json/get", &[b'p'; 300])),
+        Load::new(PASS_THROUGH, post("/json/echo", json.as_bytes())),
+        Load::new("1 KB Yar → yar-msgpack, echo", post("/yar", &yar)),
+        Load::new("1 KB JSON → yar-msgpack, echo", post("/yar/echo", json.as_bytes())),
+        Load::new("1 KB Yar → json, echo", post("/json", &yar)),
         Load {
             name: "GET, new connection per call",
-            request: b"GET /json/get HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".to_vec(),
+            request: wire::request("GET", "/json/get", "Connection: close\r\n", b""),
             keep: false,
         },
     ]
 }
 
-fn registry_yaml(json: SocketAddr, echo: SocketAddr, yar: SocketAddr) -> String {
+fn registry_yaml(provider: SocketAddr) -> String {
     format!(
-        "/service/json: {{}}\n/api/json/get: {{ path: /get }}\n/address/json/{json}: {{}}\n\
-         /service/echo: {{}}\n/api/echo/echo: {{ path: /echo }}\n/address/echo/{echo}: {{}}\n\
-         /service/yar: {{}}\n/api/yar/echo: {{ encoding: yar-msgpack }}\n/address/yar/{yar}: {{}}\n"
+        "/api/json/get: {{ path: /get }}\n/api/json/echo: {{ path: /echo }}\n/address/json/{provider}: {{}}\n\
+         /api/yar/echo: {{ encoding: yar-msgpack }}\n/address/yar/{provider}: {{}}\n"
     )
 }
 
@@ -146,113 +134,42 @@ impl Figures {
     }
 }
 
+/// With all callers on one thread.
 fn run(load: &Load, address: SocketAddr, calls: usize) -> Figures {
-    let (cpu, start) = (worker_cpu(), Instant::now());
-    let each = calls / CONNECTIONS;
-    let took = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| caller(load, address, each))).collect();
-        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let worker = || wire::run_time(std::process::id(), "worker-");
+    let (cpu, start) = (worker(), Instant::now());
+    let took = runtime.block_on(async {
+        let mut callers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            callers.spawn(caller(load.request.clone(), load.keep, address, calls / CONNECTIONS));
+        }
+        callers.join_all().await.concat()
     });
-    let spent = (worker_cpu() - cpu).as_secs_f64();
+    let spent = (worker() - cpu).as_secs_f64();
     let per_second = took.len() as f64 / start.elapsed().as_secs_f64();
     Figures { cpu_us: spent * 1e6 / took.len() as f64, per_second, took }
 }
 
-fn caller(load: &Load, address: SocketAddr, calls: usize) -> Vec<Duration> {
-    let connect = || {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-    };
-    let mut stream = connect();
+async fn caller(request: Vec<u8>, keep: bool, address: SocketAddr, calls: usize) -> Vec<Duration> {
+    let (mut kept, mut bytes) = (None, Vec::new());
     let mut took = Vec::with_capacity(calls);
-    for call in 0..calls {
+    for _ in 0..calls {
         let start = Instant::now();
-        if !load.keep && call > 0 {
-            stream = connect();
-        }
-        stream.write_all(&load.request).unwrap();
-        let (head, _) = read_message(&mut stream).expect("an answer");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                stream
+            }
+        };
+        bytes.clear();
+        stream.write_all(&request).await.unwrap();
+        wire::read_message(&mut stream, &mut bytes).await.unwrap().expect("an answer");
+        assert!(bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
         took.push(start.elapsed());
+        kept = Some(stream).filter(|_| keep);
     }
     took
-}
-
-/// One HTTP message with a Content-Length: its head and its body.
-fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
-    loop {
-        let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
-        while bytes.len() < end + 4 + length {
-            let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
-            bytes.extend_from_slice(&chunk[..read]);
-        }
-        return Some((head.replace("http/1.1", "HTTP/1.1"), bytes.split_off(end + 4)));
-    }
-}
-
-/// A provider that keeps connections open; a thread per connection.
-fn provider(answer: fn(&[u8]) -> Vec<u8>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut stream = stream;
-                stream.set_nodelay(true).unwrap();
-                while let Some((_, body)) = read_message(&mut stream) {
-                    if stream.write_all(&answer(&body)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-fn json_answer(_: &[u8]) -> Vec<u8> {
-    let body = format!("{{\"name\":\"{}\"}}", "n".repeat(188));
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn json_echo(body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-/// Answers with the first parameter.
-fn yar_answer(message: &[u8]) -> Vec<u8> {
-    let header = yar::Header::parse(message).unwrap();
-    let request = yar::Request::read(Packager::Msgpack, &message[HEAD..]).unwrap();
-    let params = &message[HEAD..][request.params];
-    let answer = yar::encode_result(Packager::Msgpack, header.id, params, None);
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
-    [head.into_bytes(), answer].concat()
-}
-
-/// Run time of the worker threads so far.
-fn worker_cpu() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let of_worker = |task: &std::fs::DirEntry| {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        name.starts_with("worker-")
-    };
-    let run_time = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
-    };
-    Duration::from_nanos(tasks.filter(of_worker).map(run_time).sum())
 }

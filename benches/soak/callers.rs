@@ -17,6 +17,8 @@ use super::world::{GUESTS, World};
 
 /// Callers of each kind.
 const EACH: u32 = 4;
+/// Of the lost calls so many are told one by one.
+const TOLD: u64 = 20;
 /// Longer than any call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -136,7 +138,12 @@ impl Caller {
                 Ok(Some(true)) => &tally.good,
                 Ok(Some(false)) => &tally.refused,
                 Ok(None) => &tally.left,
-                Err(_) => &tally.lost,
+                Err(error) => {
+                    if tally.lost.load(Relaxed) < TOLD {
+                        println!("lost: {:?}: {error}", KINDS[self.kind]);
+                    }
+                    &tally.lost
+                }
             }
             .fetch_add(1, Relaxed);
         }
