@@ -114,9 +114,12 @@ fn machine(text: &mut String) {
         .trim_matches([' ', '\t', ':']);
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = read("/proc/sys/kernel/osrelease");
+    // what else ran just now moves all times, and ratios of CPU least
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
     writeln!(
         text,
-        "{model}, {cores} cores, Linux {}; one worker each, contenders on the first core, \
+        "{model}, {cores} cores, Linux {}, load average {load} at the end; one worker each, contenders on the first core, \
          callers and providers on the second. Remora has a key, a quota, two providers and metrics; the others pass calls on \
          to the same two. \"p99 added\" is p99 less that without a proxy; percentiles are medians over the rounds.",
         kernel.trim()
