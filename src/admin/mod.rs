@@ -1,6 +1,5 @@
 //! For operators and for kubelet: health, metrics, the view, drain.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,30 +8,22 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::directory::{Directory, Entry};
 use crate::explain::Memory;
 use crate::names::ServiceName;
 use crate::registry::{self, Source};
-use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
+use crate::socket::{Bound, Listener};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
 
 mod diff;
+mod door;
 mod page;
 mod provider;
-
-/// For a request's head, and for an idle connection.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Pages for people are made for this many connections at once.
-const MAX_CONNECTIONS: usize = 64;
 
 /// What the pages show.
 #[derive(Debug)]
@@ -69,40 +60,16 @@ pub enum Pages {
 type Page = Response<Full<Bytes>>;
 
 /// Serves the pages until `stop`.
-pub async fn serve(admin: Arc<Admin>, socket: Bound, pages: Pages, mut stop: watch::Receiver<bool>) {
+pub async fn serve(admin: Arc<Admin>, socket: Bound, pages: Pages, stop: watch::Receiver<bool>) {
     let listener = match Listener::adopt(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin port can't be served"),
     };
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stopped(&mut stop) => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok(Stream::Tcp(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
-                Ok(Stream::Unix(stream)) => { connections.spawn(connection(admin.clone(), stream, pages)); }
-                Err(error) => pause_after(&error).await,
-            },
-        }
-    }
-}
-
-async fn connection<S>(admin: Arc<Admin>, stream: S, pages: Pages)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(|mut request| {
+    let answer = move |mut request: Request<Incoming>| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.page(&mut request, pages).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), service);
-    // who went away needs no page
-    let _ = served.await;
+        async move { admin.page(&mut request, pages).await }
+    };
+    door::serve(listener, answer, stop).await;
 }
 
 impl Admin {

@@ -40,8 +40,8 @@ pub(super) fn identify(
     if entry.service.state != State::On {
         return Err(CallError::ServiceOff(entry.name.to_string()));
     }
-    let named = call.header(&CALLER).or_else(|| call.yar_field(|header| &header.provider));
-    let given = call.header(&KEY).or_else(|| call.yar_field(|header| &header.token));
+    let named = call.said(&CALLER, |header| &header.provider)?;
+    let given = call.said(&KEY, |header| &header.token)?;
     let silent = named.is_none() && given.is_none();
     let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);
     let (name, key) = match (vouched, worker.host_caller.as_ref().filter(|_| silent)) {

@@ -347,11 +347,22 @@ impl Message {
 }
 
 impl Read {
-    /// A field of the Yar header that says who calls; empty and PHP's own default say nothing.
-    pub(super) fn yar_field(&self, field: impl Fn(&Header) -> &[u8]) -> Option<&str> {
-        let Body::Yar(message) = &self.body else { return None };
-        let text = std::str::from_utf8(field(&message.header)).ok()?;
-        (!text.is_empty() && text != "Yar TCP Client").then_some(text)
+    /// What says who calls: the header, or else a field of the Yar header, where empty and PHP's own default say
+    /// nothing. What is no text is refused: taken for nothing, its caller would be somebody else.
+    pub(super) fn said(
+        &self,
+        name: &HeaderName,
+        field: impl Fn(&Header) -> &[u8],
+    ) -> Result<Option<&str>, CallError> {
+        let unread = |of: &str| CallError::MalformedRequest(format!("{of} is not UTF-8; send text"));
+        if let Some(value) = self.head.headers.get(name) {
+            let text = std::str::from_utf8(value.as_bytes());
+            return text.map(Some).map_err(|_| unread(&format!("the header {name}")));
+        }
+        let Body::Yar(message) = &self.body else { return Ok(None) };
+        let text = std::str::from_utf8(field(&message.header))
+            .map_err(|_| unread("the Yar header's provider or token"))?;
+        Ok(Some(text).filter(|text| !text.is_empty() && *text != "Yar TCP Client"))
     }
 
     /// Looks on while its body comes, where it is still on the wire.
