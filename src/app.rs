@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Pages};
-use crate::config::{Bind, Config};
+use crate::config::{self, Bind, Config};
 use crate::directory::Directory;
 use crate::explain::Memory;
-use crate::gateway::{Means, Worker};
-use crate::listen::{self, Door, Terms};
+use crate::gateway::{End, Means, Worker};
+use crate::listen::{self, Door, Seats, Terms};
 use crate::otlp;
 use crate::probe;
 use crate::registry::{self, Own, Source};
@@ -28,6 +28,8 @@ mod observe;
 
 /// At the end of a drain, to close the session at the registry.
 const CLOSING: Duration = Duration::from_millis(700);
+/// At the end of a drain, to tell callers and the log of calls that are given up.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Descriptors kept for connections to providers, the registry, admin and files.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// How often a worker closes connections that were idle for too long.
@@ -42,6 +44,9 @@ pub struct App {
     _files: Vec<SocketFile>,
     admin: Arc<Admin>,
     drain: Duration,
+    /// Of it for what is behind the last call.
+    closing: Duration,
+    end: Arc<End>,
     /// Own providers left the registry.
     left: JoinSet<()>,
     stop_workers: watch::Sender<bool>,
@@ -71,7 +76,7 @@ impl std::error::Error for StartError {}
 impl App {
     /// Binds every port, then starts registry, workers, probes and admin on this runtime and their threads.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
-        config.connections = seats(config.connections);
+        let seats = seats(&mut config);
         for note in &config.notes {
             tracing::warn!("{note}");
         }
@@ -90,6 +95,7 @@ impl App {
         let buffers = Budget::new(config.buffers, config.workers);
         let memory = Arc::<Memory>::default();
         observe::observe(&telemetry, &source, &directory, &buffers);
+        observe::seats(&telemetry, &seats);
 
         let admin = Arc::new(Admin {
             directory: directory.clone(),
@@ -113,10 +119,12 @@ impl App {
         }
         if let Some(otlp) = config.otlp.clone() {
             // less than what everything at the end has in all
-            let last = closing(config.drain) / 2;
+            let last = closing(&config) / 2;
             control.spawn(otlp::run(otlp, telemetry.clone(), last, stopped));
         }
         let left = announce(source.clone(), &config, &admin.drain);
+        let closing = closing(&config);
+        let end = Arc::<End>::default();
 
         let (stop_workers, stop) = watch::channel(false);
         let means = Means {
@@ -126,8 +134,8 @@ impl App {
             buffers,
             memory,
             askers: config.explain.into(),
+            end: end.clone(),
         };
-        let seats = Arc::new(Semaphore::new(config.connections));
         let make = Make { directory, telemetry, means, seats, stop };
         let workers = start_workers(make, doors.calls, config.workers)?;
         admin.listening.store(true, Relaxed);
@@ -137,6 +145,8 @@ impl App {
             _files: doors.files,
             admin,
             drain: config.drain,
+            closing,
+            end,
             left,
             stop_workers,
             workers,
@@ -182,7 +192,6 @@ impl App {
     /// Own providers leave the registry, then calls in flight are answered, then everything ends.
     pub async fn shut_down(mut self) {
         let over = tokio::time::Instant::now() + self.drain;
-        let closing = closing(self.drain);
         if !self.left.is_empty() {
             tracing::info!("stopping: own providers leave the registry");
         }
@@ -193,12 +202,21 @@ impl App {
         }
         tracing::info!(drain = ?self.drain, "stopping: calls in flight are answered");
         self.stop_workers.send_replace(true);
-        if tokio::time::timeout_at(over - closing, self.workers.recv()).await.is_err() {
-            tracing::warn!(drain = ?self.drain, "calls were still in flight when the drain time was over");
+        if tokio::time::timeout_at(over - self.closing, self.workers.recv()).await.is_err() {
+            self.end.come();
+            let told = tokio::time::timeout(LAST_WORDS, self.workers.recv()).await;
+            let (calls, workers) = (self.end.given_up(), if told.is_ok() { "ended" } else { "busy" });
+            tracing::warn!(
+                drain = ?self.drain,
+                after = ?(self.drain - self.closing),
+                calls,
+                workers,
+                "the drain time was over: calls still in flight were given up, each with a line `drained`"
+            );
         }
         self.stop_control.send_replace(true);
         let end = async { while self.control.join_next().await.is_some() {} };
-        if tokio::time::timeout(closing, end).await.is_err() {
+        if tokio::time::timeout_at(over.max(tokio::time::Instant::now() + LAST_WORDS), end).await.is_err() {
             tracing::warn!("the registry did not close in time");
         }
     }
@@ -217,12 +235,18 @@ impl App {
 }
 
 /// What closing the registry's session, and telling the collector the rest, have of the time to drain.
-fn closing(drain: Duration) -> Duration {
-    (drain / 5).min(CLOSING)
+fn closing(config: &Config) -> Duration {
+    let most = match config.registry.source {
+        config::Source::Embedded { .. } if config.otlp.is_none() => LAST_WORDS,
+        config::Source::Embedded { .. } | config::Source::ZooKeeper { .. } => CLOSING,
+    };
+    (config.drain / 5).min(most)
 }
 
-/// How many callers may be connected at once: `wanted`, and half of the descriptors this process may have.
-fn seats(wanted: usize) -> usize {
+/// For as many callers at once as `connections` says, and half of the descriptors this process may have; a note
+/// where that is less.
+fn seats(config: &mut Config) -> Arc<Seats> {
+    let wanted = config.connections;
     let limits = rustix::process::getrlimit(Resource::Nofile);
     // the soft limit is for programs that use select(2)
     let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
@@ -233,12 +257,15 @@ fn seats(wanted: usize) -> usize {
     let half = may.unwrap_or(1 << 20).min(1 << 20).saturating_sub(DESCRIPTORS_KEPT) / 2;
     let half = half.max(16) as usize;
     if half < wanted {
-        tracing::debug!(
-            "connections: {half} instead of {wanted}: this process may open {} files; raise `ulimit -n`",
-            may.unwrap_or(0)
-        );
+        config.notes.push(format!(
+            "connections: {half} instead of {wanted}, because this process may open {} files; raise `ulimit -n` \
+             (LimitNOFILE of systemd) to {}, or set connections to {half}",
+            may.unwrap_or(0),
+            2 * wanted as u64 + DESCRIPTORS_KEPT
+        ));
+        config.connections = half;
     }
-    wanted.min(half)
+    Seats::new(config.connections)
 }
 
 /// Every socket, bound.
@@ -322,7 +349,7 @@ struct Make {
     directory: Arc<Directory>,
     telemetry: Telemetry,
     means: Means,
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
     stop: watch::Receiver<bool>,
 }
 

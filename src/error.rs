@@ -130,6 +130,8 @@ pub enum CallError {
     },
     /// A Yar provider threw.
     ProviderException(Exception),
+    /// The process ended, and the call had not until then.
+    Drained,
     /// Out of time, after that many milliseconds.
     Deadline(u64),
 }
@@ -226,6 +228,7 @@ impl CallError {
                 "proxy_internal_response",
                 "The provider threw an exception",
             ),
+            Self::Drained => ("drained", 503, 10512, UNAVAILABLE, "The sidecar ended before the call did"),
             Self::Deadline(_) => ("deadline", 504, 10509, "http_response_timeout", "Out of time"),
         };
         Verdict { kind, title, status, code, proxy_status }
@@ -333,6 +336,9 @@ impl CallError {
             }
             Self::ProviderError { status, body } => write!(f, "the provider answered {status}: {body}"),
             Self::ProviderException(thrown) => write!(f, "{}: {}", thrown.class, thrown.message),
+            Self::Drained => f.write_str(
+                "this sidecar ended, and the call had no answer within its `drain`; it may have run",
+            ),
             Self::Deadline(ms) => write!(f, "no answer within {ms}ms, the time this call had"),
         }
     }

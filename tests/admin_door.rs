@@ -13,6 +13,18 @@ use support::{Conn, Remora};
 const MANY: usize = 70;
 
 #[test]
+fn connections_that_the_limit_of_open_files_does_not_allow_are_told() {
+    let remora = Remora::embedded("").with("connections: 1048576").start();
+    let config = remora.page("/config");
+    let seats = config["connections"].as_u64().unwrap();
+    let told = config["notes"].to_string();
+    assert!(seats < 1_048_576, "{config}");
+    for part in [&format!("connections: {seats} instead of 1048576"), "ulimit -n", "LimitNOFILE", "2097216"] {
+        assert!(told.contains(part) && remora.log().contains(part), "{part} is missing in {told}");
+    }
+}
+
+#[test]
 fn probes_are_answered_while_many_ask_and_read_nothing() {
     let remora = Remora::embedded("").start();
     let ask = request("GET", "/metrics", &[("Host", remora.admin.as_str())], b"").repeat(50);

@@ -49,6 +49,7 @@ fn gateway() -> Arc<Worker> {
         buffers: Budget::new(1 << 20, 1),
         memory: Arc::default(),
         askers: ["web".to_owned()].into(),
+        end: Arc::default(),
     };
     Worker::new(directory, telemetry, means)
 }

@@ -107,6 +107,11 @@ fn who_finds_no_seat_is_served_when_one_is_free() {
         assert_eq!(conn.request("GET", "/user/x", &[], b"").unwrap().status, 200);
     }
     assert_ne!(peer.last().target, "/x?waits", "a fifth is served");
+    let metrics = remora.admin("GET", "/metrics").text();
+    for shown in ["remora_connections 4", "remora_connections_limit 4"] {
+        assert!(metrics.contains(shown), "{shown} is missing in\n{metrics}");
+    }
+    assert!(remora.log().contains("all `connections` are taken"), "{}", remora.log());
     drop(seated.pop());
     assert_eq!(waits.answer().unwrap().status, 200);
 }
@@ -123,6 +128,9 @@ fn a_call_that_waits_for_its_answer_costs_little() {
         conn.send(request("POST", "/user/x", &[("Content-Type", "application/json")], b"{}")).unwrap();
     }
     eventually("all wait for their answers", SOON, || in_flight(&remora) == open);
+    let shown = format!("remora_calls_in_flight{{api=\"\",service=\"user\"}} {open}");
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(metrics.contains(&shown), "{shown} is missing in\n{metrics}");
     let each = remora.memory().saturating_sub(before) / open;
     println!("{open} open calls cost {each} B each");
     assert!(each <= OPEN_COST, "{each} B for each of {open} open calls");
@@ -181,6 +189,8 @@ fn callers_that_read_nothing_are_given_up_and_hold_up_nobody() {
     all_closed(&remora, files + 1);
     let grown = remora.peak_memory().saturating_sub(before);
     assert!(grown < deaf.len() as u64 * (512 << 10), "{} KiB more for 32 callers", grown >> 10);
+    let told = "the caller took nothing of its answer for 500ms";
+    eventually("it is logged", SOON, || remora.log().contains(told));
     for mut conn in deaf {
         assert!(conn.answer().is_err(), "a broken answer must not look whole");
     }
@@ -194,14 +204,14 @@ mod made_up_time {
     use remora::config::Bind;
     use remora::directory::Directory;
     use remora::gateway::{Means, Worker};
-    use remora::listen::{self, Door, Terms};
+    use remora::listen::{self, Door, Seats, Terms};
     use remora::model::Policy;
     use remora::socket;
     use remora::telemetry::Telemetry;
     use remora::upstream::Budget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
-    use tokio::sync::{Semaphore, watch};
+    use tokio::sync::watch;
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, sleep};
 
@@ -215,7 +225,8 @@ mod made_up_time {
     /// A listener without a registry behind it: every call is refused at once.
     struct Scene {
         address: String,
-        seats: Arc<Semaphore>,
+        seats: Arc<Seats>,
+        telemetry: Telemetry,
         _stop: watch::Sender<bool>,
         _serving: JoinHandle<()>,
     }
@@ -231,16 +242,17 @@ mod made_up_time {
                 buffers: Budget::new(1 << 20, 1),
                 memory: Arc::default(),
                 askers: Arc::default(),
+                end: Arc::default(),
             };
-            let worker = Worker::new(directory, telemetry, means);
+            let worker = Worker::new(directory, telemetry.clone(), means);
             let bind = Bind::Tcp("127.0.0.1:0".parse().unwrap());
             let bound = socket::bind(&bind, 1).unwrap().pop().unwrap();
             let address = socket::address(&bound, &bind);
             let doors = vec![Door { socket: bound, terms: Arc::new(Terms::default()) }];
             let (stop, stopped) = watch::channel(false);
-            let seats = Arc::new(Semaphore::new(1));
+            let seats = Seats::new(1);
             let serving = tokio::spawn(listen::serve(worker, doors, seats.clone(), stopped));
-            Scene { address, seats, _stop: stop, _serving: serving }
+            Scene { address, seats, telemetry, _stop: stop, _serving: serving }
         }
 
         async fn connect(&self) -> TcpStream {
@@ -251,7 +263,7 @@ mod made_up_time {
         async fn until_closed(&self, mut stream: TcpStream) -> Duration {
             let since = Instant::now();
             let _ = stream.read_to_end(&mut Vec::new()).await;
-            drop(self.seats.acquire().await.unwrap());
+            drop(self.seats.take().await.unwrap());
             since.elapsed()
         }
     }
@@ -272,6 +284,9 @@ mod made_up_time {
             let took = scene.until_closed(stream).await;
             assert!(took >= PATIENCE && took < LONGEST, "{took:?}: {}", begins.escape_ascii());
         }
+        let counted = "remora_calls_total{api=\"\",outcome=\"malformed-request\",service=\"\"} 2";
+        let metrics = scene.telemetry.prometheus();
+        assert!(metrics.contains(counted), "those that began in HTTP are counted:\n{metrics}");
     }
 
     #[tokio::test(start_paused = true)]

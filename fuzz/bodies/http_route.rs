@@ -23,7 +23,7 @@ use remora::upstream::Budget;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::message;
 use super::strict::{self, Message};
@@ -169,6 +169,7 @@ impl World {
                 buffers: buffers.clone(),
                 memory: std::sync::Arc::default(),
                 askers: ["web".to_owned()].into(),
+                end: std::sync::Arc::default(),
             };
             let worker = Worker::new(directory.clone(), self.telemetry.clone(), means);
             let seen = Seen::default();
@@ -180,8 +181,7 @@ impl World {
             let terms = Terms { service: ServiceName::new("yar").ok(), ..Terms::default() };
             let door = Door { socket, terms: Arc::new(terms) };
             let (stop, stopped) = watch::channel(false);
-            let served =
-                tokio::spawn(listen::serve(worker, vec![door], Arc::new(Semaphore::new(4)), stopped));
+            let served = tokio::spawn(listen::serve(worker, vec![door], listen::Seats::new(4), stopped));
             let answers = self.call(bytes, part).await;
             stop.send_replace(true);
             served.await.expect("the door is closed in order");

@@ -174,7 +174,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_of_its_page_or_never_ends_its_request_is_closed() {
         let (address, _stop) = door(64 << 20);
-        for request in ["GET / HTTP/1.1\r\n\r\n", "GET / HT", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"] {
+        for request in ["GET / HTTP/1.1\r\n\r\n", "GET / HT", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"]
+        {
             let mut stream = TcpStream::connect(&address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let begun = Instant::now();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::directory::Directory;
+use crate::listen::Seats;
 use crate::registry::{self, Source};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
@@ -69,6 +70,14 @@ pub(super) fn observe(
         "Registry nodes left out because they can't be read",
         move || view.list().values().map(|entry| entry.service.skipped.len() as u64).sum(),
     );
+}
+
+/// How many callers are connected, and how many may be.
+pub(super) fn seats(telemetry: &Telemetry, seats: &Arc<Seats>) {
+    let of = seats.clone();
+    telemetry.observe("remora.connections", "Callers connected now", move || of.taken() as u64);
+    let limit = seats.limit() as u64;
+    telemetry.observe("remora.connections.limit", "Callers that may be connected at once", move || limit);
 }
 
 /// How many tasks these run now.

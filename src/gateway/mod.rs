@@ -19,6 +19,7 @@ mod answer;
 mod attempt;
 mod beside;
 mod call;
+mod end;
 mod headers;
 mod hedge;
 mod judge;
@@ -34,6 +35,7 @@ mod tried;
 pub use adapt::Answer;
 pub use attempt::broken_body;
 pub use call::{Arrival, Call, Target, Voice, asked_patience, peek};
+pub use end::End;
 pub use record::{Ending, Record};
 
 /// What a worker needs to carry calls; each worker has its own.
@@ -57,6 +59,8 @@ pub struct Worker {
     pub askers: Arc<[String]>,
     /// Rules where no service is known yet.
     pub defaults: Policy,
+    /// Of the drain; all workers share it.
+    pub end: Arc<End>,
     /// Errors this worker has just logged.
     pub repeats: Repeats,
     view: Mutex<View>,
@@ -77,6 +81,8 @@ pub struct Means {
     pub memory: Arc<Memory>,
     /// Callers that may ask for the story of their calls.
     pub askers: Arc<[String]>,
+    /// Of the drain.
+    pub end: Arc<End>,
 }
 
 /// How a call went; the record is written when the answer has left, or is dropped.
@@ -101,6 +107,11 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
 
 /// Counts and logs a request that names no call.
 pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
+    refuse_as(worker, error, error.verdict().status, started);
+}
+
+/// The same where its caller got `status`, or nothing, which is 0.
+pub fn refuse_as(worker: &Worker, error: &CallError, status: u16, started: Instant) {
     let (now, verdict) = (Instant::now(), error.verdict());
     worker.telemetry.bad("", "", verdict.kind);
     let told = worker.telemetry.tells(&worker.repeats, "", (verdict.kind, verdict.status), now);
@@ -110,7 +121,7 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
         api: "",
         wire: "http",
         provider: None,
-        status: verdict.status,
+        status,
         outcome: verdict.kind,
         detail: Some(&error.to_string()),
         attempts: 0,
@@ -147,7 +158,7 @@ async fn carry(
 impl Worker {
     /// A worker without connections yet.
     pub fn new(directory: Arc<Directory>, telemetry: Telemetry, means: Means) -> Arc<Self> {
-        let Means { host, host_caller, defaults, buffers, memory, askers } = means;
+        let Means { host, host_caller, defaults, buffers, memory, askers, end } = means;
         Arc::new(Self {
             directory,
             telemetry,
@@ -157,6 +168,7 @@ impl Worker {
             buffers,
             memory,
             askers,
+            end,
             defaults,
             repeats: Repeats::default(),
             view: Mutex::default(),

@@ -18,6 +18,7 @@ use crate::health::Fault;
 use crate::limits::{Beyond, Gate, Place, Standing};
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
+use crate::units::show_duration;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
 
@@ -28,6 +29,8 @@ pub enum Ending {
     Whole,
     /// The caller went away before it had all of it.
     CallerGone,
+    /// The caller took nothing of it for so long.
+    Untaken(Duration),
     /// It broke off.
     Broken(Broken),
 }
@@ -275,6 +278,15 @@ impl Record {
         }
     }
 
+    /// The process ends before the call did. Where an HTTP caller had no answer yet, it is told so.
+    fn is_given_up(&mut self) {
+        let error = CallError::Drained;
+        if self.status == 0 && self.wire == "http" {
+            self.status = error.verdict().status;
+        }
+        (self.outcome, self.detail) = (error.verdict().kind, Some(error.to_string()));
+    }
+
     /// How the answer's way ended; without it the caller is taken for gone.
     pub fn ended(&mut self, ending: Ending) {
         self.outcome = match ending {
@@ -285,6 +297,12 @@ impl Record {
                 return;
             }
             Ending::CallerGone => "caller-gone",
+            Ending::Untaken(patience) => {
+                let patience = show_duration(patience);
+                self.detail =
+                    Some(format!("the caller took nothing of its answer for {patience}, its `idle_timeout`"));
+                "caller-gone"
+            }
             Ending::Broken(why) => {
                 self.detail = Some(why.to_string());
                 self.breaks(why)
@@ -332,6 +350,9 @@ impl Drop for Record {
         let now = Instant::now();
         if self.is_whole {
             self.learns(Outcome::GOOD, now);
+        }
+        if self.outcome == "caller-gone" && self.worker.end.takes() {
+            self.is_given_up();
         }
         let end = (self.outcome, self.status);
         let told = self.worker.telemetry.tells(&self.worker.repeats, &self.service, end, now);

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,8 +33,26 @@ pub(super) struct Signs {
     calls: AtomicU64,
     /// How long a caller may take nothing of its answer, in milliseconds; 0: as long as usual.
     stall_ms: AtomicU64,
+    /// How far the call under way is.
+    stage: AtomicU8,
+    /// Bytes of an answer wait for the caller to take some.
+    waits: AtomicBool,
+    /// It took none for too long.
+    untaken: AtomicBool,
     /// For the deadlines of its calls.
     pub(super) alarm: Arc<Alarm>,
+}
+
+/// How far a connection's call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stage {
+    /// There is none.
+    None,
+    /// It has no answer yet.
+    Open,
+    /// Its answer leaves.
+    Leaving,
 }
 
 /// Times the heads of requests.
@@ -84,6 +102,31 @@ impl Signs {
         hidden > 0 && call >= hidden
     }
 
+    /// Notes how far the call under way is.
+    pub(super) fn is_at(&self, stage: Stage) {
+        self.stage.store(stage as u8, Relaxed);
+    }
+
+    /// Whether the call under way has no answer yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.stage.load(Relaxed) == Stage::Open as u8
+    }
+
+    /// Whether an answer is under way.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stage.load(Relaxed) == Stage::Leaving as u8
+    }
+
+    /// Whether there is no call, and nothing of an answer waits for the caller.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.stage.load(Relaxed) == Stage::None as u8 && !self.waits.load(Relaxed)
+    }
+
+    /// For how long the caller took nothing of its answer, where that was too long.
+    pub(super) fn untaken(&self) -> Option<Duration> {
+        self.untaken.load(Relaxed).then(|| self.stall())
+    }
+
     fn stall(&self) -> Duration {
         match self.stall_ms.load(Relaxed) {
             0 => STALL,
@@ -108,6 +151,11 @@ impl CallerStream {
         Self { stream, begun, signs, stall: None, heads: Heads::default() }
     }
 
+    /// Whether the head of a request has begun, and is not over.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.heads.is_in_head()
+    }
+
     pub(super) fn into_inner(self) -> Stream {
         self.stream
     }
@@ -118,11 +166,19 @@ impl CallerStream {
         self.signs.hidden_length.store(self.heads.hidden(), Relaxed);
     }
 
+    fn goes_on(&mut self) {
+        if self.stall.take().is_some() {
+            self.signs.waits.store(false, Relaxed);
+        }
+    }
+
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.signs.waits.store(true, Relaxed);
         let until = Instant::now() + self.signs.stall();
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         ready!(stall.as_mut().poll(cx));
         self.signs.broken.store(true, Relaxed);
+        self.signs.untaken.store(true, Relaxed);
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
@@ -176,7 +232,7 @@ impl AsyncWrite for CallerStream {
         match Pin::new(&mut self.stream).poll_write(cx, data) {
             Poll::Pending => self.stalled(cx).map(Err),
             ready => {
-                self.stall = None;
+                self.goes_on();
                 ready
             }
         }
@@ -190,7 +246,7 @@ impl AsyncWrite for CallerStream {
         match Pin::new(&mut self.stream).poll_write_vectored(cx, slices) {
             Poll::Pending => self.stalled(cx).map(Err),
             ready => {
-                self.stall = None;
+                self.goes_on();
                 ready
             }
         }

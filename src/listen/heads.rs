@@ -47,6 +47,11 @@ impl Heads {
         self.hidden
     }
 
+    /// Whether a head has begun, and is not over.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.at == At::Header || self.at == At::RequestLine && !self.line.is_empty()
+    }
+
     /// Looks at what was read next.
     pub(super) fn look(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

@@ -20,8 +20,8 @@ use proto_adapters::yar;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-use super::caller::{CallerStream, Here, Signs};
-use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, TELLING, linger};
+use super::caller::{CallerStream, Here, Signs, Stage};
+use super::{Begun, HEAD_PATIENCE, Known, LAST_LINGER, LAST_REQUESTS, LINGER, TELLING, linger, refusal};
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::socket::{Stream, stopped};
@@ -33,8 +33,6 @@ use crate::upstream::{MAX_BUFFER, Payload};
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
-const HTTP_2: &[u8] = b"PRI * HTTP";
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const HIDDEN_LENGTH: &str =
     "a header that tells the body's length has a blank before its colon; write it without";
@@ -62,50 +60,57 @@ pub(super) async fn serve(
         // copying a small body behind its head costs less than telling the kernel of two places
         .writev(false)
         .serve_connection(TokioIo::new(stream), service);
-    let (mut stopping, mut last_requests) = (false, None);
+    let (mut stopping, mut last_requests, mut is_last) = (false, None, false);
+    let mut is_given_up = false;
     let ended = loop {
+        let ended = std::future::poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+            // what is half said now is no call: nobody waits for it
+            Poll::Pending if is_last && signs.is_quiet() => Poll::Ready(Ok(())),
+            polled => polled,
+        });
         tokio::select! {
             biased;
-            ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            ended = ended => break ended,
             () = stopped(&mut stop), if !stopping => {
                 stopping = true;
                 last_requests = Some(Box::pin(tokio::time::sleep(LAST_REQUESTS)));
             }
             () = async { if let Some(wait) = &mut last_requests { wait.await } }, if last_requests.is_some() => {
-                last_requests = None;
+                (last_requests, is_last) = (None, true);
                 Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = refusing.end.comes(), if stopping => {
+                is_given_up = true;
+                break Ok(());
             }
         }
     };
     if let Err(error) = ended.as_ref()
         && error.is_parse()
     {
-        refuse_head(&refusing, error, &first);
+        refusal::no_head(&refusing, error, &first);
     }
-    let mut stream = connection.into_parts().io.into_inner().into_inner();
-    if first.starts_with(HTTP_2) {
+    let stream = connection.into_parts().io.into_inner();
+    if ended.is_err_and(|error| error.is_timeout()) && stream.is_in_head() {
+        refusal::late_head(&refusing);
+    }
+    let mut stream = stream.into_inner();
+    if first.starts_with(refusal::HTTP_2) {
         // the HTTP library closes it without a word
         let _ = stream.write_all(BAD_REQUEST).await;
     }
-    if signs.broken.load(Relaxed) {
+    if is_given_up && signs.is_open() {
+        // its caller waits for an answer
+        let told = tokio::time::timeout(LAST_LINGER, stream.write_all(&refusal::drained())).await;
+        if let Ok(Ok(())) = told {
+            linger(stream, LAST_LINGER).await;
+        }
+    } else if signs.broken.load(Relaxed) || is_given_up && signs.is_leaving() {
         // an answer without a length ends with the connection: this one must not seem whole
         stream.abort();
     } else if signs.unread.load(Relaxed) {
-        linger(stream).await;
+        linger(stream, if stopping { LAST_LINGER } else { LINGER }).await;
     }
-}
-
-/// The HTTP library has answered a head that is none by itself, and says so to nobody else.
-fn refuse_head(worker: &Worker, error: &hyper::Error, first: &[u8]) {
-    let what = match first {
-        _ if error.is_parse_too_large() => "the head of a request",
-        HTTP_2 => "HTTP/2, which is not offered",
-        [0x16, ..] => "neither HTTP nor Yar (TLS?)",
-        _ => "neither HTTP nor Yar",
-    };
-    let first = first.escape_ascii();
-    let reason = format!("{what}: {error}; the connection begins \"{first}\"");
-    gateway::refuse(worker, &CallError::MalformedRequest(reason), Instant::now());
 }
 
 async fn answer(
@@ -118,18 +123,24 @@ async fn answer(
     let has_body = !request.body().is_end_stream();
     // set until the body was read to its end: an early answer leaves it set
     signs.unread.store(has_body, Relaxed);
+    signs.is_at(Stage::Open);
+    let leave = |mut response: Response<Leaving>| {
+        signs.is_at(Stage::Leaving);
+        response.body_mut().signs = Some(signs.clone());
+        Ok(response)
+    };
     let refuse = |error: CallError| {
         gateway::refuse(&worker, &error, started);
         problem(&error, None)
     };
     if signs.was_misread() {
-        return Ok(closing(refuse(CallError::MalformedRequest(HIDDEN_LENGTH.into()))));
+        return leave(closing(refuse(CallError::MalformedRequest(HIDDEN_LENGTH.into()))));
     }
     let call = match call(&worker, request, started, &signs, &here).await {
         Ok(call) => call,
-        Err(error) => return Ok(refuse(error)),
+        Err(error) => return leave(refuse(error)),
     };
-    Ok(render(gateway::handle(&worker, call).await, &signs))
+    leave(render(gateway::handle(&worker, call).await, &signs))
 }
 
 /// Splits the URL and looks at the first bytes of the body.
@@ -208,7 +219,7 @@ fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
             tell_quota(response.headers_mut(), &record);
             explain(&mut record, response.headers_mut());
             let broken = Some(signs.broken.clone());
-            response.map(|body| Leaving { body, record: Some(record), broken })
+            response.map(|body| Leaving { body, record: Some(record), broken, signs: None })
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -272,7 +283,8 @@ fn leave(
     let mut headers = HeaderMap::new();
     record.iter().for_each(|record| tell_quota(&mut headers, record));
     record.iter_mut().for_each(|record| explain(record, &mut headers));
-    let mut response = Response::new(Leaving { body: Payload::full(body), record, broken: None });
+    let mut response =
+        Response::new(Leaving { body: Payload::full(body), record, broken: None, signs: None });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -298,6 +310,8 @@ struct Leaving {
     record: Option<Box<Record>>,
     /// Set when a streamed body breaks off.
     broken: Option<Arc<AtomicBool>>,
+    /// Of its connection.
+    signs: Option<Arc<Signs>>,
 }
 
 impl Body for Leaving {
@@ -344,6 +358,15 @@ impl Drop for Leaving {
     fn drop(&mut self) {
         // a body that is over before it is asked for, or that a HEAD doesn't want, is never polled
         let whole = self.body.is_end_stream() || self.body.is_at_hand();
-        self.finish(if whole { Ending::Whole } else { Ending::CallerGone });
+        let is_over = whole || self.record.is_none();
+        let untaken = self.signs.as_ref().and_then(|signs| signs.untaken());
+        self.finish(match untaken {
+            _ if whole => Ending::Whole,
+            Some(patience) => Ending::Untaken(patience),
+            None => Ending::CallerGone,
+        });
+        if is_over {
+            self.signs.iter().for_each(|signs| signs.is_at(Stage::None));
+        }
     }
 }

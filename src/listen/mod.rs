@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -18,9 +18,12 @@ use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 mod caller;
 mod heads;
 pub mod http;
+mod refusal;
+mod seats;
 pub mod yar;
 
 use caller::HeadTimer;
+pub use seats::Seats;
 
 /// For a request's head; also how long a kept connection may be idle.
 const HEAD_PATIENCE: Duration = Duration::from_secs(75);
@@ -35,6 +38,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(20);
 /// How long and how much of a rejected body is read away after the answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 20;
+/// The same while the process ends.
+const LAST_LINGER: Duration = Duration::from_millis(100);
 
 /// A socket that callers come in by.
 #[derive(Debug)]
@@ -85,12 +90,7 @@ struct Begun {
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
 ///
 /// No more connections than `seats` are open at once, those of other workers included.
-pub async fn serve(
-    worker: Arc<Worker>,
-    doors: Vec<Door>,
-    seats: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
-) {
+pub async fn serve(worker: Arc<Worker>, doors: Vec<Door>, seats: Arc<Seats>, stop: watch::Receiver<bool>) {
     let mut loops = JoinSet::new();
     for Door { socket, terms } in doors {
         match Listener::adopt(socket) {
@@ -107,7 +107,7 @@ async fn accept_loop(
     worker: Arc<Worker>,
     listener: Listener,
     terms: Arc<Terms>,
-    seats: Arc<Semaphore>,
+    seats: Arc<Seats>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -121,22 +121,24 @@ async fn accept_loop(
     // came would be missing at the other sockets
     let mut standing = None;
     loop {
-        let seat = async { seats.clone().acquire_owned().await };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => break,
-            Ok(seat) = seat, if standing.is_some() => if let Some(stream) = standing.take() {
+            Some(seat) = seats.take(), if standing.is_some() => if let Some(stream) = standing.take() {
                 take(seat, stream, &mut connections);
             },
             accepted = listener.accept(), if standing.is_none() => match accepted {
-                Ok(stream) => standing = Some(stream),
+                Ok(stream) => {
+                    seats.come_in();
+                    standing = Some(stream);
+                }
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
         }
     }
     // callers that the kernel has let in already are served, not reset
-    while let Ok(seat) = seats.clone().try_acquire_owned() {
+    while let Some(seat) = seats.try_take() {
         let next = match standing.take() {
             Some(stream) => stream,
             None => tokio::select! {
@@ -161,7 +163,11 @@ async fn serve_one<S>(
     let Some(begun) = begin(&mut stream, &mut stop).await else { return };
     if proto_adapters::yar::is_yar(begun.seen()) {
         // boxed: a connection that speaks HTTP holds no room for it
-        Box::pin(yar::serve(worker, stream, begun, known, stop)).await;
+        let end = worker.end.clone();
+        tokio::select! {
+            () = Box::pin(yar::serve(worker, stream, begun, known, stop)) => {}
+            () = end.comes() => {}
+        }
     } else {
         http::serve(worker, stream, begun, known, stop).await;
     }
@@ -200,7 +206,7 @@ impl Begun {
 }
 
 /// Reads away what the caller still sends: closing at once would reset the connection and lose the answer.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, patience: Duration) {
     let drain = async {
         stream.shutdown().await?;
         let mut left = LINGER_BYTES;
@@ -214,5 +220,5 @@ async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         io::Result::Ok(())
     };
     // a caller that keeps sending for longer has had its answer by now
-    let _ = tokio::time::timeout(LINGER, drain).await;
+    let _ = tokio::time::timeout(patience, drain).await;
 }

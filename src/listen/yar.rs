@@ -9,7 +9,7 @@ use proto_adapters::yar::{self, HEAD};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, linger};
+use super::{Begun, HEAD_PATIENCE, Known, LAST_REQUESTS, LINGER, linger};
 use crate::alarm::Alarm;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Call, Ending, Handled, Target, Voice, Worker};
@@ -62,7 +62,7 @@ pub(super) async fn serve(
         }
         if is_last {
             // where the next message begins is not known, or its bytes are not wanted
-            return linger(connection.stream).await;
+            return linger(connection.stream, LINGER).await;
         }
     }
     // the caller may have closed first
@@ -234,7 +234,10 @@ impl Connection {
         let mut left = &*message;
         while !left.is_empty() {
             let written = tokio::time::timeout(patience, self.stream.write(left)).await;
-            let written = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let Ok(written) = written else {
+                record.ended(Ending::Untaken(patience));
+                return Err(io::ErrorKind::TimedOut.into());
+            };
             let written = written.inspect_err(|_| record.ended(Ending::CallerGone))?;
             record.sent(written);
             left = left.get(written..).unwrap_or_default();

@@ -36,7 +36,8 @@ impl Directory {
 
     pub(super) fn observe_gates(self: &Arc<Self>) {
         type Read = fn(&Entry, &Gate, bool) -> u64;
-        let of_gates: [(_, _, Read); 2] = [
+        let of_gates: [(_, _, Read); 3] = [
+            ("remora.calls.in.flight", "Calls in flight now", |_, gate, _| gate.in_flight().into()),
             ("remora.concurrency.limit", "Most calls in flight now, set or found", |_, gate, _| {
                 gate.limit().into()
             }),
