@@ -422,6 +422,49 @@ fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
 }
 
 #[test]
+fn who_names_a_caller_that_is_no_plain_name_is_never_taken_for_the_hosts_own() {
+    let peer = Peer::echo();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "sesame\n").unwrap();
+    let entries = service_with("user", "access: key", &[("x", JSON)], &[&peer.address])
+        + &format!("/access/user/web: {{ keys: [ {{ sha256: \"{KEY}\" }} ], apis: [\"*\"] }}\n");
+    let remora = Remora::embedded(&entries)
+        .with(&format!("caller: {{ name: web, key_file: {} }}", key.path().display()))
+        .start();
+    for header in ["X-Caller", "X-Api-Key"] {
+        for (value, kind, status) in
+            [("用户".as_bytes(), "unknown-key", 401), (b"\xd3\xc3\xbb\xa7", "malformed-request", 400)]
+        {
+            let head = format!("GET /user/x HTTP/1.1\r\nHost: a\r\n{header}: ");
+            let mut conn = remora.conn();
+            conn.send([head.as_bytes(), value, b"\r\n\r\n"].concat()).unwrap();
+            assert_problem(&conn.answer().unwrap(), kind, status);
+        }
+    }
+    let mut message = yar::json_request("user.x", "[]");
+    // the provider field of its header
+    message[14..18].copy_from_slice(b"\xd3\xc3\xbb\xa7");
+    let answer = remora.call("POST", "/user", &[], &message);
+    assert!(answer.text().contains("MalformedRequest"), "{}", answer.text());
+    assert_eq!(peer.calls(), 0);
+}
+
+#[test]
+fn a_head_with_too_many_headers_is_logged_as_its_caller_was_answered() {
+    let remora = Remora::embedded("").start();
+    let headers = |count: usize| format!("GET /user/x HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+    for (count, status) in [(100, 404), (101, 431)] {
+        let mut conn = remora.conn();
+        conn.send(headers(count)).unwrap();
+        assert_eq!(conn.answer().unwrap().status, status, "{count} headers");
+    }
+    eventually("it is logged", Duration::from_secs(5), || remora.log().contains("100 headers"));
+    let log = remora.log();
+    let line = log.lines().find(|line| line.contains("100 headers")).unwrap();
+    assert!(line.contains("\"status\":431"), "{line}");
+}
+
+#[test]
 fn refusals_touch_no_network() {
     let peer = Peer::echo();
     let entries = service("user", &[("x", JSON)], &[&peer.address]);
