@@ -211,7 +211,7 @@ impl App {
                 after = ?(self.drain - self.closing),
                 calls,
                 workers,
-                "the drain time was over: calls still in flight were given up, each with a line `drained`"
+                "the drain time was over: calls still in flight were given up, logged as `drained`"
             );
         }
         self.stop_control.send_replace(true);
@@ -394,4 +394,5 @@ async fn work(make: Make, doors: Vec<Door>) {
         () = listen::serve(worker.clone(), doors, make.seats, make.stop) => {}
         () = sweep => {}
     }
+    worker.telemetry.tells_rest(&worker.repeats);
 }

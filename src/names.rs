@@ -107,7 +107,11 @@ impl<'de> serde::Deserialize<'de> for Address {
 }
 
 fn shown(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_default).collect()
+    let mut told = String::new();
+    for c in text.chars().take(40) {
+        if c.is_control() { told.extend(c.escape_default()) } else { told.push(c) }
+    }
+    told
 }
 
 /// Why a text is no name; its Display says the rule that was broken.
@@ -253,5 +257,7 @@ mod tests {
     fn a_bad_name_is_quoted_short_and_escaped() {
         let bad = ServiceName::new(&"\n".repeat(10_000)).unwrap_err().to_string();
         assert!(bad.len() < 200 && !bad.contains('\n'), "{bad}");
+        let bad = ServiceName::new("用户").unwrap_err().to_string();
+        assert!(bad.starts_with("\"用户\" is not a service name"), "{bad}");
     }
 }

@@ -78,6 +78,16 @@ pub fn line(message: &str) -> String {
     begin.chain(['…']).chain(end).map(visible).collect()
 }
 
+/// The beginning of a foreign text for a message, `most` characters of it: control characters are escaped, all else
+/// stays as its reader knows it.
+pub fn quoted(text: &str, most: usize) -> String {
+    let mut told = String::new();
+    for c in text.chars().take(most) {
+        if c.is_control() { told.extend(c.escape_default()) } else { told.push(c) }
+    }
+    told
+}
+
 /// The beginning of foreign bytes, `most` of them, fit for a message: breaks and tabs are blanks, and what is no text
 /// is escaped.
 pub fn beginning(bytes: &[u8], most: usize) -> String {
@@ -133,6 +143,12 @@ mod tests {
         assert_eq!(nearest("quota", &known), None);
         assert_eq!(edits("kitten", "sitting"), 3);
         assert_eq!(edits("", "abc"), 3);
+    }
+
+    #[test]
+    fn a_foreign_text_is_quoted_as_its_reader_knows_it() {
+        assert_eq!(quoted("用户\"é\n\u{1b}", 99), "用户\"é\\n\\u{1b}");
+        assert_eq!(quoted("用户", 1), "用");
     }
 
     #[test]

@@ -97,3 +97,20 @@ fn calls_that_outlast_the_drain_are_told_so_logged_and_counted() {
     let warning: Value = serde_json::from_str(warning).unwrap();
     assert_eq!(warning["calls"], 3, "{warning}");
 }
+
+#[test]
+fn lines_that_were_left_out_are_told_at_the_end() {
+    const CALLS: u64 = 40;
+    let mut remora = Remora::embedded("").start();
+    for _ in 0..CALLS {
+        assert_eq!(remora.get("/nobody/x").status, 404);
+    }
+    assert_eq!(remora.terminate(), 0);
+    let log = remora.log();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let of_calls = lines.iter().filter(|line| line["outcome"] == "no-service");
+    let told: u64 = of_calls
+        .map(|line| u64::from(line["status"] == 404) + line["left_out"].as_u64().unwrap_or_default())
+        .sum();
+    assert_eq!(told, CALLS, "{log}");
+}

@@ -418,6 +418,54 @@ workers: many
     }
 
     #[test]
+    fn what_is_off_unless_written_may_be_written_as_off() {
+        for off in ["off", "false", "\"off\""] {
+            let config = loaded(&format!("telemetry: {off}\notlp: {off}\n"), &[]).unwrap();
+            assert!(config.telemetry.is_none() && config.otlp.is_none(), "{off}");
+        }
+        assert!(
+            loaded("otlp: { endpoint: \"http://a:1\" }", &[("REMORA_OTLP", "off")]).unwrap().otlp.is_none()
+        );
+    }
+
+    #[test]
+    fn one_port_of_all_addresses_is_listened_on_once() {
+        let told = "telemetry: 0.0.0.0:9500 is taken by admin, 127.0.0.1:9500; give it another port";
+        assert_eq!(problems("telemetry: 0.0.0.0:9500"), [told]);
+        let told = "listen[1]: 127.0.0.1:81 is taken by listen[0], [::]:81; give it another port";
+        assert_eq!(problems("listen: [\"[::]:81\", \"127.0.0.1:81\"]"), [told]);
+        let apart = "listen: [\"0.0.0.0:81\", \"[::1]:81\", \"127.0.0.1:0\", \"0.0.0.0:0\"]";
+        assert!(loaded(apart, &[]).is_ok());
+    }
+
+    /// What the configuration takes, by what it says of keys that it doesn't.
+    #[test]
+    fn every_setting_is_in_the_list_of_settings() {
+        let yaml = "{ qqqqqqqqqq: 1, registry: { qqqqqqqqqq: 1, embedded: { qqqqqqqqqq: 1 }, zookeeper: {
+            qqqqqqqqqq: 1, auth: { qqqqqqqqqq: 1 }, tls: { qqqqqqqqqq: 1 } } },
+            listen: [{ qqqqqqqqqq: 1 }], host: { qqqqqqqqqq: 1 }, caller: { qqqqqqqqqq: 1 },
+            otlp: { qqqqqqqqqq: 1, traces: { qqqqqqqqqq: 1 } }, explain: { qqqqqqqqqq: 1 },
+            providers: [{ qqqqqqqqqq: 1, health: { qqqqqqqqqq: 1 } }], defaults: { qqqqqqqqqq: 1 } }";
+        let list = include_str!("../../docs/settings.md");
+        let (mut sections, mut missing) = (0, Vec::new());
+        for problem in problems(yaml) {
+            let Some((path, known)) = problem.split_once("qqqqqqqqqq: there is no such key; known here: ")
+            else {
+                continue;
+            };
+            sections += 1;
+            for key in known.split(", ") {
+                let name = format!("| `{}{key}`", path.replace("[0]", "[]"));
+                if !list.contains(&name) {
+                    missing.push(name);
+                }
+            }
+        }
+        assert_eq!(sections, 15, "{:?}", problems(yaml));
+        assert!(missing.is_empty(), "docs/settings.md lacks {missing:#?}");
+    }
+
+    #[test]
     fn a_file_cut_in_half_names_the_line() {
         let found = problems("listen: [127.0.0.1:9501]\nregistry: { zookeeper: { connect: \"10.0");
         assert_eq!(found.len(), 1, "{found:?}");
@@ -483,7 +531,9 @@ workers: many
                 "otlp.endpoint: \"a\" is not an address such as 10.0.0.5:8080: the port is missing",
             ),
             ("{ endpoint: \"http://a:1/v1/traces\" }", "otlp.endpoint: \"/v1/traces\" is for one signal; "),
-            ("{ endpoint: \"http://a:1/?x\" }", "otlp.endpoint: \"/?x\" is no path; "),
+            ("{ endpoint: \"http://a:1/?x\" }", "otlp.endpoint: \"http://a:1/?x\" has more than a path; "),
+            ("{ endpoint: \"http://a:1?x=1\" }", "otlp.endpoint: \"http://a:1?x=1\" has more than a path; "),
+            ("{ endpoint: \"http://a:1/ü\" }", "otlp.endpoint: \"/ü\" is no path; "),
             (
                 "{ endpoint: \"http://a:1\", headers: { Host: b } }",
                 "otlp.headers.Host: every message has its own",

@@ -47,10 +47,15 @@ fn split(endpoint: &str) -> Result<(Address, String), String> {
     let Some(rest) = endpoint.strip_prefix("http://") else {
         return Err(format!("\"{endpoint}\" is no endpoint such as http://127.0.0.1:4318"));
     };
+    if rest.contains(['?', '#']) {
+        return Err(format!(
+            "\"{endpoint}\" has more than a path; leave out `?` or `#` and what is behind it"
+        ));
+    }
     let (at, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let path = path.trim_end_matches('/');
-    if path.bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#')) {
-        return Err(format!("{path:?} is no path; leave out white space, `?` and `#`"));
+    if path.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!("{path:?} is no path; leave out white space, and write other letters as %XX"));
     }
     if path.ends_with("/v1/traces") || path.ends_with("/v1/metrics") {
         return Err(format!("\"{path}\" is for one signal; leave out /v1/…, which is added for each"));

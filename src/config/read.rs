@@ -42,7 +42,18 @@ pub(super) fn read(
     let origins = lay_over(&mut tree, env, notes, problems);
     let mut tree = Value::Object(tree);
     fill_in(&mut tree, env, &mut String::new(), problems);
+    leave_out(&mut tree);
     (typed(tree, problems), origins)
+}
+
+/// What is off unless it is written may be written as `off`; some writers of YAML make a truth value of that.
+fn leave_out(tree: &mut Value) {
+    let Value::Object(keys) = tree else { return };
+    for key in ["telemetry", "otlp"] {
+        if keys.get(key).is_some_and(|value| *value == "off" || *value == "false" || *value == false) {
+            keys.remove(key);
+        }
+    }
 }
 
 /// Whatever YAML is in the file.

@@ -1,6 +1,6 @@
 //! From the configuration as written to the one meant: defaults and checks.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,7 @@ const RISE: u32 = 2;
 const FALL: u32 = 3;
 
 /// Stands where an address was refused; such a configuration is never handed out.
-const NOWHERE: Bind = Bind::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+const NOWHERE: Bind = Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
 
 /// Puts every default in place and checks every value; where `problems` grew, the result is of no use.
 pub(super) fn resolve(file: File, mut notes: Vec<String>, problems: &mut Problems) -> Config {
@@ -233,12 +233,24 @@ fn one_door_each(config: &Config, problems: &mut Problems) {
     let listen = config.listen.iter().enumerate().map(|(i, l)| (format!("listen[{i}]"), &l.bind));
     let others = [("admin".to_owned(), Some(&config.admin)), ("telemetry".into(), config.telemetry.as_ref())];
     for (path, bind) in listen.chain(others.into_iter().filter_map(|(path, bind)| Some((path, bind?)))) {
-        let any_port = matches!(bind, Bind::Tcp(at) if at.port() == 0);
-        match doors.iter().find(|(_, taken)| *taken == bind) {
-            Some((first, _)) if !any_port => problems.add(path, format!("{bind} is taken by {first}")),
-            _ => doors.push((path, bind)),
+        match doors.iter().find(|(_, taken)| collide(taken, bind)) {
+            Some((first, taken)) if *taken == bind => {
+                problems.add(path, format!("{bind} is taken by {first}"))
+            }
+            Some((first, taken)) => {
+                problems.add(path, format!("{bind} is taken by {first}, {taken}; give it another port"));
+            }
+            None => doors.push((path, bind)),
         }
     }
+}
+
+/// Whether only one of them can be listened on: `0.0.0.0` and `[::]` are every address.
+fn collide(one: &Bind, other: &Bind) -> bool {
+    let (Bind::Tcp(one), Bind::Tcp(other)) = (one, other) else { return one == other };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 fn caller(written: CallerFile, problems: &mut Problems) -> Option<Caller> {

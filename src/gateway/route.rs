@@ -11,6 +11,7 @@ use crate::error::CallError;
 use crate::model::{Encoding, State};
 use crate::names::{ApiName, ServiceName};
 use crate::telemetry::Trace;
+use crate::words;
 
 /// A call, decided.
 #[derive(Debug, Clone)]
@@ -144,7 +145,7 @@ fn climbs(rest: &str) -> bool {
 impl Target {
     fn rest_shown(&self) -> String {
         let named = if self.rest.is_empty() { &self.api } else { &self.rest };
-        named.chars().take(128).flat_map(char::escape_default).collect()
+        words::quoted(named, 128)
     }
 }
 

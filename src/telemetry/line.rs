@@ -92,6 +92,16 @@ impl Telemetry {
         let left_out = repeats.admit(service, kind, now);
         Told { line: left_out.is_some() && lines != AccessLog::Off, left_out }
     }
+
+    /// Tells how many lines were left out, at the end, when no later line will.
+    pub fn tells_rest(&self, repeats: &Repeats) {
+        let mut seen = repeats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (service, kinds) in seen.services.drain().filter(|_| self.inner.lines != AccessLog::Off) {
+            for Repeat { kind: outcome, left_out, .. } in kinds.into_iter().filter(|kind| kind.left_out > 0) {
+                tracing::warn!(target: "call", service, outcome, left_out, "further calls that failed so");
+            }
+        }
+    }
 }
 
 fn draws(lines: AccessLog) -> bool {

@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut nodes = BTreeMap::new();
     for (path, value) in entries.unwrap_or_default() {
         if !is_path(&path) {
-            let path = path.escape_default();
+            let path = words::quoted(&path, 128);
             return Err(format!("\"{path}\" is not a path such as /service/user"));
         }
         let data = if value.is_null() { Vec::new() } else { value.to_string().into_bytes() };

@@ -137,7 +137,8 @@ impl Layout {
             Kind::Access => caller(text).map(|_| ()),
         };
         let path = self.place(kind, &parts);
-        let sample = || format!("\"{}\" does not name {}", name.escape_default(), self.sample(kind));
+        let sample =
+            || format!("\"{}\" does not name {}", crate::words::quoted(name, 128), self.sample(kind));
         let path = path.ok_or_else(sample)?;
         match parts.as_slice() {
             [s] => service(s).map(|_| ())?,
