@@ -66,7 +66,7 @@ pub(super) async fn serve(
         let ended = std::future::poll_fn(|cx| match connection.poll_without_shutdown(cx) {
             // what is half said now is no call: nobody waits for it
             Poll::Pending if is_last && signs.is_quiet() => Poll::Ready(Ok(())),
-            polled => polled,
+            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
         });
         tokio::select! {
             biased;
