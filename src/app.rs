@@ -82,11 +82,7 @@ impl App {
         }
         let doors = Doors::open(&config)?;
         // caught before anything is registered: a signal from now on ends in a drain
-        let no_signals = |e: std::io::Error| StartError(format!("signals can't be caught: {e}"));
-        let term = signal(SignalKind::terminate()).map_err(no_signals)?;
-        let int = signal(SignalKind::interrupt()).map_err(no_signals)?;
-        let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
-        let usr2 = signal(SignalKind::user_defined2()).map_err(no_signals)?;
+        let [term, int, hup, usr2] = signals()?;
         let source = registry::open(&config.registry).map_err(|e| StartError(e.to_string()))?;
         let traces = config.otlp.as_ref().and_then(|otlp| otlp.traces);
         let telemetry = Telemetry::of(&config.host.name, config.access_log, traces).map_err(StartError)?;
@@ -322,6 +318,13 @@ fn taken(key: &str, at: &Bind, error: &std::io::Error) -> StartError {
         format!("set `{key}` to an address of this host")
     };
     StartError(format!("{key}: {at} can't be served: {error}; {way_out}"))
+}
+
+/// SIGTERM, SIGINT, SIGHUP, SIGUSR2.
+fn signals() -> Result<[Signal; 4], StartError> {
+    let caught = |kind| signal(kind).map_err(|e| StartError(format!("signals can't be caught: {e}")));
+    let (term, int) = (SignalKind::terminate(), SignalKind::interrupt());
+    Ok([caught(term)?, caught(int)?, caught(SignalKind::hangup())?, caught(SignalKind::user_defined2())?])
 }
 
 /// Starts the probes of this host's providers and what keeps the healthy ones registered.
