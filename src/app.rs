@@ -200,13 +200,12 @@ impl App {
         self.stop_workers.send_replace(true);
         if tokio::time::timeout_at(over - self.closing, self.workers.recv()).await.is_err() {
             self.end.come();
-            let told = tokio::time::timeout(LAST_WORDS, self.workers.recv()).await;
-            let (calls, workers) = (self.end.given_up(), if told.is_ok() { "ended" } else { "busy" });
+            // they tell callers and the log; those that can't in time are told of as far as they came
+            let _ = tokio::time::timeout(LAST_WORDS, self.workers.recv()).await;
             tracing::warn!(
                 drain = ?self.drain,
                 after = ?(self.drain - self.closing),
-                calls,
-                workers,
+                calls = self.end.given_up(),
                 "the drain time was over: calls still in flight were given up, logged as `drained`"
             );
         }

@@ -349,19 +349,16 @@ impl Message {
 impl Read {
     /// What says who calls: the header, or else a field of the Yar header, where empty and PHP's own default say
     /// nothing. What is no text is refused: taken for nothing, its caller would be somebody else.
-    pub(super) fn said(
-        &self,
-        name: &HeaderName,
-        field: impl Fn(&Header) -> &[u8],
-    ) -> Result<Option<&str>, CallError> {
-        let unread = |of: &str| CallError::MalformedRequest(format!("{of} is not UTF-8; send text"));
+    pub(super) fn said<F>(&self, name: &HeaderName, field: F) -> Result<Option<&str>, CallError>
+    where
+        F: Fn(&Header) -> &[u8],
+    {
+        let unread = |_| CallError::MalformedRequest(format!("{name}, or its field in Yar, is not UTF-8"));
         if let Some(value) = self.head.headers.get(name) {
-            let text = std::str::from_utf8(value.as_bytes());
-            return text.map(Some).map_err(|_| unread(&format!("the header {name}")));
+            return std::str::from_utf8(value.as_bytes()).map(Some).map_err(unread);
         }
         let Body::Yar(message) = &self.body else { return Ok(None) };
-        let text = std::str::from_utf8(field(&message.header))
-            .map_err(|_| unread("the Yar header's provider or token"))?;
+        let text = std::str::from_utf8(field(&message.header)).map_err(unread)?;
         Ok(Some(text).filter(|text| !text.is_empty() && *text != "Yar TCP Client"))
     }
 
