@@ -17,7 +17,7 @@ use remora::balance::{Pool, Setting, Wanted, key};
 use remora::health::Fault;
 use remora::model::{Balance, Circuit, Policy, Provider, State};
 use remora::names::Address;
-use remora::peer::{InFlight, Outcome};
+use remora::peer::{InFlight, Outcome, Peers};
 
 const PEERS: usize = 100;
 const PROCESSES: usize = 4;
@@ -72,7 +72,7 @@ fn pool(peers: usize, balance: Balance, max_connections: Option<u32>) -> Pool {
     let providers: Vec<_> = (0..peers).map(provider).collect();
     let policy = Policy { balance, ..Policy::default() };
     let setting = Setting { policy: &policy, idc: None, board: &Arc::default(), now };
-    Pool::new(&providers, &setting, &BTreeMap::new())
+    Pool::new(&providers, &setting, &Peers::default())
 }
 
 /// A call on its way, in order of its end.

@@ -3,7 +3,7 @@
 //! One task, the registry's, writes; workers read through a map of their own and
 //! look here only when the generation moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -19,7 +19,7 @@ use crate::explain::Origins;
 use crate::limits::{Allowance, Gate, Hedges, Part};
 use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
-use crate::peer::{Board, Peer};
+use crate::peer::{Board, Peer, Peers};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 mod accounts;
@@ -92,7 +92,7 @@ pub struct Entry {
     /// What is counted of its callers; survives updates.
     pub accounts: Accounts,
     /// Of every provider, those that take no calls included, by address.
-    peers: BTreeMap<Address, Arc<Peer>>,
+    peers: Peers,
     routes: ahash::HashMap<ApiName, Arc<Route>>,
     any: Option<Arc<Route>>,
     used: AtomicBool,
@@ -347,16 +347,16 @@ fn all_peers(
     before: Option<&Entry>,
     board: &Arc<Board>,
     now: Instant,
-) -> BTreeMap<Address, Arc<Peer>> {
+) -> Peers {
     let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
-    let addresses = service.providers.iter().chain(of_apis).map(|provider| &provider.address);
+    // APIs may share them: each is made once
+    let addresses: BTreeSet<_> =
+        service.providers.iter().chain(of_apis).map(|provider| &provider.address).collect();
     let peer = |address: &Address| {
         let known = before.and_then(|entry| entry.peers.get(address).cloned());
-        let new = || Peer::new(address.clone(), board.clone(), now, before.is_some());
-        let peer = known.unwrap_or_else(new);
-        (peer.address.clone(), peer)
+        known.unwrap_or_else(|| Peer::new(address.clone(), board.clone(), now, before.is_some()))
     };
-    addresses.map(peer).collect()
+    addresses.into_iter().map(peer).collect()
 }
 
 impl Slot {
@@ -380,7 +380,7 @@ impl Entry {
     }
 
     /// Peers by address, of all its APIs; also of providers that take no calls, which may have some in flight.
-    pub fn peers(&self) -> &BTreeMap<Address, Arc<Peer>> {
+    pub fn peers(&self) -> &Peers {
         &self.peers
     }
 

@@ -1,26 +1,25 @@
 //! A provider with its load and health; both survive updates of the view.
 
-use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::health::{Change, Circuit, Claim, Fault, State};
+use crate::health::{Change, Claim, Fault, State};
 use crate::model::Circuit as Rules;
 use crate::names::Address;
 
 mod board;
 mod complaint;
 mod faults;
+mod known;
 mod latency;
 mod line;
+mod list;
 mod tally;
 
 pub use board::Board;
-use faults::Faults;
-use latency::Latency;
+use known::Known;
+pub use list::Peers;
 pub use line::Waiting;
 pub use tally::Tally;
 
@@ -39,18 +38,8 @@ pub struct Peer {
     /// When it came, where its service was in the view already: it may have to warm up.
     pub came: Option<Instant>,
     board: Arc<Board>,
-    faults: Faults,
-    base: Instant,
-    circuit: Circuit,
-    latency: Latency,
-    in_flight: AtomicU32,
-    /// Until then it asked to be left alone, in milliseconds since `base`.
-    later: AtomicU64,
-    /// Most calls at once by its own status page.
-    room: AtomicU32,
-    queues: AtomicBool,
-    answered: AtomicU64,
-    failed: AtomicU64,
+    /// Nothing until it is called or checked: a view may have a hundred thousand peers.
+    known: OnceLock<Box<Known>>,
 }
 
 /// How an attempt ended, as far as that says something of the provider.
@@ -95,134 +84,126 @@ pub struct InFlight {
 impl Peer {
     /// A peer without load; `came`: its service was in the view already.
     pub fn new(address: Address, board: Arc<Board>, now: Instant, came: bool) -> Arc<Self> {
-        Arc::new(Self {
-            address,
-            came: came.then_some(now),
-            board,
-            faults: Faults::default(),
-            base: now,
-            circuit: Circuit::new(now),
-            latency: Latency::new(now),
-            in_flight: AtomicU32::new(0),
-            later: AtomicU64::new(0),
-            room: AtomicU32::new(u32::MAX),
-            queues: AtomicBool::new(false),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        })
+        Arc::new(Self { address, came: came.then_some(now), board, known: OnceLock::new() })
+    }
+
+    fn known(&self, now: Instant) -> &Known {
+        self.known.get_or_init(|| Known::new(now))
+    }
+
+    /// What `read` says; `unknown` of one that was neither called nor checked.
+    fn read<T>(&self, unknown: T, read: impl FnOnce(&Known) -> T) -> T {
+        self.known.get().map_or(unknown, |known| read(known))
     }
 
     /// Counts a call in, whatever the load.
     pub fn enter(self: &Arc<Self>, now: Instant) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.known(now).enter();
         InFlight::at(self, now)
     }
 
     /// Counts a call in, unless that would be more than `most` or than its own status page allows.
     pub fn try_enter(self: &Arc<Self>, most: u32, now: Instant) -> Option<InFlight> {
-        let most = most.min(self.room.load(Relaxed));
-        let entered =
-            self.in_flight.fetch_update(Relaxed, Relaxed, |calls| (calls < most).then_some(calls + 1));
-        entered.ok().map(|_| InFlight::at(self, now))
+        self.known(now).try_enter(most).then(|| InFlight::at(self, now))
     }
 
     /// Counts in the one call that probes, where one is due.
     pub fn probe(self: &Arc<Self>, now: Instant) -> Option<InFlight> {
-        let claim = self.circuit.claim(now)?;
+        let claim = self.known.get()?.circuit.claim(now)?;
         self.board.note(Change::HalfOpened);
         Some(self.enter(now).with(|place| place.claim = Some(claim)))
     }
 
     /// Calls under way.
     pub fn load(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.read(0, Known::load)
     }
 
     /// What an answer is thought to cost.
     pub fn cost(&self, now: Instant) -> Cost {
-        let later = self.later.load(Relaxed);
-        let asked = if later == 0 { 0 } else { later.saturating_sub(self.clock(now)) };
-        let seconds = self.latency.seconds(now) + asked as f32 / 1e3;
-        Cost { seconds, is_known: self.latency.is_known(), asks: asked > 0 }
+        self.read(Cost::UNKNOWN, |known| known.cost(now))
     }
 
     /// How long an answer takes by what is known.
     pub fn latency(&self, now: Instant) -> Duration {
-        Duration::from_secs_f32(self.latency.seconds(now).max(0.0))
+        let seconds = self.read(Cost::UNKNOWN.seconds, |known| known.latency.seconds(now));
+        Duration::from_secs_f32(seconds.max(0.0))
     }
 
     /// Whether it should have answered in `had` by what its answers usually take.
     pub fn is_silent(&self, had: Duration) -> bool {
         let is_long = |usual: Duration| had >= SILENT_AFTER.max(usual.saturating_mul(SILENT_TIMES));
-        self.latency.usual().is_some_and(is_long)
+        self.read(None, |known| known.latency.usual()).is_some_and(is_long)
     }
 
     /// For how long it still asks to be left alone.
     pub fn asked(&self, now: Instant) -> Duration {
-        Duration::from_millis(self.later.load(Relaxed).saturating_sub(self.clock(now)))
+        self.read(Duration::ZERO, |known| known.asked(now))
     }
 
     /// Whether calls pass.
     pub fn is_closed(&self) -> bool {
-        self.circuit.is_closed()
+        self.read(true, |known| known.circuit.is_closed())
     }
 
     /// How its circuit stands.
     pub fn state(&self) -> State {
-        self.circuit.state()
+        self.read(State::Closed, |known| known.circuit.state())
     }
 
     /// Attempts that were answered and attempts that failed, since the peer is known.
     pub fn attempts(&self) -> (u64, u64) {
-        (self.answered.load(Relaxed), self.failed.load(Relaxed))
+        self.read((0, 0), |known| (known.answered.load(Relaxed), known.failed.load(Relaxed)))
     }
 
     /// Counts an attempt that failed, whatever became of the call.
     pub fn fails(&self, fault: Fault) {
-        self.faults.note(fault);
+        // there since it was called
+        self.known.get().into_iter().for_each(|known| known.faults.note(fault));
     }
 
     /// Such attempts by the word for what was wrong, since the peer is known.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> + use<'_> {
-        self.faults.counts()
+        self.known.get().into_iter().flat_map(|known| known.faults.counts())
     }
 
     /// A health check failed often enough.
     pub fn eject(&self, rules: &Rules, now: Instant) -> Option<Change> {
-        self.noted(self.circuit.eject(rules, now))
+        self.noted(self.known(now).circuit.eject(rules, now))
     }
 
     /// Its health checks succeed again.
     pub fn restore(&self, now: Instant) -> Option<Change> {
-        self.noted(self.circuit.restore(now))
+        self.noted(self.read(None, |known| known.circuit.restore(now)))
     }
 
     /// Whether taking a connection is all that it lacks.
     pub fn waits_for_connect(&self) -> bool {
-        self.circuit.waits_for_connect()
+        self.read(false, |known| known.circuit.waits_for_connect())
     }
 
     /// It took a connection.
     pub fn reached(&self, now: Instant) -> Option<Change> {
-        self.noted(self.circuit.reached(now))
+        self.noted(self.read(None, |known| known.circuit.reached(now)))
     }
 
     /// What its own status page says: calls wait there while it has so many processes; `None`: none waits.
-    pub fn queue(&self, processes: Option<u32>) {
-        self.room.store(processes.map_or(u32::MAX, |processes| processes.max(1)), Relaxed);
-        if self.queues.swap(processes.is_some(), Relaxed) != processes.is_some() {
+    pub fn queue(&self, processes: Option<u32>, now: Instant) {
+        let known = self.known(now);
+        known.room.store(processes.map_or(u32::MAX, |processes| processes.max(1)), Relaxed);
+        if known.queues.swap(processes.is_some(), Relaxed) != processes.is_some() {
             self.board.moved();
         }
     }
 
     /// Whether calls wait there, by its own status page.
     pub fn queues(&self) -> bool {
-        self.queues.load(Relaxed)
+        self.read(false, |known| known.queues.load(Relaxed))
     }
 
     /// Most calls at once by its own status page.
     pub fn room(&self) -> Option<u32> {
-        Some(self.room.load(Relaxed)).filter(|room| *room < u32::MAX)
+        Some(self.read(u32::MAX, |known| known.room.load(Relaxed))).filter(|room| *room < u32::MAX)
     }
 
     fn noted(&self, change: Option<Change>) -> Option<Change> {
@@ -231,11 +212,11 @@ impl Peer {
         }
         change
     }
+}
 
-    /// Never 0, which says that it never asked.
-    fn clock(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.base).as_millis() as u64 + 1
-    }
+impl Cost {
+    /// Of a peer that was never called.
+    const UNKNOWN: Self = Self { seconds: latency::UNKNOWN.as_secs_f32(), is_known: false, asks: false };
 }
 
 impl Outcome {
@@ -303,6 +284,11 @@ impl InFlight {
         Self { peer, since, asked, spared, claim: None, judged, streams, panic, also: None }
     }
 
+    /// There since it was counted in.
+    fn known(&self, now: Instant) -> &Known {
+        self.peer.known(now)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
@@ -323,13 +309,13 @@ impl InFlight {
     /// The answer to a probe has gone on for so long that it is good enough; its end is recorded all the same.
     pub fn goes_on(&mut self, rules: &Rules, now: Instant) -> Option<Change> {
         let claim = self.claim.take()?;
-        self.peer.noted(self.peer.circuit.probed(claim, None, rules, now))
+        self.peer.noted(self.known(now).circuit.probed(claim, None, rules, now))
     }
 
     /// It had too little time to say anything of the peer; where it was to, another probe waits.
     pub fn runs_out(&mut self, rules: &Rules, now: Instant) {
         if let Some(claim) = self.claim.take() {
-            self.peer.noted(self.peer.circuit.postpone(claim, rules, now));
+            self.peer.noted(self.known(now).circuit.postpone(claim, rules, now));
         }
     }
 
@@ -343,52 +329,54 @@ impl InFlight {
     ) -> Option<Change> {
         self.hears(outcome, now);
         self.streams = false;
-        let peer = &self.peer;
-        let change = match (self.claim.take(), outcome.fault) {
-            (Some(claim), fault) => peer.circuit.probed(claim, fault, rules, now),
-            (None, Some(fault)) => peer.circuit.bad(fault, rules, now, room),
+        let claim = self.claim.take();
+        let circuit = &self.known(now).circuit;
+        let change = match (claim, outcome.fault) {
+            (Some(claim), fault) => circuit.probed(claim, fault, rules, now),
+            (None, Some(fault)) => circuit.bad(fault, rules, now, room),
             (None, None) => {
-                peer.circuit.good(rules, now);
+                circuit.good(rules, now);
                 None
             }
         };
-        peer.noted(change)
+        self.peer.noted(change)
     }
 
     /// Notes once how long the answer took, or the failure.
     fn hears(&mut self, outcome: Outcome, now: Instant) {
-        let peer = &self.peer;
+        let is_first = !std::mem::replace(&mut self.judged, true);
+        let known = self.known(now);
         if let Some(after) = outcome.retry_after {
-            peer.later.store(peer.clock(now + after.min(MOST_LATER)), Relaxed);
+            known.asks(after, now);
         }
-        if std::mem::replace(&mut self.judged, true) {
+        if !is_first {
             return;
         }
         let took = now.saturating_duration_since(self.asked);
         match outcome.fault {
             _ if self.spared => {}
-            None => peer.latency.note(took, now),
+            None => known.latency.note(took, now),
             // who fails fast is not fast
-            Some(_) => peer.latency.at_least(took, now),
+            Some(_) => known.latency.at_least(took, now),
         }
-        if outcome.fault.is_none() { &peer.answered } else { &peer.failed }.fetch_add(1, Relaxed);
+        if outcome.fault.is_none() { &known.answered } else { &known.failed }.fetch_add(1, Relaxed);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let peer = &self.peer;
-        // before it is looked whether somebody waits: see `Waiting::new`
-        peer.in_flight.fetch_sub(1, SeqCst);
+        let known = peer.known(self.since);
+        known.leave();
         self.also.iter().for_each(|tally| tally.sub());
         peer.board.gave_back();
         if let Some(claim) = self.claim.take() {
-            peer.noted(peer.circuit.release(claim));
+            peer.noted(known.circuit.release(claim));
         }
         if !self.judged && !self.spared {
             // nobody waited for the end of it: it would have taken longer still
             let now = Instant::now();
-            peer.latency.at_least(now.saturating_duration_since(self.asked), now);
+            known.latency.at_least(now.saturating_duration_since(self.asked), now);
         }
     }
 }
@@ -427,10 +415,10 @@ mod tests {
         let two = peer.try_enter(2, now).unwrap();
         assert!(peer.try_enter(2, now).is_none());
         assert_eq!(peer.load(), 2);
-        peer.queue(Some(1));
+        peer.queue(Some(1), now);
         drop(two);
         assert!(peer.try_enter(2, now).is_none(), "its own processes are all busy");
-        peer.queue(None);
+        peer.queue(None, now);
         assert!(peer.try_enter(2, now).is_some());
     }
 

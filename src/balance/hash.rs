@@ -34,7 +34,7 @@ fn mixed(mut hash: u64) -> u64 {
 impl Ring {
     /// How many points a member has depends on itself alone: others that come or go move none of them.
     pub(super) fn of(members: &[Member]) -> Self {
-        let points = |member: &Member| (member.weight * POINTS / 100).max(1);
+        let points = |member: &Member| (member.weight() * POINTS / 100).max(1);
         let all: u64 = members.iter().map(points).sum();
         let fewer = all.div_ceil(MOST_POINTS).next_power_of_two().trailing_zeros();
         let mut ring = Vec::new();

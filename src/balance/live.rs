@@ -29,10 +29,7 @@ pub(super) struct Live {
     generation: Option<u64>,
     /// When time alone changes it.
     until: Option<Instant>,
-    /// Those in turn, as indexes of members.
-    members: Vec<usize>,
-    /// Their shares up to and with each, divided by their common divisor.
-    upto: Vec<u64>,
+    turns: Turns,
     /// The part of the shares that the own zone has, where zones are told apart.
     pub home: u64,
     /// Near the golden section of the total and coprime to it.
@@ -47,6 +44,42 @@ pub(super) struct Live {
     probe: Option<Instant>,
 }
 
+/// Those in turn.
+#[derive(Debug)]
+enum Turns {
+    /// So many members, which are all, with a share of one each: what most pools have, and for nothing.
+    Even(usize),
+    Uneven(Box<[Turn]>),
+}
+
+#[derive(Debug)]
+struct Turn {
+    member: usize,
+    /// The shares up to and with its own, divided by their common divisor.
+    upto: u64,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::Even(0)
+    }
+}
+
+impl Turns {
+    fn of(shares: &[u64]) -> Self {
+        if shares.iter().all(|share| *share == 1) {
+            return Self::Even(shares.len());
+        }
+        let mut upto = 0;
+        let in_turn = shares.iter().enumerate().filter(|(_, share)| **share > 0);
+        let turns = in_turn.map(|(member, share)| {
+            upto += share;
+            Turn { member, upto }
+        });
+        Self::Uneven(turns.collect())
+    }
+}
+
 impl Live {
     pub(super) fn new(pool: &Pool, generation: u64, now: Instant) -> Self {
         let states: Vec<_> = pool.members.iter().map(|member| member.peer.state()).collect();
@@ -58,12 +91,11 @@ impl Live {
         let weights: Vec<_> = pool.members.iter().zip(&usable).map(weigh).collect();
         let shares = reduced(zoned(pool, &usable, &weights));
         let mut live = Self { generation: Some(generation), panic, usable, ..Self::default() };
-        for (index, share) in shares.into_iter().enumerate().filter(|(_, share)| *share > 0) {
-            live.members.push(index);
-            live.upto.push(live.total() + share);
-            let at_home = pool.zone == Zone::Prefer && pool.members.get(index).is_some_and(|one| one.near);
-            live.home += if at_home { share } else { 0 };
+        if pool.zone == Zone::Prefer {
+            let at_home = pool.members.iter().zip(&shares).filter(|(member, _)| member.near);
+            live.home = at_home.map(|(_, share)| share).sum();
         }
+        live.turns = Turns::of(&shares);
         live.stride = stride(live.total());
         live.expect(&states, now);
         live.warm_up(pool, now);
@@ -96,43 +128,65 @@ impl Live {
 
     /// Whether nobody is in turn.
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.len() == 0
     }
 
     /// How many are in turn.
     pub(super) fn len(&self) -> usize {
-        self.members.len()
+        match &self.turns {
+            Turns::Even(members) => *members,
+            Turns::Uneven(turns) => turns.len(),
+        }
     }
 
     /// Sum of the shares; positions `0..total` are shared out over those in turn.
     pub(super) fn total(&self) -> u64 {
-        self.upto.last().copied().unwrap_or(0)
+        match &self.turns {
+            Turns::Even(members) => *members as u64,
+            Turns::Uneven(turns) => turns.last().map_or(0, |turn| turn.upto),
+        }
     }
 
     /// Who of those in turn holds `position`.
     pub(super) fn at(&self, position: u64) -> usize {
-        self.upto.partition_point(|upto| *upto <= position)
+        match &self.turns {
+            Turns::Even(_) => position as usize,
+            Turns::Uneven(turns) => turns.partition_point(|turn| turn.upto <= position),
+        }
     }
 
     /// The member that is so far in turn.
     pub(super) fn member(&self, at: usize) -> Option<usize> {
-        self.members.get(at).copied()
+        match &self.turns {
+            Turns::Even(members) => (at < *members).then_some(at),
+            Turns::Uneven(turns) => turns.get(at).map(|turn| turn.member),
+        }
     }
 
     /// The share of the one that is so far in turn.
     pub(super) fn share(&self, at: usize) -> u64 {
-        let before = at.checked_sub(1).and_then(|at| self.upto.get(at)).copied().unwrap_or(0);
-        self.upto.get(at).map_or(0, |upto| upto - before)
+        match &self.turns {
+            Turns::Even(members) => (at < *members).into(),
+            Turns::Uneven(turns) => {
+                let before = at.checked_sub(1).and_then(|at| turns.get(at)).map_or(0, |turn| turn.upto);
+                turns.get(at).map_or(0, |turn| turn.upto - before)
+            }
+        }
     }
 
     /// The share of a member; 0 where it is not in turn.
     pub(super) fn weight_of(&self, member: usize) -> u64 {
-        self.members.binary_search(&member).map_or(0, |at| self.share(at))
+        match &self.turns {
+            Turns::Even(_) => self.share(member),
+            Turns::Uneven(turns) => {
+                turns.binary_search_by_key(&member, |turn| turn.member).map_or(0, |at| self.share(at))
+            }
+        }
     }
 
     /// Members in turn, with their shares.
     pub(super) fn candidates(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.members.iter().enumerate().map(|(at, member)| (*member, self.share(at)))
+        (0..self.len()).filter_map(|at| Some((self.member(at)?, self.share(at))))
     }
 
     /// How long until somebody probes.
@@ -168,7 +222,7 @@ fn weight(pool: &Pool, member: &Member, now: Instant) -> u64 {
         share = ((warm * WHOLE as f64) as u64).clamp(LEAST, WHOLE);
     }
     let share = if member.peer.queues() { share / 2 } else { share };
-    member.weight * share
+    member.weight() * share
 }
 
 fn is_warming(came: Option<Instant>, warmup: Duration, now: Instant) -> bool {
@@ -188,8 +242,8 @@ fn zoned(pool: &Pool, usable: &[bool], weights: &[u64]) -> Vec<u128> {
     let own = pool.members.iter().zip(usable).filter(|(member, _)| member.near);
     let (mut all, mut well) = (0, 0);
     for (member, usable) in own {
-        all += member.weight;
-        well += if *usable { member.weight } else { 0 };
+        all += member.weight();
+        well += if *usable { member.weight() } else { 0 };
     }
     let (near_sum, far_sum) = (u128::from(sum(true)), u128::from(sum(false)));
     if near_sum == 0 || far_sum == 0 {

@@ -1,6 +1,5 @@
 //! Chooses a provider: `pick` is one match over the policy.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::health::{Change, Fault};
 use crate::model::{Balance, Circuit, Policy, Provider, Zone};
 use crate::names::Address;
-use crate::peer::{Board, InFlight, Outcome, Peer, Tally, Waiting};
+use crate::peer::{Board, InFlight, Outcome, Peer, Peers, Tally, Waiting};
 
 mod hash;
 mod live;
@@ -49,13 +48,13 @@ pub struct Pool {
 #[derive(Debug)]
 struct Member {
     peer: Arc<Peer>,
-    weight: u64,
-    /// In the data centre of this host.
-    near: bool,
-    /// Most calls at once.
-    most: u32,
     /// Calls under way that this pool picked it for, where the policy asks.
     calls: Option<Arc<Tally>>,
+    /// Most calls at once.
+    most: u32,
+    weight: u16,
+    /// In the data centre of this host.
+    near: bool,
 }
 
 /// What a pool is made by, beside its providers.
@@ -100,7 +99,7 @@ pub fn alike(one: &Policy, other: &Policy) -> bool {
 
 impl Pool {
     /// A pool of the providers that are on and have a weight; `known` are the peers of their addresses.
-    pub fn new(providers: &[Provider], setting: &Setting<'_>, known: &BTreeMap<Address, Arc<Peer>>) -> Self {
+    pub fn new(providers: &[Provider], setting: &Setting<'_>, known: &Peers) -> Self {
         let Setting { policy, idc, board, now } = setting;
         let peer = |provider: &Provider| {
             let new = || Peer::new(provider.address.clone(), (*board).clone(), *now, false);
@@ -115,7 +114,7 @@ impl Pool {
         let all = Arc::default();
         let member = |provider: &Provider| Member {
             peer: peer(provider),
-            weight: provider.weight.into(),
+            weight: provider.weight,
             near: is_near(provider),
             most: provider.max_connections.unwrap_or(u32::MAX),
             calls: is_hash.then(|| Arc::new(Tally::new(&all))),
@@ -321,11 +320,15 @@ impl Pool {
     }
 
     fn weight(&self, index: usize) -> u64 {
-        self.members.get(index).map_or(0, |member| member.weight)
+        self.members.get(index).map_or(0, Member::weight)
     }
 }
 
 impl Member {
+    fn weight(&self) -> u64 {
+        self.weight.into()
+    }
+
     fn has_room(&self) -> bool {
         self.peer.load() < self.most()
     }

@@ -1,6 +1,7 @@
 //! Promises of every policy, and of each alone.
 
 use super::*;
+use std::collections::BTreeMap;
 use crate::health::Cause;
 use crate::health::State::{Closed, HalfOpen, Open};
 use crate::model::State;
@@ -43,7 +44,7 @@ impl World {
     fn new(providers: &[Provider], policy: Policy) -> Self {
         let (board, now) = (Arc::default(), Instant::now());
         let setting = Setting { policy: &policy, idc: Some("bj1"), board: &board, now };
-        let pool = Pool::new(providers, &setting, &BTreeMap::new());
+        let pool = Pool::new(providers, &setting, &Peers::default());
         Self { pool, rules: policy.circuit, now }
     }
 
@@ -322,7 +323,7 @@ fn at_most_half_are_left_for_their_rate_and_in_a_panic_rates_are_not_heeded() {
 fn one_that_came_takes_its_weight_step_by_step() {
     let (board, start) = (Arc::default(), Instant::now());
     let came = Peer::new(Address::new("10.0.0.1:2").unwrap(), Arc::clone(&board), start, true);
-    let known = BTreeMap::from([(came.address.clone(), came)]);
+    let known = [came].into_iter().collect();
     let policy = Policy { warmup: 100 * SECOND, balance: Balance::RoundRobin, ..Policy::default() };
     let setting = Setting { policy: &policy, idc: None, board: &board, now: start };
     let pool = Pool::new(&equals(2), &setting, &known);
@@ -350,9 +351,9 @@ fn a_full_one_is_passed_over_and_where_all_are_full_that_is_said() {
 #[test]
 fn a_queue_at_a_provider_halves_its_weight() {
     let world = World::of(&equals(2), Balance::RoundRobin);
-    world.peer(1).queue(Some(50));
+    world.peer(1).queue(Some(50), Instant::now());
     assert_eq!(world.count(30).into_values().collect::<Vec<_>>(), [10, 20]);
-    world.peer(1).queue(None);
+    world.peer(1).queue(None, Instant::now());
     assert_eq!(world.count(30).into_values().collect::<Vec<_>>(), [15, 15]);
 }
 

@@ -104,7 +104,7 @@ fn failures(entry: &Entry) -> Vec<([String; 3], u64)> {
         let labels = |reason: &str| [entry.name.to_string(), peer.address.to_string(), reason.to_owned()];
         peer.failures().map(|(reason, count)| (labels(reason), count)).collect::<Vec<_>>()
     };
-    entry.peers().values().flat_map(|peer| of_peer(peer)).collect()
+    entry.peers().iter().flat_map(|peer| of_peer(peer)).collect()
 }
 
 fn holds(entry: &Entry) -> Option<(String, u64)> {
@@ -113,5 +113,5 @@ fn holds(entry: &Entry) -> Option<(String, u64)> {
 }
 
 fn open(entry: &Entry) -> u64 {
-    entry.peers().values().filter(|peer| !peer.is_closed()).count() as u64
+    entry.peers().iter().filter(|peer| !peer.is_closed()).count() as u64
 }

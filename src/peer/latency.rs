@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What a peer that never answered is thought to take, until its first answer says it.
-const UNKNOWN: Duration = Duration::from_millis(30);
+pub(super) const UNKNOWN: Duration = Duration::from_millis(30);
 /// After so long without a call, what is known counts for about a third.
 const DECAY: f32 = 10.0;
 /// Of the difference to what answers usually take, what each of them counts.

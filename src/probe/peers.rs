@@ -208,7 +208,7 @@ impl Agenda {
     fn ends(&self, key: &Key, target: &Target, now: Instant) {
         let peer = &target.subject.peer;
         if matches!(key.1, Some(Ask::Fpm(_))) {
-            peer.queue(None);
+            peer.queue(None, now);
         }
         let ejected = matches!(peer.state(), State::Open { cause: Cause::Active, .. });
         let is_ill_otherwise = self.is_ill_otherwise(key);
@@ -297,7 +297,7 @@ impl Target {
         }
         let Some(check) = check else { return false };
         if let (Ok(queue), Ask::Fpm(_)) = (&found, &check.ask) {
-            peer.queue(*queue);
+            peer.queue(*queue, now);
         }
         let changed = self.streak.note(found.is_ok());
         match found {
@@ -412,7 +412,7 @@ mod tests {
         rounds.follow(directory.list());
         assert!(rounds.due(now, MOST).is_empty());
         let entry = directory.known(&name).unwrap();
-        let peer = &entry.peers()[&Address::new("10.0.0.6:80").unwrap()];
+        let peer = entry.peers().get(&Address::new("10.0.0.6:80").unwrap()).unwrap();
         fail(peer, Fault::Unreached, now);
         let (service, check) = rounds.due(now, MOST).pop().unwrap();
         assert!(rounds.due(now, MOST).is_empty() && Arc::ptr_eq(&check.peer, peer));
