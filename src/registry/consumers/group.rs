@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -38,7 +39,8 @@ pub(super) struct Group {
     limiters: watch::Receiver<Limiters>,
     asked: Asked,
     taker: Taker,
-    holder: Holder,
+    /// From the first shared quota on.
+    holder: Option<Box<Holder>>,
     changes: Arc<Changes>,
     watch: Option<Watching>,
     epoch: u64,
@@ -56,8 +58,8 @@ impl Group {
         (parent, [host, second]): (&str, [&str; 2]),
         seats: Seats,
         limiters: watch::Receiver<Limiters>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             source: source.clone(),
             path: format!("{parent}/{host}"),
             second: Some(format!("{parent}/{second}")),
@@ -65,7 +67,7 @@ impl Group {
             limiters,
             asked: Asked::default(),
             taker: Taker::new(Duration::ZERO),
-            holder: Holder::new(source, (parent, host), seats.clone()),
+            holder: None,
             changes: Arc::default(),
             watch: None,
             epoch: 0,
@@ -74,11 +76,12 @@ impl Group {
             next_look: now(),
             failures: 0,
             not_before: now(),
-        }
+        })
     }
 
-    /// Runs until nobody wants its limiters.
-    pub(super) async fn run(mut self) {
+    /// Runs until nobody wants its limiters; boxed, and what it does, too: there is one for each service, and
+    /// nearly all of them only wait.
+    pub(super) async fn run(mut self: Box<Self>) {
         let mut link = self.source.link();
         if self.limiters.borrow().is_empty() {
             let spread = SPREAD.mul_f64(fastrand::f64());
@@ -90,14 +93,7 @@ impl Group {
         loop {
             let linked = *link.borrow_and_update();
             let limiters = self.limiters.borrow_and_update().clone();
-            let asks = self.asked.read(&limiters, now());
-            if linked.up && now() >= self.not_before {
-                self.attach(linked).await;
-                self.keep(&limiters, &asks).await;
-                if !limiters.is_empty() {
-                    self.holder.turn(linked, &limiters, !asks.is_empty()).await;
-                }
-            }
+            Box::pin(self.turn(linked, &limiters)).await;
             let gives = linked.up && now() >= self.not_before && !limiters.is_empty();
             let rest = now() + if limiters.is_empty() { REST } else { TICK };
             let wake = if self.not_before > now() { self.not_before } else { rest };
@@ -108,12 +104,27 @@ impl Group {
                     self.changes.take();
                     self.taker.noticed();
                 }
-                () = self.holder.stirred(), if gives => {}
+                () = stirred(self.holder.as_deref()), if gives => {}
                 () = missed(&limiters) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
-        self.leave().await;
+        Box::pin(self.leave()).await;
+    }
+
+    /// Does what is due.
+    async fn turn(&mut self, link: Link, limiters: &Limiters) {
+        let asks = self.asked.read(limiters, now());
+        if !link.up || now() < self.not_before {
+            return;
+        }
+        self.attach(link).await;
+        self.keep(limiters, &asks).await;
+        if !limiters.is_empty() {
+            let own = self.path.rsplit_once('/').unwrap_or_default();
+            let holder = || Box::new(Holder::new(&self.source, own, self.seats.clone()));
+            self.holder.get_or_insert_with(holder).turn(link, limiters, !asks.is_empty()).await;
+        }
     }
 
     /// A new connection has all hosts come at once: who has no share to lose waits longest.
@@ -241,22 +252,32 @@ impl Group {
         if self.source.status.problem(TWIN, Some(problem.clone())) {
             tracing::warn!(problem, "two sidecars have one name");
         }
-        name(&second).clone_into(&mut self.holder.host);
+        self.holder.iter_mut().for_each(|holder| name(&second).clone_into(&mut holder.host));
         (self.path, self.watch, self.was_ours) = (second, None, false);
         self.taker.noticed();
     }
 
     /// Nobody calls any more: the node goes, after its shares.
-    async fn leave(self) {
+    async fn leave(self: Box<Self>) {
         let now = now();
         self.limiters.borrow().values().for_each(|limiter| limiter.lend(None, now));
-        self.holder.leave().await;
+        if let Some(holder) = self.holder {
+            holder.leave().await;
+        }
         if let Ok(Some(held)) = self.source.held(&self.path).await
             && held.owner == Owner::Me
         {
             // it ends with the session otherwise
             let _ = self.source.release(&self.path, &held).await;
         }
+    }
+}
+
+/// Waits until the holder, where this is it, has something to do.
+fn stirred(holder: Option<&Holder>) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    match holder {
+        Some(holder) => Box::pin(holder.stirred()),
+        None => Box::pin(std::future::pending()),
     }
 }
 
