@@ -19,7 +19,7 @@ use crate::explain::Origins;
 use crate::limits::{Allowance, Gate, Hedges, Part};
 use crate::model::{Api, Policy, Provider, Service};
 use crate::names::{Address, ApiName, ServiceName};
-use crate::peer::{Board, Peer, Peers};
+use crate::peer::{Board, Origin, Peer, Peers};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 mod accounts;
@@ -76,7 +76,7 @@ pub struct Entry {
     /// and how often the registry had been lost by then.
     losses: AtomicU64,
     /// The service's policy over the configuration's defaults.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The largest body any of its APIs takes, in bytes.
     pub max_body: u64,
     /// Calls in flight to the service from this sidecar; survives updates.
@@ -104,9 +104,9 @@ pub struct Route {
     /// The name in the registry, perhaps `*`.
     pub name: ApiName,
     /// As the registry says.
-    pub api: Api,
+    pub api: Arc<Api>,
     /// The API's policy over the service's.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Who serves it.
     pub pool: Arc<Pool>,
     /// Calls in flight to this API alone, where it has a `concurrency` of its own; survives updates.
@@ -136,7 +136,7 @@ pub struct Directory {
     wants: mpsc::Sender<Want>,
     /// Whether a fleet's quotas are lent to this host.
     shares: AtomicBool,
-    defaults: Policy,
+    defaults: Arc<Policy>,
     /// Which fields of these are as they are where nobody set them.
     built_in: Vec<bool>,
     /// The data centre of this host.
@@ -162,7 +162,7 @@ impl Directory {
             wants,
             shares: AtomicBool::new(false),
             built_in: origins::built_in(&defaults),
-            defaults,
+            defaults: defaults.into(),
             idc,
             telemetry,
         };
@@ -280,7 +280,7 @@ impl Directory {
 
     fn entry(&self, name: ServiceName, service: Arc<Service>, before: Option<&Entry>) -> Entry {
         let now = Instant::now();
-        let policy = service.policy.over(&self.defaults);
+        let policy = service.policy.over_shared(&self.defaults);
         let board = before.map(|entry| entry.board.clone()).unwrap_or_default();
         let peers = all_peers(&service, before, &board, now);
         let pool = |providers: &[Provider], policy: &Policy| {
@@ -292,7 +292,7 @@ impl Directory {
         let part = before.map_or_else(|| Arc::new(Part::new(&name)), |entry| entry.part.clone());
         let mut routes = ahash::HashMap::default();
         for (api_name, api) in &service.apis {
-            let api_policy = api.policy.over(&policy);
+            let api_policy = api.policy.over_shared(&policy);
             let pool = match &api.providers {
                 None if balance::alike(&api_policy, &policy) => shared.clone(),
                 own => pool(own.as_ref().unwrap_or(&service.providers), &api_policy),
@@ -302,7 +302,7 @@ impl Directory {
             let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
-                api: Api::clone(api),
+                api: api.clone(),
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),
                 retries: retries.clone(),
@@ -310,7 +310,7 @@ impl Directory {
                 hedges: api_policy.hedge.map(hedges),
                 policy: api_policy,
                 origins: self.origins(&api.policy, &service.policy),
-                instruments: self.telemetry.bind(name.as_str(), api_name.as_str()),
+                instruments: self.telemetry.bind(name.shared(), api_name.shared()),
             };
             routes.insert(api_name.clone(), Arc::new(route));
         }
@@ -352,9 +352,10 @@ fn all_peers(
     // APIs may share them: each is made once
     let addresses: BTreeSet<_> =
         service.providers.iter().chain(of_apis).map(|provider| &provider.address).collect();
+    let origin = Origin::new(board.clone(), before.map(|_| now));
     let peer = |address: &Address| {
         let known = before.and_then(|entry| entry.peers.get(address).cloned());
-        known.unwrap_or_else(|| Peer::new(address.clone(), board.clone(), now, before.is_some()))
+        known.unwrap_or_else(|| Peer::of(address.clone(), &origin))
     };
     addresses.into_iter().map(peer).collect()
 }

@@ -1,6 +1,7 @@
 //! What the registry says, as plain data: service, api, provider, access, policy.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -67,8 +68,8 @@ pub struct Service {
     pub description: Option<String>,
     /// Over the configuration's defaults.
     pub policy: PolicyPatch,
-    /// By name; `*` takes every name that is not listed. Boxed: the map has room for eleven from the first on.
-    pub apis: BTreeMap<ApiName, Box<Api>>,
+    /// By name; `*` takes every name that is not listed. Shared with whoever resolves it.
+    pub apis: BTreeMap<ApiName, Arc<Api>>,
     /// Providers of every API that has none of its own (`flat`).
     pub providers: Vec<Provider>,
     /// Callers with keys; what one key opens, another of the same caller need not.

@@ -137,6 +137,11 @@ impl<K: Kind> Name<K> {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
 }
 
 fn broken_rule(text: &str) -> Option<&'static str> {

@@ -35,11 +35,17 @@ const MOST_LATER: Duration = Duration::from_secs(60);
 pub struct Peer {
     /// Where it listens.
     pub address: Address,
-    /// When it came, where its service was in the view already: it may have to warm up.
-    pub came: Option<Instant>,
-    board: Arc<Board>,
+    origin: Arc<Origin>,
     /// Nothing until it is called or checked: a view may have a hundred thousand peers.
     known: OnceLock<Box<Known>>,
+}
+
+/// What peers that came at one time share.
+#[derive(Debug)]
+pub struct Origin {
+    board: Arc<Board>,
+    /// When they came, where their service was in the view already: they may have to warm up.
+    came: Option<Instant>,
 }
 
 /// How an attempt ended, as far as that says something of the provider.
@@ -84,7 +90,21 @@ pub struct InFlight {
 impl Peer {
     /// A peer without load; `came`: its service was in the view already.
     pub fn new(address: Address, board: Arc<Board>, now: Instant, came: bool) -> Arc<Self> {
-        Arc::new(Self { address, came: came.then_some(now), board, known: OnceLock::new() })
+        Self::of(address, &Origin::new(board, came.then_some(now)))
+    }
+
+    /// The same, one of several.
+    pub fn of(address: Address, origin: &Arc<Origin>) -> Arc<Self> {
+        Arc::new(Self { address, origin: origin.clone(), known: OnceLock::new() })
+    }
+
+    /// When it came, where its service was in the view already: it may have to warm up.
+    pub fn came(&self) -> Option<Instant> {
+        self.origin.came
+    }
+
+    fn board(&self) -> &Board {
+        &self.origin.board
     }
 
     fn known(&self, now: Instant) -> &Known {
@@ -110,7 +130,7 @@ impl Peer {
     /// Counts in the one call that probes, where one is due.
     pub fn probe(self: &Arc<Self>, now: Instant) -> Option<InFlight> {
         let claim = self.known.get()?.circuit.claim(now)?;
-        self.board.note(Change::HalfOpened);
+        self.board().note(Change::HalfOpened);
         Some(self.enter(now).with(|place| place.claim = Some(claim)))
     }
 
@@ -192,7 +212,7 @@ impl Peer {
         let known = self.known(now);
         known.room.store(processes.map_or(u32::MAX, |processes| processes.max(1)), Relaxed);
         if known.queues.swap(processes.is_some(), Relaxed) != processes.is_some() {
-            self.board.moved();
+            self.board().moved();
         }
     }
 
@@ -208,9 +228,16 @@ impl Peer {
 
     fn noted(&self, change: Option<Change>) -> Option<Change> {
         if let Some(change) = change {
-            self.board.note(change);
+            self.board().note(change);
         }
         change
+    }
+}
+
+impl Origin {
+    /// Of peers whose service has this board; `came`: it was in the view already.
+    pub fn new(board: Arc<Board>, came: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self { board, came })
     }
 }
 
@@ -369,7 +396,7 @@ impl Drop for InFlight {
         let known = peer.known(self.since);
         known.leave();
         self.also.iter().for_each(|tally| tally.sub());
-        peer.board.gave_back();
+        peer.board().gave_back();
         if let Some(claim) = self.claim.take() {
             peer.noted(known.circuit.release(claim));
         }

@@ -57,9 +57,17 @@ struct Inner {
     beyond: Counter<u64>,
 }
 
-/// Instruments of one API, bound to its labels when the view's entry is built.
+/// Instruments of one API, bound to its labels with its first call: a view may have thousands that are
+/// never called.
 #[derive(Debug)]
 pub struct ApiInstruments {
+    service: Arc<str>,
+    api: Arc<str>,
+    bound: OnceLock<Box<Bound>>,
+}
+
+#[derive(Debug)]
+struct Bound {
     calls: BoundCounter<u64>,
     duration: BoundHistogram<f64>,
     refused: OnceLock<Box<Refused>>,
@@ -132,20 +140,25 @@ impl Telemetry {
     }
 
     /// Instruments of one API.
-    pub fn bind(&self, service: &str, api: &str) -> ApiInstruments {
-        let labels = of_call(service, api, "ok");
-        let [service, api, _] = labels.clone();
-        ApiInstruments {
-            calls: self.inner.calls.bind(&labels),
-            duration: self.inner.duration.bind(&[service, api]),
-            refused: OnceLock::new(),
-        }
+    pub fn bind(&self, service: Arc<str>, api: Arc<str>) -> ApiInstruments {
+        ApiInstruments { service, api, bound: OnceLock::new() }
     }
 
     /// Counts a call that ended well.
     pub fn good(&self, api: &ApiInstruments, took: Duration) {
-        api.calls.add(1);
-        api.duration.record(took.as_secs_f64());
+        let bound = api.bound.get_or_init(|| self.bound(api));
+        bound.calls.add(1);
+        bound.duration.record(took.as_secs_f64());
+    }
+
+    fn bound(&self, api: &ApiInstruments) -> Box<Bound> {
+        let labels = [KeyValue::new("service", api.service.clone()), KeyValue::new("api", api.api.clone())];
+        let [service, api] = labels.clone();
+        Box::new(Bound {
+            calls: self.inner.calls.bind(&[service, api, KeyValue::new("outcome", "ok")]),
+            duration: self.inner.duration.bind(&labels),
+            refused: OnceLock::new(),
+        })
     }
 
     /// Counts a call that failed; `service` and `api` are empty where the registry doesn't know them.
@@ -162,9 +175,10 @@ impl Telemetry {
         took: Option<Duration>,
     ) {
         // what was refused at once would hide in one series how long answers take
-        took.iter().for_each(|took| api.duration.record(took.as_secs_f64()));
+        let bound = api.bound.get_or_init(|| self.bound(api));
+        took.iter().for_each(|took| bound.duration.record(took.as_secs_f64()));
         let refused = REFUSED.iter().position(|kind| *kind == outcome);
-        match refused.and_then(|kind| api.refused.get_or_init(Box::default).get(kind)) {
+        match refused.and_then(|kind| bound.refused.get_or_init(Box::default).get(kind)) {
             Some(count) => {
                 count.get_or_init(|| self.inner.calls.bind(&of_call(names.0, names.1, outcome))).add(1);
             }
@@ -278,7 +292,7 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown() {
         let telemetry = Telemetry::new().unwrap();
-        let get = telemetry.bind("user", "get");
+        let get = telemetry.bind("user".into(), "get".into());
         telemetry.good(&get, Duration::from_millis(3));
         telemetry.bad_at(&get, ("user", "get"), "cut", Some(Duration::from_millis(3)));
         for refused in ["overloaded", "overloaded", "forbidden"] {

@@ -50,5 +50,4 @@ fn breakdown() {
         let live = measure(|| for n in 0..SERVICES { directory.known(&name(n)).unwrap().pool.panics(Instant::now()); });
         tell("  live, per service", &live, SERVICES);
     }
-    println!("bind {:?}", { let t = Telemetry::new().unwrap(); let mut keep = Vec::with_capacity(60); drop(t.bind("a","b")); let i = measure(|| for n in 0..50 { keep.push(t.bind(name(n).as_str(), "get")); }); (i.bytes_current/50, i.count_current/50) });
 }

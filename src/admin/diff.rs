@@ -114,7 +114,7 @@ fn outcome(view: &Service, registry: Option<Service>, root: &str) -> Outcome {
 /// The view without what is served although the registry lost it.
 fn unheld(view: &Service) -> Service {
     let mut view = view.clone();
-    let of_apis = view.apis.values_mut().filter_map(|api| api.providers.as_mut());
+    let of_apis = view.apis.values_mut().filter_map(|api| Arc::make_mut(api).providers.as_mut());
     of_apis.chain([&mut view.providers]).for_each(|list| list.retain(|provider| !provider.held));
     view
 }

@@ -77,7 +77,7 @@ pub(super) fn pick(pool: &Pool, live: &Live, key: u64) -> Option<usize> {
             continue;
         }
         // only what this pool has under way: the calls of others say nothing of how even its own are
-        let (own, all) = member.calls.as_ref().map_or((0, 0), |calls| (calls.own(), calls.all()));
+        let (own, all) = pool.calls.get(index).map_or((0, 0), |calls| (calls.own(), calls.all()));
         let fair = (u64::from(all) + 1) * BOUND;
         let bound = (u128::from(fair) * u128::from(share)).div_ceil(u128::from(total) * 100);
         if u128::from(own) < bound {

@@ -116,7 +116,7 @@ impl Live {
     }
 
     fn warm_up(&mut self, pool: &Pool, now: Instant) {
-        let warms = |member: &Member| is_warming(member.peer.came, pool.warmup, now);
+        let warms = |member: &Member| is_warming(member.peer.came(), pool.warmup, now);
         if pool.members.iter().any(warms) {
             self.until = earlier(self.until, now + (pool.warmup / STEPS).max(SHORTEST_STEP));
         }
@@ -217,7 +217,7 @@ fn is_usable(state: &State, panic: bool) -> bool {
 /// Its weight, less what warm-up and its own queue take.
 fn weight(pool: &Pool, member: &Member, now: Instant) -> u64 {
     let mut share = WHOLE;
-    if let Some(came) = member.peer.came.filter(|came| is_warming(Some(*came), pool.warmup, now)) {
+    if let Some(came) = member.peer.came().filter(|came| is_warming(Some(*came), pool.warmup, now)) {
         let warm = now.saturating_duration_since(came).as_secs_f64() / pool.warmup.as_secs_f64();
         share = ((warm * WHOLE as f64) as u64).clamp(LEAST, WHOLE);
     }

@@ -28,7 +28,9 @@ const LEAST_LINE: usize = 16;
 /// Providers of one API that may take calls, ready to pick from.
 #[derive(Debug)]
 pub struct Pool {
-    members: Vec<Member>,
+    members: Box<[Member]>,
+    /// Of each member the calls under way that this pool picked it for, where the policy asks.
+    calls: Box<[Arc<Tally>]>,
     /// Gone from the registry with many others: for when no member is left. True: given up.
     held: Vec<(Arc<Peer>, AtomicBool)>,
     balance: Balance,
@@ -48,8 +50,6 @@ pub struct Pool {
 #[derive(Debug)]
 struct Member {
     peer: Arc<Peer>,
-    /// Calls under way that this pool picked it for, where the policy asks.
-    calls: Option<Arc<Tally>>,
     /// Most calls at once.
     most: u32,
     weight: u16,
@@ -111,15 +111,15 @@ impl Pool {
         let usable = |p: &&Provider| !p.held && why_not(p).is_none();
         let left_out = providers.iter().filter_map(|p| Some((p.address.clone(), why_not(p)?))).collect();
         let is_hash = policy.balance == Balance::Hash;
-        let all = Arc::default();
         let member = |provider: &Provider| Member {
             peer: peer(provider),
             weight: provider.weight,
             near: is_near(provider),
             most: provider.max_connections.unwrap_or(u32::MAX),
-            calls: is_hash.then(|| Arc::new(Tally::new(&all))),
         };
-        let members: Vec<_> = providers.iter().filter(usable).map(member).collect();
+        let members: Box<[_]> = providers.iter().filter(usable).map(member).collect();
+        let all = Arc::default();
+        let counted = if is_hash { members.len() } else { 0 };
         let held = providers.iter().filter(|provider| provider.held);
         let held = held.map(|provider| (peer(provider), AtomicBool::new(false))).collect();
         Self {
@@ -127,6 +127,7 @@ impl Pool {
             renewing: Mutex::default(),
             ring: if is_hash { Ring::of(&members) } else { Ring::default() },
             members,
+            calls: (0..counted).map(|_| Arc::new(Tally::new(&all))).collect(),
             held,
             balance: policy.balance,
             zone,
@@ -260,7 +261,7 @@ impl Pool {
         // a key stays where it belongs while somebody is well
         let own = wanted.hash.filter(|_| !live.is_empty()).and_then(|key| self.ring.first(key));
         let due = live.due.iter().filter(|index| own.is_none_or(|own| own == **index));
-        due.filter_map(|index| self.members.get(*index)).find_map(|member| member.probe(wanted.now))
+        due.into_iter().find_map(|index| self.probe_at(*index, wanted.now))
     }
 
     /// By the policy, where that one has room.
@@ -271,13 +272,13 @@ impl Pool {
             (Balance::Hash, Some(key)) => hash::pick(self, live, key),
             (Balance::P2c, _) | (Balance::Hash, None) => p2c::pick(self, live, wanted.now),
         };
-        self.members.get(index?)?.enter(wanted.now)
+        self.enter(index?, wanted.now)
     }
 
     /// Anybody who is left: the rare path of a second attempt, or of a first where the chosen one is full.
     fn rest(&self, live: &Live, wanted: &Wanted<'_>) -> Result<InFlight, Passed> {
         let fresh = |peer: &Arc<Peer>| !wanted.tried.iter().any(|tried| tried.address == peer.address);
-        let enter = |index: usize| self.members.get(index)?.enter(wanted.now);
+        let enter = |index: usize| self.enter(index, wanted.now);
         let is_fresh = |index: &usize| self.members.get(*index).is_some_and(|member| fresh(&member.peer));
         // looked at first: where all are full, each would be drawn by lot
         let mut full = false;
@@ -299,7 +300,7 @@ impl Pool {
             return Ok(place);
         }
         let mut due = live.due.iter().filter(|index| is_fresh(index));
-        let probe = |index: &usize| self.members.get(*index)?.probe(wanted.now);
+        let probe = |index: &usize| self.probe_at(*index, wanted.now);
         if let Some(place) = due.find_map(probe).or_else(|| self.pick_held(&fresh, wanted.now)) {
             return Ok(place);
         }
@@ -319,6 +320,17 @@ impl Pool {
         after.iter().chain(before).find(is_left).map(|(peer, _)| peer.enter(now))
     }
 
+    /// Counts a call in at a member, where there is room.
+    fn enter(&self, index: usize, now: Instant) -> Option<InFlight> {
+        let member = self.members.get(index)?;
+        Some(member.peer.try_enter(member.most, now)?.counted(self.calls.get(index)))
+    }
+
+    /// Counts in the one call that probes, where one is due.
+    fn probe_at(&self, index: usize, now: Instant) -> Option<InFlight> {
+        Some(self.members.get(index)?.peer.probe(now)?.counted(self.calls.get(index)))
+    }
+
     fn weight(&self, index: usize) -> u64 {
         self.members.get(index).map_or(0, Member::weight)
     }
@@ -336,16 +348,6 @@ impl Member {
     /// Most calls at once, by the registry and by its own status page.
     fn most(&self) -> u32 {
         self.most.min(self.peer.room().unwrap_or(u32::MAX))
-    }
-
-    /// Counts a call in, where there is room.
-    fn enter(&self, now: Instant) -> Option<InFlight> {
-        Some(self.peer.try_enter(self.most, now)?.counted(self.calls.as_ref()))
-    }
-
-    /// Counts in the one call that probes, where one is due.
-    fn probe(&self, now: Instant) -> Option<InFlight> {
-        Some(self.peer.probe(now)?.counted(self.calls.as_ref()))
     }
 }
 

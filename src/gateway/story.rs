@@ -6,6 +6,7 @@ use super::Record;
 use super::tried::{Ended, Tried};
 use crate::explain::{Attempt, Candidate, Id, Story};
 use crate::health::Fault;
+use crate::model::Policy;
 use crate::peer::InFlight;
 use crate::telemetry::Told;
 use crate::units::show_duration;
@@ -112,7 +113,7 @@ impl Record {
             detail: self.detail.clone(),
             took: now.saturating_duration_since(self.started),
             decided: self.decided_on_the_way(),
-            rules: self.route.as_ref().map(|route| (route.policy.clone(), route.origins)),
+            rules: self.route.as_ref().map(|route| (Policy::clone(&route.policy), route.origins)),
             candidates,
             more_candidates,
             attempts: self.attempts(now),

@@ -1,6 +1,7 @@
 //! Rules of a call as written (`PolicyPatch`) and as meant (`Policy`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto_adapters::{BytesAs, Charset, Empty};
@@ -294,6 +295,11 @@ impl PolicyPatch {
             let _ = policy.set(field, value);
         }
         policy
+    }
+
+    /// The same; where it says nothing, `base` itself.
+    pub fn over_shared(&self, base: &Arc<Policy>) -> Arc<Policy> {
+        if self.is_empty() { base.clone() } else { Arc::new(self.over(base)) }
     }
 
     /// Whether it says nothing at all.

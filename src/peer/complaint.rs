@@ -20,7 +20,7 @@ impl Complaints {
 impl Peer {
     /// Its check failed for this reason; `None`: no check of it fails, or is made any more.
     pub fn complain(&self, reason: Option<&str>) {
-        let mut held = self.board.complaints.held();
+        let mut held = self.board().complaints.held();
         match reason {
             Some(reason) => drop(held.insert(self.address.clone(), words::line(reason))),
             None => drop(held.remove(&self.address)),
@@ -29,6 +29,6 @@ impl Peer {
 
     /// Why its last check failed.
     pub fn complaint(&self) -> Option<String> {
-        self.board.complaints.held().get(&self.address).cloned()
+        self.board().complaints.held().get(&self.address).cloned()
     }
 }

@@ -1,6 +1,8 @@
 //! Layout `tree`: categories with services below them; a category is a service of the model,
 //! a service below it one of its APIs.
 
+use std::sync::Arc;
+
 use super::draft::{self, Draft};
 use crate::model::{Api, Service};
 use crate::names::{ApiName, ServiceName};
@@ -28,7 +30,7 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
                     && let Some(api) = draft.service.apis.get_mut(*api)
                 {
                     let provider = draft::provider(address, fields, node.ephemeral);
-                    api.providers.get_or_insert_default().push(provider);
+                    Arc::make_mut(api).providers.get_or_insert_default().push(provider);
                 }
             }
             ["services", _, api, "access", name] => draft.grant(node, name, Some(api)),
@@ -36,8 +38,11 @@ pub(super) fn parse(service: &ServiceName, nodes: &[&Node], previous: Option<&Se
         }
     }
     for (name, api) in &mut draft.service.apis {
+        let api = Arc::make_mut(api);
         api.path = joined(name, api, context.as_deref(), previous);
-        api.providers.get_or_insert_default().sort_by(|a, b| a.address.cmp(&b.address));
+        let providers = api.providers.get_or_insert_default();
+        providers.sort_by(|a, b| a.address.cmp(&b.address));
+        providers.shrink_to_fit();
     }
     draft.finish()
 }
