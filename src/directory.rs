@@ -342,12 +342,7 @@ impl Directory {
 }
 
 /// A peer for every provider; those of addresses that `before` had are used again, others are new.
-fn all_peers(
-    service: &Service,
-    before: Option<&Entry>,
-    board: &Arc<Board>,
-    now: Instant,
-) -> Peers {
+fn all_peers(service: &Service, before: Option<&Entry>, board: &Arc<Board>, now: Instant) -> Peers {
     let of_apis = service.apis.values().flat_map(|api| api.providers.iter().flatten());
     // APIs may share them: each is made once
     let addresses: BTreeSet<_> =

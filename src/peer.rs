@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::health::{Change, Claim, Fault, State};
+use crate::limits::Auto;
 use crate::model::Circuit as Rules;
 use crate::names::Address;
 
@@ -19,8 +20,8 @@ mod tally;
 
 pub use board::Board;
 use known::Known;
-pub use list::Peers;
 pub use line::Waiting;
+pub use list::Peers;
 pub use tally::Tally;
 
 /// A provider that has not answered in so many times what its answers usually take is silent,
@@ -81,6 +82,8 @@ pub struct InFlight {
     judged: bool,
     /// The head of a good answer came, and its body decides.
     streams: bool,
+    /// The limit that is found for the peer follows it.
+    limited: bool,
     /// Picked while so few were well that rates and checks were not heeded.
     panic: bool,
     /// Counted there too.
@@ -125,6 +128,17 @@ impl Peer {
     /// Counts a call in, unless that would be more than `most` or than its own status page allows.
     pub fn try_enter(self: &Arc<Self>, most: u32, now: Instant) -> Option<InFlight> {
         self.known(now).try_enter(most).then(|| InFlight::at(self, now))
+    }
+
+    /// The same under `concurrency: auto`: nor more than the limit found for it, which follows this call.
+    pub fn try_enter_limited(self: &Arc<Self>, most: u32, now: Instant) -> Option<InFlight> {
+        let most = most.min(self.known(now).find_limit(now));
+        Some(self.try_enter(most, now)?.with(|place| place.limited = true))
+    }
+
+    /// Most calls at once by how long its answers take, where calls are under `concurrency: auto`.
+    pub fn limit(&self) -> u32 {
+        self.read(Auto::FIRST, Known::limit)
     }
 
     /// Counts in the one call that probes, where one is due.
@@ -305,10 +319,18 @@ impl InFlight {
 
     /// A place that is counted in already.
     fn at(peer: &Arc<Peer>, now: Instant) -> Self {
-        let peer = peer.clone();
-        let (since, asked) = (now, now);
-        let (spared, judged, streams, panic) = (false, false, false, false);
-        Self { peer, since, asked, spared, claim: None, judged, streams, panic, also: None }
+        Self {
+            peer: peer.clone(),
+            since: now,
+            asked: now,
+            spared: false,
+            claim: None,
+            judged: false,
+            streams: false,
+            limited: false,
+            panic: false,
+            also: None,
+        }
     }
 
     /// There since it was counted in.
@@ -385,6 +407,9 @@ impl InFlight {
             None => known.latency.note(took, now),
             // who fails fast is not fast
             Some(_) => known.latency.at_least(took, now),
+        }
+        if self.limited && !self.spared {
+            known.limited(took, outcome.fault, now);
         }
         if outcome.fault.is_none() { &known.answered } else { &known.failed }.fetch_add(1, Relaxed);
     }

@@ -41,13 +41,23 @@ fn breakdown() {
         let mut services: Vec<Arc<Service>> = Vec::with_capacity(SERVICES);
         let all: Vec<_> = (0..SERVICES).map(|n| nodes(n, providers)).collect();
         let parsed = measure(|| {
-            services.extend(all.iter().enumerate().map(|(n, nodes)| Arc::new(Layout::Flat.parse(&name(n), nodes, None).unwrap())));
+            services.extend(
+                all.iter()
+                    .enumerate()
+                    .map(|(n, nodes)| Arc::new(Layout::Flat.parse(&name(n), nodes, None).unwrap())),
+            );
         });
         println!("{providers} providers:");
         tell("  parsed, per service", &parsed, SERVICES);
-        let published = measure(|| services.iter().enumerate().for_each(|(n, s)| directory.publish(&name(n), Some(s.clone()))));
+        let published = measure(|| {
+            services.iter().enumerate().for_each(|(n, s)| directory.publish(&name(n), Some(s.clone())))
+        });
         tell("  published, per service", &published, SERVICES);
-        let live = measure(|| for n in 0..SERVICES { directory.known(&name(n)).unwrap().pool.panics(Instant::now()); });
+        let live = measure(|| {
+            for n in 0..SERVICES {
+                directory.known(&name(n)).unwrap().pool.panics(Instant::now());
+            }
+        });
         tell("  live, per service", &live, SERVICES);
     }
 }

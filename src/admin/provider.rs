@@ -42,6 +42,7 @@ fn of_peer(peer: &Arc<Peer>, pool: &Pool, now: Instant) -> Value {
         "asked_to_wait_ms": (!asked.is_zero()).then_some(asked.as_millis() as u64),
         "queues": peer.queues().then_some(true),
         "processes": peer.room(),
+        "limit": pool.limit(peer),
         "answered": answered,
         "failed": failed,
     })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::health::{Change, Fault};
-use crate::model::{Balance, Circuit, Policy, Provider, Zone};
+use crate::model::{Balance, Circuit, Concurrency, Policy, Provider, Zone};
 use crate::names::Address;
 use crate::peer::{Board, InFlight, Outcome, Peer, Peers, Tally, Waiting};
 
@@ -36,6 +36,8 @@ pub struct Pool {
     balance: Balance,
     zone: Zone,
     warmup: Duration,
+    /// Each member has a limit that finds itself; one alone has that of its service.
+    limited: bool,
     ring: Ring,
     board: Arc<Board>,
     live: ArcSwap<Live>,
@@ -94,7 +96,9 @@ pub enum Passed {
 
 /// Whether pools of the same providers pick in the same way under both.
 pub fn alike(one: &Policy, other: &Policy) -> bool {
-    (one.balance, one.zone, one.warmup) == (other.balance, other.zone, other.warmup)
+    let is_auto = |policy: &Policy| policy.concurrency == Concurrency::Auto;
+    let setting = |policy: &Policy| (policy.balance, policy.zone, policy.warmup, is_auto(policy));
+    setting(one) == setting(other)
 }
 
 impl Pool {
@@ -119,6 +123,7 @@ impl Pool {
         };
         let members: Box<[_]> = providers.iter().filter(usable).map(member).collect();
         let all = Arc::default();
+        let limited = policy.concurrency == Concurrency::Auto && members.len() > 1;
         let counted = if is_hash { members.len() } else { 0 };
         let held = providers.iter().filter(|provider| provider.held);
         let held = held.map(|provider| (peer(provider), AtomicBool::new(false))).collect();
@@ -132,6 +137,7 @@ impl Pool {
             balance: policy.balance,
             zone,
             warmup: policy.warmup,
+            limited,
             board: (*board).clone(),
             // a random start: sidecars that load the same list must not march in step
             turn: AtomicU64::new(fastrand::u64(..1 << 32)),
@@ -284,7 +290,7 @@ impl Pool {
         let mut full = false;
         let mut has_room = |index: usize| {
             full = true;
-            self.members.get(index).is_some_and(Member::has_room)
+            self.members.get(index).is_some_and(|member| member.peer.load() < self.most(member))
         };
         // those in turn now, then those of another zone, then one that may be well again
         let fresh_ones = live.candidates().filter(|(index, _)| is_fresh(index));
@@ -320,10 +326,24 @@ impl Pool {
         after.iter().chain(before).find(is_left).map(|(peer, _)| peer.enter(now))
     }
 
+    /// Most calls at once at a member.
+    fn most(&self, member: &Member) -> u32 {
+        member.most().min(self.limit(&member.peer).unwrap_or(u32::MAX))
+    }
+
+    /// Most calls at once at `peer` by how long its answers take; `None`: nobody asks for that.
+    pub fn limit(&self, peer: &Peer) -> Option<u32> {
+        self.limited.then(|| peer.limit())
+    }
+
     /// Counts a call in at a member, where there is room.
     fn enter(&self, index: usize, now: Instant) -> Option<InFlight> {
         let member = self.members.get(index)?;
-        Some(member.peer.try_enter(member.most, now)?.counted(self.calls.get(index)))
+        let place = match self.limited {
+            true => member.peer.try_enter_limited(member.most, now),
+            false => member.peer.try_enter(member.most, now),
+        };
+        Some(place?.counted(self.calls.get(index)))
     }
 
     /// Counts in the one call that probes, where one is due.
@@ -339,10 +359,6 @@ impl Pool {
 impl Member {
     fn weight(&self) -> u64 {
         self.weight.into()
-    }
-
-    fn has_room(&self) -> bool {
-        self.peer.load() < self.most()
     }
 
     /// Most calls at once, by the registry and by its own status page.

@@ -1,11 +1,11 @@
 //! Promises of every policy, and of each alone.
 
 use super::*;
-use std::collections::BTreeMap;
 use crate::health::Cause;
 use crate::health::State::{Closed, HalfOpen, Open};
 use crate::model::State;
 use crate::names::Address;
+use std::collections::BTreeMap;
 
 const ALL: [Balance; 4] = [Balance::RoundRobin, Balance::Random, Balance::P2c, Balance::Hash];
 const SECOND: Duration = Duration::from_secs(1);
@@ -414,4 +414,57 @@ fn proportions_of_any_size_are_kept() {
         let sum: f64 = world.pool.members.iter().map(|m| world.pool.share(&m.peer, world.now).0).sum();
         assert!((sum - 1.0).abs() < 1e-9 || live.is_empty(), "{sum}");
     }
+}
+
+#[test]
+fn a_slow_one_gets_few_calls_at_a_time_under_an_automatic_limit_and_the_others_go_on() {
+    let policy = Policy {
+        balance: Balance::RoundRobin,
+        concurrency: crate::model::Concurrency::Auto,
+        ..Policy::default()
+    };
+    let mut world = World::new(&equals(3), policy);
+    let (slow, ms) = (world.peer(1).clone(), SECOND / 1000);
+    let mut places: Vec<InFlight> = Vec::new();
+    let (mut most, start) = (0, world.now);
+    for step in 0..60_000 {
+        world.now = start + step * ms;
+        // one after another at the slow one, 20 ms each; 10 ms at the others however many there are
+        let mut takes = step % 20 == 0;
+        let is_over = |place: &mut InFlight| match Arc::ptr_eq(place.peer(), &slow) {
+            true => std::mem::take(&mut takes),
+            false => place.since() + 10 * ms <= world.now,
+        };
+        for mut place in places.extract_if(.., is_over) {
+            world.pool.record(&mut place, Outcome::GOOD, &world.rules, world.now);
+        }
+        while places.len() < 30 {
+            places.push(world.pick().unwrap());
+        }
+        most = if step < 40_000 { 0 } else { most.max(slow.load()) };
+    }
+    let limit = world.pool.limit(&slow).unwrap();
+    assert!(limit <= 10 && most <= 12, "{limit} and {most} of 30");
+    assert!(world.pool.limit(&world.peer(2)).unwrap() >= 20);
+    while slow.load() < limit {
+        places.push(world.pick().unwrap());
+    }
+    let found =
+        format!("it has {} calls in flight, and the limit that was found for it is {limit}", slow.load());
+    assert_eq!(world.pool.candidates(world.now).next().unwrap().1, Some(found));
+    let others = std::iter::from_fn(|| world.pick().ok()).take(5000).inspect(|place| {
+        assert!(!Arc::ptr_eq(place.peer(), &slow));
+    });
+    let others: Vec<_> = others.collect();
+    assert_eq!(world.pick().unwrap_err(), Passed::Full, "as where all have max_connections");
+    drop(others);
+    assert!(world.pick().is_ok());
+}
+
+#[test]
+fn one_alone_has_no_limit_beside_that_of_its_service() {
+    let policy = Policy { concurrency: crate::model::Concurrency::Auto, ..Policy::default() };
+    let world = World::new(&equals(1), policy);
+    let places: Vec<_> = (0..100).map(|_| world.pick().unwrap()).collect();
+    assert_eq!((places.len(), world.pool.limit(&world.peer(1))), (100, None));
 }

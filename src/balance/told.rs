@@ -13,9 +13,13 @@ impl Pool {
         let live = self.live(now);
         let members = self.members.iter().enumerate().map(move |(index, member)| {
             let peer = &member.peer;
-            let most = member.most();
+            let (most, own) = (self.most(member), member.most());
             let why = match open(peer, now) {
                 Some(why) if !live.usable.get(index).is_some_and(|usable| *usable) => Some(why),
+                _ if peer.load() >= most && most < own => Some(format!(
+                    "it has {} calls in flight, and the limit that was found for it is {most}",
+                    peer.load()
+                )),
                 _ if peer.load() >= most => Some(format!("it has {most} calls in flight, as many as it may")),
                 _ if live.weight_of(index) == 0 => Some("its data centre is not that of this host".into()),
                 _ => None,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Where it starts, and between what it stays.
-const FIRST: f64 = 20.0;
+pub(super) const FIRST: f64 = 20.0;
 const LEAST: f64 = 3.0;
 const MOST: f64 = 1024.0;
 /// A window is over after so long with so many answers, or after `LONGEST` with any.

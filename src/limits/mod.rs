@@ -8,6 +8,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 pub mod allowance;
+mod auto;
 pub mod gate;
 mod gradient;
 pub mod latency;
@@ -16,6 +17,7 @@ mod quota;
 mod share;
 
 pub use allowance::Allowance;
+pub use auto::Auto;
 pub use gate::{Gate, Place};
 pub use latency::{Hedges, Latencies};
 pub use part::Part;

@@ -1,5 +1,6 @@
 //! What is known of a peer, from its first call or check on.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::faults::Faults;
 use super::latency::Latency;
 use super::{Cost, MOST_LATER};
-use crate::health::Circuit;
+use crate::health::{Circuit, Fault};
+use crate::limits::Auto;
 
 /// Load and health; most of what a peer costs, so that it is made for those that somebody called.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Known {
     pub(super) answered: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) faults: Faults,
+    /// Found for calls under `concurrency: auto`, from the first of them on.
+    auto: OnceLock<Box<Auto>>,
 }
 
 impl Known {
@@ -41,6 +45,7 @@ impl Known {
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             faults: Faults::default(),
+            auto: OnceLock::new(),
         })
     }
 
@@ -57,6 +62,23 @@ impl Known {
         let most = most.min(self.room.load(Relaxed));
         let enter = |calls: u32| (calls < most).then_some(calls + 1);
         self.in_flight.fetch_update(Relaxed, Relaxed, enter).is_ok()
+    }
+
+    /// Most calls at once by how long its answers take.
+    pub(super) fn limit(&self) -> u32 {
+        self.auto.get().map_or(Auto::FIRST, |auto| auto.limit())
+    }
+
+    /// The same, to be found from now on.
+    pub(super) fn find_limit(&self, now: Instant) -> u32 {
+        self.auto.get_or_init(|| Box::new(Auto::new(now))).limit()
+    }
+
+    /// An attempt under that limit took so long; as for a service's own, what failed before its time says nothing.
+    pub(super) fn limited(&self, took: Duration, fault: Option<Fault>, now: Instant) {
+        if let (Some(auto), None | Some(Fault::Late | Fault::Silent)) = (self.auto.get(), fault) {
+            auto.answered(took, self.load(), now);
+        }
     }
 
     pub(super) fn leave(&self) {

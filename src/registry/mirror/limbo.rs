@@ -82,7 +82,10 @@ impl Limbo {
             match &lost.api {
                 None => served.providers.push(lost.provider.clone()),
                 Some(api) => {
-                    let list = served.apis.get_mut(api).map(|api| Arc::make_mut(api).providers.get_or_insert_default());
+                    let list = served
+                        .apis
+                        .get_mut(api)
+                        .map(|api| Arc::make_mut(api).providers.get_or_insert_default());
                     list.into_iter().for_each(|list| list.push(lost.provider.clone()));
                 }
             }
