@@ -2,6 +2,7 @@
 
 mod group;
 mod holder;
+mod quiet;
 mod shown;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::Source;
 use super::shares::Meter;
+use super::{Link, Source, now};
 use crate::directory::{Directory, Entry};
 use crate::limits::Limiter;
 use crate::model::Layout;
 use crate::names::{ApiName, ServiceName};
-use group::Group;
+use group::{Group, Twin};
+use quiet::Quiet;
 pub use shown::shown;
 
 /// How often the view is looked at for services that are no longer called; new ones are told of.
@@ -98,6 +100,19 @@ fn places(layout: Layout, entry: &Entry) -> Vec<Place> {
     }
 }
 
+/// Nodes of this host, and who keeps them.
+struct Nodes<'a> {
+    source: &'a Source,
+    /// The second one is for where another sidecar has this one's name.
+    names: [String; 2],
+    seats: Seats,
+    /// Of places with shared quotas.
+    groups: HashMap<Place, watch::Sender<Limiters>>,
+    /// Of all others: a view may have thousands.
+    quiet: Quiet,
+    tasks: JoinSet<Option<(Place, Twin, Instant)>>,
+}
+
 /// Keeps a node of this host beside every service in the view, and the limiters of shared quotas at what
 /// it was given, until `stop` turns true.
 pub(super) async fn share(
@@ -106,10 +121,15 @@ pub(super) async fn share(
     host: &str,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut groups: HashMap<Place, watch::Sender<Limiters>> = HashMap::new();
-    // where another sidecar has this one's name
-    let second = format!("{host}~{:08x}", fastrand::u32(..));
-    let (mut tasks, seats) = (JoinSet::new(), Seats::new(source.path_overhead()));
+    let mut nodes = Nodes {
+        source,
+        names: [host.to_owned(), format!("{host}~{:08x}", fastrand::u32(..))],
+        seats: Seats::new(source.path_overhead()),
+        groups: HashMap::new(),
+        quiet: Quiet::default(),
+        tasks: JoinSet::new(),
+    };
+    let link = source.link();
     loop {
         let mut seen = HashMap::new();
         for entry in directory.list().values() {
@@ -118,10 +138,34 @@ pub(super) async fn share(
                 seen.insert(place, limiters);
             }
         }
+        while let Some(done) = nodes.tasks.try_join_next() {
+            let done = done.into_iter().flatten();
+            done.for_each(|(place, twin, again)| nodes.quiet.done(&place, twin, (now(), again)));
+        }
+        let linked = *link.borrow();
+        nodes.follow(seen, linked, now());
+        tokio::time::sleep(APART).await;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = directory.moved() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+impl Nodes<'_> {
+    fn follow(&mut self, seen: HashMap<Place, Limiters>, link: Link, now: Instant) {
         // a group ends when its limiters do
-        groups.retain(|place, _| seen.contains_key(place));
+        self.groups.retain(|place, _| seen.contains_key(place));
+        for (place, twin) in self.quiet.gone(|place| seen.contains_key(place)) {
+            let group = self.group(&place, twin, watch::channel(Limiters::new()).1);
+            self.tasks.spawn(async move {
+                group.leave().await;
+                None
+            });
+        }
         for (place, limiters) in seen {
-            match groups.get(&place) {
+            match self.groups.get(&place) {
                 Some(known) => {
                     known.send_if_modified(|known| {
                         let changed = !same(known, &limiters);
@@ -129,21 +173,32 @@ pub(super) async fn share(
                         changed
                     });
                 }
+                None if limiters.is_empty() => self.quiet.add(place, now),
                 None => {
+                    // one that is looked after just now is left to that
+                    let Some(twin) = self.quiet.take(&place) else { continue };
                     let (tell, told) = watch::channel(limiters);
-                    let group = Group::new(source, (&place.path(), [host, &second]), seats.clone(), told);
-                    groups.insert(place, tell);
-                    tasks.spawn(group.run());
+                    let group = self.group(&place, twin, told);
+                    self.groups.insert(place, tell);
+                    self.tasks.spawn(async move {
+                        group.run().await;
+                        None
+                    });
                 }
             }
         }
-        tokio::time::sleep(APART).await;
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            Some(_) = tasks.join_next() => {}
-            () = directory.moved() => {}
-            () = tokio::time::sleep(LOOK) => {}
+        for (place, twin) in self.quiet.due(link, now) {
+            let group = self.group(&place, twin, watch::channel(Limiters::new()).1);
+            self.tasks.spawn(async move {
+                let (twin, again) = group.look_after(link).await;
+                Some((place, twin, again))
+            });
         }
+    }
+
+    fn group(&self, place: &Place, twin: Twin, limiters: watch::Receiver<Limiters>) -> Box<Group> {
+        let names = [self.names[0].as_str(), self.names[1].as_str()];
+        Group::new(self.source, (&place.path(), names), twin, self.seats.clone(), limiters)
     }
 }
 

@@ -34,8 +34,7 @@ pub(super) struct Group {
     path: String,
     /// Where it stands as soon as another living process has the first one.
     second: Option<String>,
-    /// Whether the node was this process's once: then another's is no left-over of a former one.
-    was_ours: bool,
+    twin: Twin,
     limiters: watch::Receiver<Limiters>,
     asked: Asked,
     taker: Taker,
@@ -51,19 +50,32 @@ pub(super) struct Group {
     not_before: Instant,
 }
 
+/// What is known of an own node, whoever keeps it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Twin {
+    /// The node was this process's once: then another's is no left-over of a former one.
+    pub(super) was_ours: bool,
+    /// It stands by the second name.
+    pub(super) gave_way: bool,
+    /// So often in a row it could not be looked after.
+    pub(super) failures: u32,
+}
+
 impl Group {
     /// Of this host, whose node stands below `parent` by the first of its names that is free.
     pub(super) fn new(
         source: &Source,
         (parent, [host, second]): (&str, [&str; 2]),
+        twin: Twin,
         seats: Seats,
         limiters: watch::Receiver<Limiters>,
     ) -> Box<Self> {
+        let own = if twin.gave_way { second } else { host };
         Box::new(Self {
             source: source.clone(),
-            path: format!("{parent}/{host}"),
-            second: Some(format!("{parent}/{second}")),
-            was_ours: false,
+            path: format!("{parent}/{own}"),
+            second: (!twin.gave_way).then(|| format!("{parent}/{second}")),
+            twin,
             limiters,
             asked: Asked::default(),
             taker: Taker::new(Duration::ZERO),
@@ -74,22 +86,22 @@ impl Group {
             seats,
             seat: None,
             next_look: now(),
-            failures: 0,
+            failures: twin.failures,
             not_before: now(),
         })
     }
 
-    /// Runs until nobody wants its limiters; boxed, and what it does, too: there is one for each service, and
-    /// nearly all of them only wait.
+    /// Brings the node in line once, where no quota is shared; gives what is known of it then, and when that is
+    /// to be done again.
+    pub(super) async fn look_after(mut self: Box<Self>, link: Link) -> (Twin, Instant) {
+        self.turn(link, &Limiters::new()).await;
+        let again = if self.failures > 0 { self.not_before } else { now() + REST };
+        (Twin { failures: self.failures, ..self.twin }, again)
+    }
+
+    /// Runs until nobody wants its limiters; boxed, as nearly all that it does is to wait.
     pub(super) async fn run(mut self: Box<Self>) {
         let mut link = self.source.link();
-        if self.limiters.borrow().is_empty() {
-            let spread = SPREAD.mul_f64(fastrand::f64());
-            tokio::select! {
-                changed = self.limiters.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(spread) => {}
-            }
-        }
         loop {
             let linked = *link.borrow_and_update();
             let limiters = self.limiters.borrow_and_update().clone();
@@ -223,10 +235,10 @@ impl Group {
         match held {
             None => self.taker.seen(None),
             Some(held) if held.owner == Owner::Me => {
-                self.was_ours = true;
+                self.twin.was_ours = true;
                 self.taker.seen(Some((held.version, Card::read(&held.data))));
             }
-            Some(held) if held.owner == Owner::Other && self.was_ours => {
+            Some(held) if held.owner == Owner::Other && self.twin.was_ours => {
                 self.taker.seen(None);
                 self.give_way();
             }
@@ -253,12 +265,13 @@ impl Group {
             tracing::warn!(problem, "two sidecars have one name");
         }
         self.holder.iter_mut().for_each(|holder| name(&second).clone_into(&mut holder.host));
-        (self.path, self.watch, self.was_ours) = (second, None, false);
+        (self.path, self.watch) = (second, None);
+        self.twin = Twin { gave_way: true, ..Twin::default() };
         self.taker.noticed();
     }
 
     /// Nobody calls any more: the node goes, after its shares.
-    async fn leave(self: Box<Self>) {
+    pub(super) async fn leave(self: Box<Self>) {
         let now = now();
         self.limiters.borrow().values().for_each(|limiter| limiter.lend(None, now));
         if let Some(holder) = self.holder {
