@@ -445,7 +445,7 @@ fn a_slow_one_gets_few_calls_at_a_time_under_an_automatic_limit_and_the_others_g
     }
     let limit = world.pool.limit(&slow).unwrap();
     assert!(limit <= 10 && most <= 12, "{limit} and {most} of 30");
-    assert!(world.pool.limit(&world.peer(2)).unwrap() >= 20);
+    assert!(world.pool.limit(world.peer(2)).unwrap() >= 20);
     while slow.load() < limit {
         places.push(world.pick().unwrap());
     }
@@ -466,5 +466,5 @@ fn one_alone_has_no_limit_beside_that_of_its_service() {
     let policy = Policy { concurrency: crate::model::Concurrency::Auto, ..Policy::default() };
     let world = World::new(&equals(1), policy);
     let places: Vec<_> = (0..100).map(|_| world.pick().unwrap()).collect();
-    assert_eq!((places.len(), world.pool.limit(&world.peer(1))), (100, None));
+    assert_eq!((places.len(), world.pool.limit(world.peer(1))), (100, None));
 }

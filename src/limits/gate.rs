@@ -25,7 +25,7 @@ pub struct Gate {
     waiting: AtomicUsize,
     line: Mutex<Line>,
     is_auto: AtomicBool,
-    auto: Mutex<Option<Gradient>>,
+    auto: Mutex<Option<Box<Gradient>>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Gate {
                 *auto = None;
                 most
             }
-            Concurrency::Auto => auto.get_or_insert_with(|| Gradient::new(now)).limit(),
+            Concurrency::Auto => auto.get_or_insert_with(|| Box::new(Gradient::new(now))).limit(),
         };
         self.is_auto.store(auto.is_some(), Relaxed);
         // still locked: an answer noted meanwhile must not set the limit of the rule before
