@@ -72,7 +72,7 @@ fn calls_that_outlast_the_drain_are_told_so_logged_and_counted() {
     });
     let entries = service_with("user", PATIENT, &[X], &[&silent.address])
         + &service_with("streams", PATIENT, &[X], &[&streams.address]);
-    let mut remora = Remora::embedded(&entries).with("drain: 1s").start();
+    let mut remora = Remora::embedded(&entries).with("drain: 3s").start();
     let (mut waits, mut reads, mut raw) = (remora.conn(), remora.conn(), Conn::open(&remora.address));
     waits.send(request("GET", "/user/x", &[], b"")).unwrap();
     raw.send(yar::json_request("user.x", "[]")).unwrap();

@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -111,9 +112,103 @@ fn a_request_that_grows_too_large_behind_its_answer_is_not_its_providers_fault()
 }
 
 #[test]
+fn a_caller_that_falls_silent_in_its_request_is_not_its_providers_fault() {
+    let peer = early(CHUNKED);
+    let remora = sidecar("policy: { idle_timeout: 200ms, circuit: { consecutive: 2 } }", &peer);
+    for _ in 0..4 {
+        let mut conn = remora.conn();
+        conn.send(upload(100)).unwrap();
+        conn.send("ten bytes.").unwrap();
+        assert_eq!(conn.head().unwrap().status, 200);
+        eventually("the call is over", SOON, || is_idle(&remora));
+    }
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
+}
+
+#[test]
+fn a_request_goes_on_behind_an_early_whole_answer() {
+    let (got, all) = channel();
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if matches!(Request::read_head(&mut conn), Ok(Some(_))) {
+            let _ = conn.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+            let _ = got.send(conn.exactly(LARGE).map(|body| body.len()));
+        }
+    });
+    let remora = sidecar("policy: { max_body: 64MiB }", &peer);
+    let mut conn = remora.conn();
+    conn.send(upload(LARGE)).unwrap();
+    conn.send("ten bytes.").unwrap();
+    assert_eq!(conn.answer().unwrap().status, 202);
+    conn.send(vec![b'x'; LARGE - 10]).unwrap();
+    assert_eq!(all.recv_timeout(SOON).expect("the provider waits for the rest").unwrap(), LARGE);
+}
+
+#[test]
+fn a_provider_that_reads_nothing_is_to_blame_and_not_the_caller_that_waits_for_it() {
+    let (keep, hold) = channel::<()>();
+    let hold = Mutex::new(hold);
+    let peer = Peer::raw(move |_unread, _| drop(hold.lock().unwrap().recv()));
+    let remora = sidecar("policy: { max_body: 64MiB, timeout: 1s }", &peer);
+    let mut conn = remora.conn();
+    let mut writer = conn.writer();
+    conn.send("POST /user/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    let body = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).repeat(LARGE / 0x4000);
+    // remora may have answered and closed before it has all
+    let sends = std::thread::spawn(move || drop(writer.write_all(body.as_bytes())));
+    support::assert_problem(&conn.answer().unwrap(), "deadline", 504);
+    drop((conn, keep));
+    sends.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_speaks_first_is_told_as_such() {
+    let peer = Peer::raw(|mut stream, _| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let remora = sidecar("", &peer);
+    let answer = remora.get("/user/x");
+    support::assert_problem(&answer, "bad-answer", 502);
+    assert!(
+        answer.text().contains("SSH-2.0") || answer.text().contains("invalid HTTP version"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
+fn a_request_in_tiny_parts_is_kept_for_another_attempt_in_little_memory() {
+    const PARTS: usize = 30_000;
+    let (got, all) = channel();
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if let Ok(Some(mut request)) = Request::read_head(&mut conn) {
+            let _ = got.send(request.read_body(&mut conn).map(|()| request.body.len()));
+            let _ = conn.rest();
+        }
+    });
+    let remora = sidecar("policy: { retries: 1, timeout: 60s }", &peer);
+    let before = remora.memory();
+    let conns: Vec<_> = (0..8).map(|_| remora.conn()).collect();
+    for conn in &conns {
+        let mut writer = conn.writer();
+        writer.write_all(b"POST /user/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        writer.write_all("1\r\nx\r\n".repeat(PARTS).as_bytes()).unwrap();
+        writer.write_all(b"0\r\n\r\n").unwrap();
+    }
+    for _ in &conns {
+        assert_eq!(all.recv_timeout(SOON * 3).unwrap().unwrap(), PARTS);
+    }
+    let grown = remora.peak_memory().saturating_sub(before);
+    assert!(grown < conns.len() as u64 * (1 << 20), "{} KiB more for {} callers", grown >> 10, conns.len());
+}
+
+#[test]
 fn an_early_whole_answer_leaves_no_connection_behind_whose_caller_is_silent() {
     let peer = early("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
-    let remora = sidecar("", &peer);
+    let remora = sidecar("policy: { idle_timeout: 200ms }", &peer);
     let before = remora.descriptors();
     let mut conns: Vec<_> = (0..8).map(|_| remora.conn()).collect();
     for conn in &mut conns {

@@ -156,6 +156,11 @@ impl CallerStream {
         self.heads.is_in_head()
     }
 
+    /// Whether bytes wait for the caller to take them.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.stall.is_some()
+    }
+
     pub(super) fn into_inner(self) -> Stream {
         self.stream
     }

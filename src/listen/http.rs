@@ -94,18 +94,20 @@ pub(super) async fn serve(
     if ended.is_err_and(|error| error.is_timeout()) && stream.is_in_head() {
         refusal::late_head(&refusing);
     }
+    // what is in the middle of an answer can't be told another
+    let is_between = !stream.is_held_up();
     let mut stream = stream.into_inner();
     if first.starts_with(refusal::HTTP_2) {
         // the HTTP library closes it without a word
         let _ = stream.write_all(BAD_REQUEST).await;
     }
-    if is_given_up && signs.is_open() {
+    if is_given_up && signs.is_open() && is_between {
         // its caller waits for an answer
         let told = tokio::time::timeout(LAST_LINGER, stream.write_all(&refusal::drained())).await;
         if let Ok(Ok(())) = told {
             linger(stream, LAST_LINGER).await;
         }
-    } else if signs.broken.load(Relaxed) || is_given_up && signs.is_leaving() {
+    } else if signs.broken.load(Relaxed) || is_given_up && (signs.is_leaving() || !is_between) {
         // an answer without a length ends with the connection: this one must not seem whole
         stream.abort();
     } else if signs.unread.load(Relaxed) {

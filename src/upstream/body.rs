@@ -75,6 +75,8 @@ struct RequestStream {
 pub struct Progress {
     too_large: AtomicBool,
     caller_broke: AtomicBool,
+    /// Its next bytes are asked for, and not there.
+    waits: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -87,8 +89,10 @@ struct Seen {
 
 #[derive(Debug)]
 struct Kept {
-    frames: Vec<Bytes>,
-    bytes: usize,
+    /// The only frame, as long as there is no other,
+    first: Bytes,
+    /// or all of them: to keep small frames as they came would hold many times their bytes.
+    gathered: Vec<u8>,
     share: Share,
 }
 
@@ -118,7 +122,7 @@ impl Payload {
         if from.is_over() {
             return Self::full(Bytes::new());
         }
-        let kept = keep.map(|share| Kept { frames: Vec::new(), bytes: 0, share });
+        let kept = keep.map(|share| Kept { first: Bytes::new(), gathered: Vec::new(), share });
         let seen = Mutex::new(Seen { whole: false, kept });
         let progress = Arc::new(Progress { seen, ..Progress::default() });
         Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
@@ -140,6 +144,14 @@ impl Payload {
         match &self.0 {
             Kind::Request(stream) => Some(stream.progress.clone()),
             Kind::Full(_) | Kind::Answer(_) | Kind::Raw(_) => None,
+        }
+    }
+
+    /// It is not asked for more: who takes it keeps it waiting.
+    pub(super) fn is_held_up(&self) {
+        if let Kind::Request(stream) = &self.0 {
+            stream.progress.waits.store(false, Relaxed);
+            stream.from.upload.iter().for_each(|upload| upload.is_held_up());
         }
     }
 
@@ -198,6 +210,11 @@ impl Progress {
         self.caller_broke.load(Relaxed).then_some(Broken::Caller)
     }
 
+    /// Whether the caller keeps whoever sends it waiting.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Relaxed)
+    }
+
     /// Whether all of it was read.
     pub fn is_whole(&self) -> bool {
         self.seen().whole
@@ -207,20 +224,26 @@ impl Progress {
     pub(super) fn replay(&self) -> Option<Bytes> {
         let seen = self.seen();
         let kept = seen.kept.as_ref().filter(|_| seen.whole)?;
-        Some(match kept.frames.as_slice() {
-            [only] => only.clone(),
-            frames => frames.concat().into(),
+        Some(if kept.gathered.is_empty() {
+            kept.first.clone()
+        } else {
+            Bytes::copy_from_slice(&kept.gathered)
         })
     }
 
     fn keep(&self, data: &Bytes) {
         let mut seen = self.seen();
         let Some(kept) = &mut seen.kept else { return };
-        kept.bytes += data.len();
-        if kept.bytes > REPLAY || kept.share.grow(data.len()).is_err() {
+        let before = kept.first.len().max(kept.gathered.len());
+        if before + data.len() > REPLAY || kept.share.grow(data.len()).is_err() {
             seen.kept = None;
+        } else if before == 0 {
+            kept.first = data.clone();
         } else {
-            kept.frames.push(data.clone());
+            if kept.gathered.is_empty() {
+                kept.gathered.extend_from_slice(&kept.first);
+            }
+            kept.gathered.extend_from_slice(data);
         }
     }
 
@@ -285,13 +308,19 @@ impl RequestStream {
         self.progress.end(with_trailers);
     }
 
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = self.from.poll_rest(cx);
+        self.progress.waits.store(polled.is_pending(), Relaxed);
+        polled
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = match self.from.peeked.pop_front() {
             Some(data) => Frame::data(data),
             None if self.from.trailers.is_some() => {
                 Frame::trailers(*self.from.trailers.take().unwrap_or_default())
             }
-            None => match ready!(self.from.poll_rest(cx)) {
+            None => match ready!(self.poll_rest(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
                     self.progress.caller_broke.store(true, Relaxed);
@@ -333,7 +362,7 @@ impl AnswerStream {
         }
         let Poll::Ready(frame) = self.exchange.poll_frame(cx) else {
             ready!(self.silence.poll(cx));
-            return Poll::Ready(Some(Err(Broken::Idle)));
+            return Poll::Ready(Some(Err(self.exchange.silent())));
         };
         self.silence.end();
         match &frame {

@@ -15,6 +15,8 @@ use crate::names::Address;
 
 /// Idle connections kept per peer and worker.
 const MAX_IDLE: usize = 64;
+/// Bytes that are shown of what a peer says unasked.
+const SHOWN: usize = 40;
 /// What became of a new connection that was not even written to.
 pub(super) const CLOSED_AT_ONCE: &str = "the connection closed at once";
 /// Below what servers close idle connections after (Apache and Node 5 s, nginx 75 s).
@@ -95,10 +97,20 @@ impl Upstream {
         patience: Patience,
     ) -> Result<Answered, Failure> {
         let stream = match reach(peer, patience.connect).await {
-            Ok(stream) if is_quiet(&stream) => stream,
-            Ok(_) => return Err(unreached(CLOSED_AT_ONCE.into(), request)),
+            Ok(stream) => stream,
             Err(reason) => return Err(unreached(reason, request)),
         };
+        let mut first = [0; SHOWN];
+        match stream.try_read(&mut first) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(read @ 1..) => {
+                let first = first.get(..read).unwrap_or_default().escape_ascii();
+                return Err(Failure::NotHttp(format!(
+                    "it speaks before it is asked, and begins \"{first}\""
+                )));
+            }
+            Ok(_) | Err(_) => return Err(unreached(CLOSED_AT_ONCE.into(), request)),
+        }
         match self.exchange(peer, stream, request, patience.idle).await {
             Err(Lost::Unsent(request)) => Err(unreached(CLOSED_AT_ONCE.into(), request)),
             outcome => outcome.map_err(Lost::failure),
@@ -115,7 +127,7 @@ impl Upstream {
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
         let head = std::future::poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
-        answer.exchange.take_upload().map(|upload| lock(&self.uploads).spawn(upload));
+        answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
         Ok(head.map(|()| Payload::answer(answer)))
     }
 

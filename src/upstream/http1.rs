@@ -8,6 +8,7 @@ use std::mem::{self, MaybeUninit};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
-use super::body::{Broken, Payload, Progress};
+use super::body::{Broken, Payload, Progress, Silence};
 use crate::names::Address;
 
 pub mod answer;
@@ -48,8 +49,8 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 enum Line {
     Both(TcpStream),
-    /// The rest of the request is written by another task, until this is dropped.
-    Reads(OwnedReadHalf, #[expect(dead_code, reason = "its end is the upload's")] oneshot::Sender<()>),
+    /// The rest of the request is written by another task, which is told when the answer is whole, or dropped.
+    Reads(OwnedReadHalf, oneshot::Sender<()>),
     /// It went back to its pool.
     Gone,
 }
@@ -83,23 +84,34 @@ impl Exchange {
         Self { line: Line::Both(stream), writer, reader, progress, has_answered: false, is_closed: false }
     }
 
-    /// Parts from the rest of the request of an early answer, which must go on also while nobody reads that answer.
-    pub(super) fn take_upload(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+    /// Parts from the rest of the request of an early answer, which goes on also while nobody reads that answer, and
+    /// behind it as long as it moves within `idle`.
+    pub(super) fn take_upload(&mut self, idle: Duration) -> Option<impl Future<Output = ()> + use<>> {
         let mut writer = self.writer.take()?;
         let Line::Both(stream) = mem::replace(&mut self.line, Line::Gone) else { return None };
         let (reads, mut writes) = stream.into_split();
-        let (lasts, mut over) = oneshot::channel::<()>();
-        self.line = Line::Reads(reads, lasts);
+        let (whole, mut over) = oneshot::channel();
+        self.line = Line::Reads(reads, whole);
         Some(async move {
-            tokio::select! {
-                biased;
-                _ = &mut over => {}
-                written = poll_fn(|cx| writer.poll(cx, &mut writes)) => {
-                    if written.is_ok() {
-                        // to end this side now would tell some peers that nobody waits for the answer
-                        let _ = over.await;
-                    }
+            let (mut silence, mut is_whole) = (Silence::new(idle), false);
+            let written = poll_fn(|cx| {
+                if let Poll::Ready(written) = writer.poll(cx, &mut writes) {
+                    return Poll::Ready(written.is_ok());
                 }
+                if !is_whole {
+                    is_whole = ready!(Pin::new(&mut over).poll(cx)).is_ok();
+                }
+                if !is_whole {
+                    return Poll::Ready(false);
+                }
+                if writer.has_moved() {
+                    silence.end();
+                }
+                silence.poll(cx).map(|()| false)
+            });
+            // to end this side at once would tell some peers that nobody waits for the answer
+            if written.await && !is_whole {
+                let _ = over.await;
             }
         })
     }
@@ -154,9 +166,11 @@ impl Exchange {
     pub(super) fn take_stream(&mut self) -> Option<TcpStream> {
         let is_good = !self.is_closed && self.writer.is_none() && self.reader.keeps_alive();
         match mem::replace(&mut self.line, Line::Gone) {
-            Line::Both(stream) if is_good => Some(stream),
-            Line::Both(_) | Line::Reads(..) | Line::Gone => None,
+            Line::Both(stream) if is_good => return Some(stream),
+            Line::Reads(_, upload) if self.reader.is_over() => drop(upload.send(())),
+            Line::Both(_) | Line::Reads(..) | Line::Gone => {}
         }
+        None
     }
 
     /// Writes what can be written now.
@@ -188,6 +202,12 @@ impl Exchange {
         self.is_closed |= length == 0;
         self.reader.push(bytes);
         Poll::Ready(Ok(length))
+    }
+
+    /// Who is to blame where the peer says nothing: it may wait for the rest of the request itself.
+    pub(super) fn silent(&self) -> Broken {
+        let waits = self.progress.as_ref().is_some_and(|progress| progress.waits());
+        if waits { Broken::Caller } else { Broken::Idle }
     }
 
     /// Why an answer ended early: a peer ends it, too, when it does not get all of the request.

@@ -65,7 +65,6 @@ impl Inbound {
     }
 
     /// Whether all of it was read.
-    /// Whether all of it was read.
     pub fn is_over(&self) -> bool {
         self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
     }
@@ -88,6 +87,11 @@ impl Upload {
         self.waits.store(true, Relaxed);
     }
 
+    /// Its caller is not waited for: the peer takes no more.
+    pub(super) fn is_held_up(&self) {
+        self.waits.store(false, Relaxed);
+    }
+
     /// What came when more of it was asked for.
     fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
         // what is there when it is asked for costs no look at the clock
@@ -105,8 +109,6 @@ impl Upload {
         self.over.store(true, Relaxed);
     }
 
-    /// Whether all of it was read.
-    /// Whether all of it was read.
     /// Whether all of it was read.
     pub fn is_over(&self) -> bool {
         self.over.load(Relaxed)

@@ -127,15 +127,19 @@ impl Reader {
             head.headers_mut().remove(header::CONTENT_LENGTH);
             return Ok(if is_chunked { Body::Size } else { Body::ToTheEnd });
         }
-        let mut length = None;
+        let (mut length, mut told) = (None, 0);
         for value in head.headers().get_all(header::CONTENT_LENGTH) {
             for word in value.as_bytes().split(|byte| *byte == b',') {
+                told += 1;
                 match (number(word.trim_ascii()), length) {
                     (Some(one), None) => length = Some(one),
                     (Some(one), Some(before)) if one == before => {}
                     _ => return Err(NotHttp(format!("its Content-Length is {value:?}"))),
                 }
             }
+        }
+        if let Some(length) = length.filter(|_| told > 1) {
+            head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         Ok(length.map_or(Body::ToTheEnd, Body::Length))
     }

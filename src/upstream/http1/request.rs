@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
@@ -30,6 +30,8 @@ pub(super) struct Writer {
     framing: Framing,
     /// Nothing of it was taken by the connection yet.
     is_fresh: bool,
+    /// Some was, since somebody asked.
+    has_moved: bool,
 }
 
 /// How the body's end is told.
@@ -57,7 +59,7 @@ impl Writer {
     pub(super) fn new(request: Box<Request<Payload>>, host: &str) -> Self {
         let framing = Framing::of(&request);
         let out = head(&request, host, &framing);
-        Self { request, out, written: 0, large: Bytes::new(), framing, is_fresh: true }
+        Self { request, out, written: 0, large: Bytes::new(), framing, is_fresh: true, has_moved: false }
     }
 
     /// Writes on; ready when all of it is written.
@@ -69,9 +71,13 @@ impl Writer {
         loop {
             let waits = self.gather(cx)?;
             while let Some(left) = self.left() {
-                match ready!(Pin::new(&mut *stream).poll_write(cx, left)) {
-                    Ok(bytes @ 1..) => self.wrote(bytes),
-                    Ok(0) | Err(_) => return Poll::Ready(Err(Stuck::Connection)),
+                match Pin::new(&mut *stream).poll_write(cx, left) {
+                    Poll::Ready(Ok(bytes @ 1..)) => self.wrote(bytes),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stuck::Connection)),
+                    Poll::Pending => {
+                        self.request.body().is_held_up();
+                        return Poll::Pending;
+                    }
                 }
             }
             if waits {
@@ -81,6 +87,11 @@ impl Writer {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Whether some was written since this was asked last.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// The request as it was, where nothing of it was taken and all of its body is at hand.
@@ -177,6 +188,7 @@ impl Writer {
 
     fn wrote(&mut self, bytes: usize) {
         self.is_fresh &= bytes == 0;
+        self.has_moved = true;
         if self.written < self.out.len() {
             self.written += bytes;
             if self.written == self.out.len() {

@@ -126,6 +126,9 @@ fn lengths_that_are_none_or_two_are_refused() {
     let (_, headers, ..) =
         any("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap();
     assert_eq!(headers, [("transfer-encoding".into(), "chunked".into())], "whoever reads on sees one length");
+    let (_, headers, ..) =
+        any("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\nContent-Length: 1\r\n\r\na").unwrap();
+    assert_eq!(headers, [("content-length".into(), "1".into())]);
     let old = any("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     assert_eq!(old.unwrap_err(), "its version is 1.0, and it has a Transfer-Encoding");
 }
