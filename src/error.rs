@@ -371,8 +371,8 @@ fn overloaded(target: &str, limit: u32, line: Option<&str>) -> String {
 fn all_full(service: &str, line: Option<&str>) -> String {
     let line = line.map_or_else(String::new, |line| format!(", and {line}"));
     format!(
-        "every provider of service \"{service}\" has as many calls in flight from this host as it takes, by its \
-         `max_connections` or as `concurrency: auto` found{line}"
+        "every provider of service \"{service}\" has as many calls in flight from this host as it takes, as \
+         `concurrency: auto` found or by its `max_connections`{line}"
     )
 }
 

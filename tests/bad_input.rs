@@ -700,7 +700,9 @@ fn a_number_that_is_none_spoils_its_own_entry_and_no_further_edit() {
     eventually("the edit is followed", Duration::from_secs(5), || {
         remora.get("/user/x").json()["peer"] == "b"
     });
-    assert!(told("shop").contains("policy.timeout: \\\"-.inf\\\" is not"), "{}", told("shop"));
+    eventually("the other service's, too", Duration::from_secs(5), || {
+        told("shop").contains("policy.timeout: \\\"-.inf\\\" is not")
+    });
     assert_eq!(remora.page("/services/shop")["policy"]["timeout"], "2s");
 }
 
