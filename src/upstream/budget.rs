@@ -60,12 +60,14 @@ impl Budget {
 }
 
 impl Share {
-    /// From now on its bytes, those held already too, are a service's; fails where they are too many for it.
+    /// From now on its bytes, those held already too, are a service's, whosever they were before; fails where
+    /// they are too many for it.
     pub fn belong(&mut self, part: &Arc<Part>) -> Result<(), Broken> {
-        if self.part.is_some() {
-            return Ok(());
-        }
-        self.part = Some(part.clone());
+        let former = match &self.part {
+            Some(former) if Arc::ptr_eq(former, part) => return Ok(()),
+            _ => self.part.replace(part.clone()),
+        };
+        former.iter().for_each(|former| former.shrink(self.bytes));
         // what is held is dropped and counted out with the share, also where it is too much
         self.bounded(part.grow(self.bytes) + self.bytes)
     }
@@ -152,6 +154,11 @@ impl Share {
                 self.part = Some(part);
             }
             (Some(part), None) => _ = part.grow(bytes),
+            (Some(own), Some(part)) if !Arc::ptr_eq(own, &part) => {
+                // a service that went and came back meanwhile, or one that was misread, has another part
+                part.shrink(bytes);
+                own.grow(bytes);
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
         self.bytes += bytes;
@@ -263,6 +270,30 @@ mod tests {
         assert_eq!((large.held(), budget.held()), (15, 15));
         drop(joined);
         assert_eq!((large.held(), budget.held()), (0, 0));
+    }
+
+    #[test]
+    fn what_was_held_for_another_service_moves_to_the_right_one() {
+        let (budget, misread, right) = (Budget::new(1000, 1), part("misread", 10), part("right", 10));
+        let held = || (misread.held(), right.held(), budget.held());
+        let (mut call, mut attempt) = (budget.share(), budget.share());
+        call.belong(&misread).unwrap();
+        call.grow(100).unwrap();
+        attempt.belong(&misread).unwrap();
+        attempt.grow(20).unwrap();
+        assert_eq!((call.belong(&right), held()), (Ok(()), (20, 100, 120)));
+        assert_eq!((call.belong(&right), held()), (Ok(()), (20, 100, 120)), "once");
+        call.join(attempt);
+        assert_eq!(held(), (0, 120, 120));
+        call.grow(600).unwrap();
+        assert_eq!(call.belong(&misread), Ok(()));
+        let mut more = budget.share();
+        more.grow(100).unwrap();
+        assert_eq!(more.belong(&misread), Err(Broken::NoRoom(1000)), "it is as bounded as any other");
+        assert_eq!(more.belong(&right), Ok(()));
+        assert_eq!(held(), (720, 100, 820));
+        drop((call, more));
+        assert_eq!(held(), (0, 0, 0));
     }
 
     #[tokio::test]
