@@ -12,7 +12,7 @@ mod no_room;
 mod over_quota;
 mod thrown;
 
-pub use no_room::NoRoom;
+pub use no_room::{NoRoom, Whose};
 pub use over_quota::OverQuota;
 
 /// Error types of RFC 9209 that several kinds share.

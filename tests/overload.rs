@@ -472,6 +472,71 @@ fn a_hung_service_fills_its_part_of_the_buffers_and_leaves_the_rest_to_others() 
 }
 
 #[test]
+fn calls_to_no_service_fill_a_part_of_the_buffers_and_leave_the_rest_to_services() {
+    let echo = Peer::echo();
+    let entries = service_with("user", "access: open", &[X], &[&echo.address]);
+    let remora = Remora::embedded(&entries).with("buffers: 8MiB\ndefaults: { timeout: 60s }").start();
+    let held = || {
+        let metrics = remora.admin("GET", "/metrics").text();
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("remora_buffers_bytes "));
+        sample.and_then(|value| value.parse::<f64>().ok()).unwrap_or_else(|| panic!("{metrics}")) as usize
+    };
+    // all but the last byte, by HTTP and raw
+    let uploads: Vec<_> = (0..5)
+        .map(|n| {
+            let (http, raw) = (request("POST", "/nope", &[], &large("x")), large("nope.x"));
+            let bytes = if n % 2 == 0 { http } else { raw };
+            let mut conn = remora.conn();
+            conn.send(&bytes[..bytes.len() - 1]).unwrap();
+            eventually("it is held", SOON, || held() >= (n + 1) << 20);
+            conn
+        })
+        .collect();
+    let over_http = yar::json_payload(&yar::send(&remora, "/nowhere", &large("x")));
+    let raw = yar::call_raw(remora.conn(), &large("nowhere.x"));
+    for refused in [over_http, raw] {
+        assert_eq!(refused["e"]["code"], 10506, "{refused}");
+        let told = refused["e"]["message"].as_str().unwrap();
+        assert!(told.contains("no such service is known") && told.contains("over 6MiB"), "{told}");
+    }
+    // neither is known to a worker before
+    let served = [
+        yar::json_payload(&yar::send(&remora, "/user", &large("x"))),
+        yar::call_raw(remora.conn(), &large("user.x")),
+    ];
+    for served in served {
+        assert_eq!(served["r"]["body"].as_str().map(str::len), Some((1 << 20) + 4), "{}", served["e"]);
+    }
+    drop(uploads);
+    eventually("all is given back", SOON, || held() == 0);
+    let missed = yar::call_raw(remora.conn(), &large("nowhere.x"));
+    assert_eq!(missed["e"]["code"], 10404, "{missed}");
+}
+
+#[test]
+fn a_message_whose_last_method_is_another_services_is_held_for_that_one() {
+    let (held, echo) = (Held::new(), Peer::echo());
+    let data = "access: open, policy: { timeout: 60s }";
+    let entries = service_with("slow", data, &[X], &[&held.peer.address])
+        + &service_with("quiet", data, &[X], &[&echo.address]);
+    let remora = Remora::embedded(&entries).start();
+    let filler = "x".repeat(80 << 10);
+    let payload = format!(r#"{{"i":1,"m":"quiet.x","p":["{filler}"],"m":"slow.x"}}"#);
+    let mut conn = remora.conn();
+    conn.send(yar::message("JSON", payload.as_bytes())).unwrap();
+    eventually("it hangs", SOON, || held.peer.calls() == 1);
+    let by_quiet = || remora.page("/services/quiet")["buffers"]["held"].as_u64().unwrap();
+    assert!((80 << 10..200 << 10).contains(&held_by_slow(&remora)), "{}", held_by_slow(&remora));
+    assert_eq!(by_quiet(), 0);
+    held.let_go(1);
+    yar::read_raw(&mut conn).unwrap();
+    eventually("all is given back", SOON, || held_by_slow(&remora) == 0);
+    assert_eq!(by_quiet(), 0);
+    let served = yar::call_raw(remora.conn(), &large("quiet.x"));
+    assert!(served["r"]["body"].is_string(), "{}", served["e"]);
+}
+
+#[test]
 fn where_every_circuit_is_open_that_is_said_at_once_and_not_after_a_wait_in_line() {
     let (held, refusing) = (Held::new(), Peer::refusing());
     let data = "access: open, policy: { timeout: 60s, retries: 0, circuit: { consecutive: 1, open: 60s } }";

@@ -149,7 +149,7 @@ impl Call {
     /// Reads a Yar message over HTTP whole, at most `limit` bytes; leaves any other HTTP body on the wire.
     pub(super) async fn read(
         self,
-        (limit, part): (u64, Option<&Arc<Part>>),
+        (limit, part): (u64, &Arc<Part>),
         patience: Duration,
         voice: &mut Voice,
         record: &mut Record,
@@ -188,10 +188,9 @@ impl Call {
     }
 }
 
-/// What is held for a call is its service's, where that is known.
-fn belong(share: &mut Share, part: Option<&Arc<Part>>) -> Result<(), CallError> {
-    let belongs = part.map_or(Ok(()), |part| share.belong(part));
-    belongs.map_err(|broken| share.tells(super::attempt::broken_body(broken, 0)))
+/// What is held for a call is its service's, or the strays' where that isn't there.
+fn belong(share: &mut Share, part: &Arc<Part>) -> Result<(), CallError> {
+    share.belong(part).map_err(|broken| share.tells(super::attempt::broken_body(broken, 0)))
 }
 
 /// A body that was announced as Yar, as long as its call may take.

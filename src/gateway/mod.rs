@@ -38,6 +38,9 @@ pub use call::{Arrival, Call, Target, Voice, asked_patience, peek};
 pub use end::End;
 pub use record::{Ending, Record};
 
+/// The service of a message that is still coming is looked for so long: then it counts as none until it is there.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a worker needs to carry calls; each worker has its own.
 #[derive(Debug)]
 pub struct Worker {
@@ -146,7 +149,7 @@ async fn carry(
         None => Box::pin(worker.find(&call)).await,
     };
     let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
-    let part = found.as_ref().ok().map(|entry| &entry.part);
+    let part = found.as_ref().map_or(worker.buffers.strays(), |entry| &entry.part);
     let call = call.read((limit, part), worker.defaults.timeout, voice, record).await?;
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
@@ -177,18 +180,23 @@ impl Worker {
 
     /// The largest payload a raw Yar message to `target` may have, in bytes.
     pub async fn max_payload(&self, target: &Target) -> u64 {
-        let seen = self.view().get(&self.directory, &target.service);
-        let found = match seen {
-            Some(entry) => Ok(entry),
-            None => self.load(&target.service, self.defaults.timeout).await,
-        };
+        let found = self.entry(&target.service, self.defaults.timeout).await;
         found.map_or(self.defaults.max_body, |entry| entry.max_body)
     }
 
-    /// What the service of `target` holds of the room for bodies, where this worker has seen it.
-    pub fn part(&self, target: &Target) -> Option<Arc<Part>> {
-        let seen = self.view().get(&self.directory, &target.service);
-        seen.map(|entry| entry.part.clone())
+    /// Whose part of the room for bodies a raw Yar message to `target` takes while it comes.
+    pub async fn part(&self, target: &Target) -> Arc<Part> {
+        let found = self.entry(&target.service, self.defaults.timeout.min(FOUND_WITHIN)).await;
+        found.map_or_else(|_| self.buffers.strays().clone(), |entry| entry.part.clone())
+    }
+
+    /// The entry of a service, whether this worker has seen it or not.
+    async fn entry(&self, named: &str, patience: Duration) -> Result<Arc<Entry>, CallError> {
+        let seen = self.view().get(&self.directory, named);
+        match seen {
+            Some(entry) => Ok(entry),
+            None => self.load(named, patience).await,
+        }
     }
 
     /// A service that this worker has not seen, or not since the view changed.

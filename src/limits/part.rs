@@ -7,10 +7,10 @@ use tokio::sync::Semaphore;
 
 use crate::names::ServiceName;
 
-/// A service's part; whoever holds the whole says how large it may become.
+/// A service's part, or that of all calls to services that aren't there; whoever holds the whole says how large it may become.
 #[derive(Debug)]
 pub struct Part {
-    service: ServiceName,
+    service: Option<ServiceName>,
     held: AtomicU64,
     /// The largest body that any of its APIs takes, in bytes.
     largest: AtomicU64,
@@ -21,8 +21,13 @@ pub struct Part {
 impl Part {
     /// An empty one.
     pub fn new(service: &ServiceName) -> Self {
+        Self { service: Some(service.clone()), ..Self::of_none() }
+    }
+
+    /// An empty one for what is no known service's.
+    pub fn of_none() -> Self {
         let (held, largest) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { service: service.clone(), held, largest, lanes: OnceLock::new() }
+        Self { service: None, held, largest, lanes: OnceLock::new() }
     }
 
     /// The largest body that any API of the service takes has so many bytes, from now on.
@@ -30,9 +35,9 @@ impl Part {
         self.largest.store(largest, Relaxed);
     }
 
-    /// Whose it is.
-    pub fn service(&self) -> &ServiceName {
-        &self.service
+    /// Whose it is; `None`: no known service's.
+    pub fn service(&self) -> Option<&ServiceName> {
+        self.service.as_ref()
     }
 
     /// Bytes held now.

@@ -136,9 +136,8 @@ impl Connection {
                 is_allowed = true;
             }
             if !belongs && self.is_known(have >= length.min(EARLY)) {
-                let part = self.worker.part(&self.target());
-                let joined = part.map_or(Ok(()), |part| share.belong(&part));
-                joined.map_err(|broken| share.tells(gateway::broken_body(broken, 0)))?;
+                let part = self.worker.part(&self.target()).await;
+                share.belong(&part).map_err(|broken| share.tells(gateway::broken_body(broken, 0)))?;
                 belongs = true;
             }
             if have == length {

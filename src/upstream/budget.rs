@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::Broken;
 use crate::config::part_of_one;
-use crate::error::{CallError, NoRoom};
+use crate::error::{CallError, NoRoom, Whose};
 use crate::limits::Part;
 
 /// The bytes all workers together may hold.
@@ -21,6 +21,8 @@ pub struct Budget {
     lanes: Arc<Semaphore>,
     /// and those of one service.
     lanes_of_one: usize,
+    /// What calls hold whose service isn't there.
+    strays: Arc<Part>,
 }
 
 /// What one call holds of it, and of its service's part once that is known; given back on drop.
@@ -39,7 +41,7 @@ impl Budget {
     pub fn new(most: u64, lanes: usize) -> Arc<Self> {
         let lanes_of_one = (part_of_one(lanes as u64) as usize).max(1);
         let (held, lanes) = (AtomicU64::new(0), Arc::new(Semaphore::new(lanes)));
-        Arc::new(Self { most, held, lanes, lanes_of_one })
+        Arc::new(Self { most, held, lanes, lanes_of_one, strays: Arc::new(Part::of_none()) })
     }
 
     /// Bytes held now.
@@ -51,6 +53,11 @@ impl Budget {
     pub fn most_of(&self, part: &Part) -> u64 {
         let largest = part.largest().saturating_add(HEAD as u64).min(self.most);
         part_of_one(self.most).max(largest)
+    }
+
+    /// The part of all calls together whose service isn't there.
+    pub fn strays(&self) -> &Arc<Part> {
+        &self.strays
     }
 
     /// Nothing yet, for one call.
@@ -130,11 +137,11 @@ impl Share {
         let (whole, left) = (self.budget.most, self.budget.most.saturating_sub(self.budget.held()));
         match &self.part {
             Some(part) if self.budget.most_of(part) < whole && self.free() <= left => NoRoom {
-                service: Some(part.service().to_string()),
+                whose: part.service().map_or(Whose::Strays, |service| Whose::Service(service.to_string())),
                 held: part.held().saturating_sub(self.bytes),
                 most: self.budget.most_of(part),
             },
-            Some(_) | None => NoRoom { service: None, held: whole, most: whole },
+            Some(_) | None => NoRoom { whose: Whose::All, held: whole, most: whole },
         }
     }
 }
@@ -244,14 +251,14 @@ mod tests {
         assert_eq!((one.belong(&hung), two.belong(&hung), third.belong(&other)), (Ok(()), Ok(()), Ok(())));
         assert_eq!((two.room(0), third.room(0)), (250, 500));
         assert_eq!(two.grow(251), Err(Broken::NoRoom(1000)));
-        let lack = NoRoom { service: Some("hung".into()), held: 500, most: 750 };
+        let lack = NoRoom { whose: Whose::Service("hung".into()), held: 500, most: 750 };
         let error = two.tells(CallError::NoRoom(NoRoom::default()));
         assert_eq!(error, CallError::NoRoom(lack));
         drop(two);
         assert_eq!(third.grow(400), Ok(()));
         let mut more = third.another();
         assert_eq!(more.grow(200), Err(Broken::NoRoom(1000)));
-        let whole = NoRoom { service: None, held: 1000, most: 1000 };
+        let whole = NoRoom { whose: Whose::All, held: 1000, most: 1000 };
         assert_eq!(more.tells(CallError::NoRoom(NoRoom::default())), CallError::NoRoom(whole));
         drop((one, third, more));
         assert_eq!((budget.held(), hung.held(), other.held()), (0, 0, 0));
