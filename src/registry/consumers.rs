@@ -4,13 +4,13 @@ mod group;
 mod holder;
 mod quiet;
 mod shown;
+mod tasks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
 
 use super::shares::Meter;
 use super::{Link, Source, now};
@@ -21,6 +21,7 @@ use crate::names::{ApiName, ServiceName};
 use group::{Group, Twin};
 use quiet::Quiet;
 pub use shown::shown;
+use tasks::Tasks;
 
 /// How often the view is looked at for services that are no longer called; new ones are told of.
 const LOOK: Duration = Duration::from_millis(250);
@@ -110,7 +111,7 @@ struct Nodes<'a> {
     groups: HashMap<Place, watch::Sender<Limiters>>,
     /// Of all others: a view may have thousands.
     quiet: Quiet,
-    tasks: JoinSet<Option<(Place, Twin, Instant)>>,
+    tasks: Tasks,
 }
 
 /// Keeps a node of this host beside every service in the view, and the limiters of shared quotas at what
@@ -127,7 +128,7 @@ pub(super) async fn share(
         seats: Seats::new(source.path_overhead()),
         groups: HashMap::new(),
         quiet: Quiet::default(),
-        tasks: JoinSet::new(),
+        tasks: Tasks::default(),
     };
     let link = source.link();
     loop {
@@ -138,9 +139,11 @@ pub(super) async fn share(
                 seen.insert(place, limiters);
             }
         }
-        while let Some(done) = nodes.tasks.try_join_next() {
-            let done = done.into_iter().flatten();
-            done.for_each(|(place, twin, again)| nodes.quiet.done(&place, twin, (now(), again)));
+        while let Some((place, seen)) = nodes.tasks.done() {
+            match seen {
+                Some((twin, again)) => nodes.quiet.done(&place, twin, (now(), again)),
+                None => nodes.quiet.failed(&place, now()),
+            }
         }
         let linked = *link.borrow();
         nodes.follow(seen, linked, now());
@@ -159,10 +162,7 @@ impl Nodes<'_> {
         self.groups.retain(|place, _| seen.contains_key(place));
         for (place, twin) in self.quiet.gone(|place| seen.contains_key(place)) {
             let group = self.group(&place, twin, watch::channel(Limiters::new()).1);
-            self.tasks.spawn(async move {
-                group.leave().await;
-                None
-            });
+            self.tasks.spawn(group.leave());
         }
         for (place, limiters) in seen {
             match self.groups.get(&place) {
@@ -180,19 +180,13 @@ impl Nodes<'_> {
                     let (tell, told) = watch::channel(limiters);
                     let group = self.group(&place, twin, told);
                     self.groups.insert(place, tell);
-                    self.tasks.spawn(async move {
-                        group.run().await;
-                        None
-                    });
+                    self.tasks.spawn(group.run());
                 }
             }
         }
         for (place, twin) in self.quiet.due(link, now) {
             let group = self.group(&place, twin, watch::channel(Limiters::new()).1);
-            self.tasks.spawn(async move {
-                let (twin, again) = group.look_after(link).await;
-                Some((place, twin, again))
-            });
+            self.tasks.look_after(place, group.look_after(link));
         }
     }
 

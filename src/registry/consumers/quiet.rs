@@ -66,6 +66,13 @@ impl Quiet {
             *rest = Rest { due, twin, busy: false };
         }
     }
+
+    /// To look after one came to a bad end: what was known of it holds, and it has another turn later.
+    pub(super) fn failed(&mut self, place: &Place, now: Instant) {
+        if let Some(rest) = self.places.get_mut(place) {
+            (rest.due, rest.busy) = (now + SPREAD, false);
+        }
+    }
 }
 
 fn within_spread(now: Instant) -> Instant {
@@ -104,6 +111,22 @@ mod tests {
         assert!(quiet.due(third, later + SPREAD).is_empty());
         quiet.done(&user, Twin { was_ours: true, ..Twin::default() }, (later + SPREAD, again));
         assert_eq!(quiet.due(third, later + 2 * SPREAD).len(), 1, "a connection that came meanwhile");
+    }
+
+    #[test]
+    fn one_that_could_not_be_looked_after_has_another_turn() {
+        let (start, user) = (Instant::now(), place("user"));
+        let mut quiet = Quiet::default();
+        quiet.add(user.clone(), start);
+        quiet.done(&user, Twin { was_ours: true, ..Twin::default() }, (start, start));
+        let later = start + 2 * SPREAD;
+        assert!(quiet.due(UP, start).is_empty());
+        assert_eq!(quiet.due(UP, later).len(), 1);
+        quiet.failed(&user, later);
+        assert!(quiet.due(UP, later).is_empty(), "not at once");
+        assert_eq!(quiet.due(UP, later + SPREAD).len(), 1);
+        quiet.failed(&user, later + SPREAD);
+        assert!(quiet.take(&user).unwrap().was_ours);
     }
 
     #[test]
