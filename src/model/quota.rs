@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::written::{duration, object, unknown, whole, word};
-use crate::units;
+use crate::{units, words};
 
 /// Largest number of calls in a quota.
 const MOST: u32 = 1_000_000_000;
@@ -66,11 +66,13 @@ impl Quota {
     /// Every field a quota may have.
     pub const KNOWN: [&str; 6] = ["rate", "per", "burst", "scope", "mode", "floor"];
 
-    /// Reads and checks it; fails with the first field that is wrong, as `rate: …`.
+    /// Reads and checks it; fails with the first field that is wrong or one slip away from a known one, as `rate: …`.
     pub fn parse(value: &Value) -> Result<Self, String> {
         let fields = object(value, "{\"rate\":100,\"per\":\"1s\"}")?;
-        if let Some(field) = fields.keys().find(|field| !Self::KNOWN.contains(&field.as_str())) {
-            return Err(format!("{field}: it {}", unknown(field, &Self::KNOWN)));
+        // any other field is a later version's, or somebody else's: the contract has these kept
+        let mut others = fields.keys().filter(|field| !Self::KNOWN.contains(&field.as_str()));
+        if let Some(slip) = others.find(|field| words::nearest(field, &Self::KNOWN).is_some()) {
+            return Err(format!("{slip}: it {}", unknown(slip, &Self::KNOWN)));
         }
         let field = |name: &str| fields.get(name).filter(|value| !value.is_null());
         let count = |name: &str, least, most| {
@@ -165,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_is_no_slip_is_somebody_elses() {
+        let plain = Quota::parse(&json!({"rate": 1, "per": "1m"})).unwrap();
+        for other in ["interval", "owner", "x-ticket", "", "burst_after_rest"] {
+            let quota = json!({"rate": 1, "per": "1m", other: {"since": 2}});
+            assert_eq!(Quota::parse(&quota), Ok(plain.clone()), "{other}");
+        }
+        for slip in ["Rate", "perr", "bursts", "mdoe", "scop", "flor"] {
+            let told = Quota::parse(&json!({"rate": 1, slip: null})).unwrap_err();
+            assert!(
+                told.starts_with(&format!("{slip}: it is none of")) && told.contains("did you mean"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
     fn a_bad_field_is_named_with_the_way_out() {
         let bad = |quota| Quota::parse(&quota).unwrap_err();
         assert_eq!(bad(json!(7)), "7 is not an object such as {\"rate\":100,\"per\":\"1s\"}");
@@ -174,7 +192,6 @@ mod tests {
             assert_eq!(bad(json!({ "rate": rate })), told);
         }
         let none = "it is none of rate, per, burst, scope, mode, floor";
-        assert_eq!(bad(json!({"rate": 1, "interval": "1m"})), format!("interval: {none}"));
         assert_eq!(bad(json!({"rate": 1, "brust": 2})), format!("brust: {none}; did you mean `burst`?"));
         assert_eq!(bad(json!({"rate": 1, "per": 5})), "per: 5 is not a duration such as 250ms or 10s");
         assert_eq!(bad(json!({"rate": 1, "per": "25h"})), "per: 90000s is over 24h");
