@@ -136,7 +136,7 @@ fn where_only_a_bad_quota_was_ever_read_the_caller_is_refused() {
         "{ rate: \"NaN\" }",
         "{ rate: 5, scope: galaxy }",
         "{ per: 1s }",
-        "{ rate: 5, prt: 1s }",
+        "{ rate: 5, pers: 1s }",
     ] {
         let remora = Remora::embedded(&limited(quota, &peer)).start();
         let refused = call(&remora, "/user/x", "web");
