@@ -30,8 +30,6 @@ mod observe;
 const CLOSING: Duration = Duration::from_millis(700);
 /// At the end of a drain, to tell callers and the log of calls that are given up.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// For what closes at once, also where the time is over.
-const AT_LEAST: Duration = Duration::from_millis(50);
 /// Descriptors kept for connections to providers, the registry, admin and files.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// How often a worker closes connections that were idle for too long.
@@ -213,7 +211,7 @@ impl App {
         }
         self.stop_control.send_replace(true);
         let end = async { while self.control.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(over.max(tokio::time::Instant::now() + AT_LEAST), end).await.is_err() {
+        if tokio::time::timeout_at(over + LAST_WORDS / 10, end).await.is_err() {
             tracing::warn!("the registry did not close in time");
         }
     }

@@ -149,7 +149,9 @@ fn a_request_goes_on_behind_an_early_whole_answer() {
 fn a_provider_that_reads_nothing_is_to_blame_and_not_the_caller_that_waits_for_it() {
     let (keep, hold) = channel::<()>();
     let hold = Mutex::new(hold);
-    let peer = Peer::raw(move |_unread, _| drop(hold.lock().unwrap().recv()));
+    let peer = Peer::raw(move |_unread, _| {
+        let _ = hold.lock().unwrap().recv();
+    });
     let remora = sidecar("policy: { max_body: 64MiB, timeout: 1s }", &peer);
     let mut conn = remora.conn();
     let mut writer = conn.writer();

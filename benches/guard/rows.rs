@@ -133,7 +133,13 @@ impl Caller<'_> {
                     None => TcpStream::connect(("127.0.0.1", self.port)).await.unwrap(),
                 };
                 stream.write_all(&self.request).await.unwrap();
-                assert!(wire::read_message(&mut stream, &mut bytes).await.unwrap().is_some());
+                let read = wire::read_message(&mut stream, &mut bytes).await;
+                assert!(
+                    matches!(read, Ok(Some(_))),
+                    "{}: {read:?} behind {} bytes",
+                    self.row.name,
+                    bytes.len()
+                );
                 assert!(bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
                 if self.row.keep {
                     self.stream = Some(stream);

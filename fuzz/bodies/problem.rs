@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proto_adapters::yar::{self, Code, Exception, HEAD, Header, Packager, Response};
-use remora::error::{CallError, NoRoom, OverQuota};
+use remora::error::{CallError, NoRoom, OverQuota, Whose};
 use serde_json::Value;
 
 use super::message;
@@ -48,7 +48,7 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
             let line = (more.len() % 2 == 1).then_some("as many wait already");
             CallError::Overloaded { target: reason, limit: number as u32, line }
         }
-        b'l' => CallError::NoRoom(NoRoom { service: Some(service), held: number, most: number }),
+        b'l' => CallError::NoRoom(NoRoom { whose: Whose::Service(service), held: number, most: number }),
         b'm' => CallError::TooLarge(number),
         b'n' => CallError::ConnectFailed { tried: number as usize, reason },
         b'o' => CallError::Cut,
@@ -69,7 +69,7 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         b'y' => CallError::Stalled,
         b'z' => CallError::CircuitOpen { service, retry_after: Duration::from_millis(number) },
         b'A' => CallError::Full(service, (more.len() % 2 == 1).then_some("as many wait already")),
-        b'B' => CallError::Unheld(NoRoom { service: None, held: number, most: number }),
+        b'B' => CallError::Unheld(NoRoom { whose: Whose::All, held: number, most: number }),
         b'C' => {
             let quota = (number % 2 == 0).then_some(api);
             let part = (number % 3 > 0).then_some(more.len() as u32 % 7 * 200_000);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,10 +15,8 @@ use super::budget::Share;
 use super::http::Lease;
 use super::http1::Exchange;
 use super::inbound::Inbound;
+use super::progress::Progress;
 use super::yar::RawAnswer;
-
-/// A streamed request body is kept up to this size, in bytes, to be sent again.
-const REPLAY: usize = 64 << 10;
 
 /// A body in either direction.
 #[derive(Debug)]
@@ -70,32 +68,6 @@ struct RequestStream {
     progress: Arc<Progress>,
 }
 
-/// What became of a streamed request body, seen from outside of the connection that sends it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    too_large: AtomicBool,
-    caller_broke: AtomicBool,
-    /// Its next bytes are asked for, and not there.
-    waits: AtomicBool,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    whole: bool,
-    /// All that was read so far, where it is kept.
-    kept: Option<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    /// The only frame, as long as there is no other,
-    first: Bytes,
-    /// or all of them: to keep small frames as they came would hold many times their bytes.
-    gathered: Vec<u8>,
-    share: Share,
-}
-
 /// How long a peer has said nothing.
 #[derive(Debug)]
 pub(super) struct Silence {
@@ -122,9 +94,7 @@ impl Payload {
         if from.is_over() {
             return Self::full(Bytes::new());
         }
-        let kept = keep.map(|share| Kept { first: Bytes::new(), gathered: Vec::new(), share });
-        let seen = Mutex::new(Seen { whole: false, kept });
-        let progress = Arc::new(Progress { seen, ..Progress::default() });
+        let progress = Arc::new(Progress::new(keep));
         Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
     }
 
@@ -150,7 +120,7 @@ impl Payload {
     /// It is not asked for more: who takes it keeps it waiting.
     pub(super) fn is_held_up(&self) {
         if let Kind::Request(stream) = &self.0 {
-            stream.progress.waits.store(false, Relaxed);
+            stream.progress.is_asked(false);
             stream.from.upload.iter().for_each(|upload| upload.is_held_up());
         }
     }
@@ -198,66 +168,6 @@ impl Payload {
             true => Ok(first),
             false => Ok(gathered.into()),
         }
-    }
-}
-
-impl Progress {
-    /// Why the caller's side of the body failed, if it did.
-    pub fn trouble(&self) -> Option<Broken> {
-        if self.too_large.load(Relaxed) {
-            return Some(Broken::TooLarge);
-        }
-        self.caller_broke.load(Relaxed).then_some(Broken::Caller)
-    }
-
-    /// Whether the caller keeps whoever sends it waiting.
-    pub(super) fn waits(&self) -> bool {
-        self.waits.load(Relaxed)
-    }
-
-    /// Whether all of it was read.
-    pub fn is_whole(&self) -> bool {
-        self.seen().whole
-    }
-
-    /// The whole body, if all of it was read and kept.
-    pub(super) fn replay(&self) -> Option<Bytes> {
-        let seen = self.seen();
-        let kept = seen.kept.as_ref().filter(|_| seen.whole)?;
-        Some(if kept.gathered.is_empty() {
-            kept.first.clone()
-        } else {
-            Bytes::copy_from_slice(&kept.gathered)
-        })
-    }
-
-    fn keep(&self, data: &Bytes) {
-        let mut seen = self.seen();
-        let Some(kept) = &mut seen.kept else { return };
-        let before = kept.first.len().max(kept.gathered.len());
-        if before + data.len() > REPLAY || kept.share.grow(data.len()).is_err() {
-            seen.kept = None;
-        } else if before == 0 {
-            kept.first = data.clone();
-        } else {
-            if kept.gathered.is_empty() {
-                kept.gathered.extend_from_slice(&kept.first);
-            }
-            kept.gathered.extend_from_slice(data);
-        }
-    }
-
-    fn end(&self, with_trailers: bool) {
-        let mut seen = self.seen();
-        seen.whole = true;
-        if with_trailers {
-            // nothing sends them again
-            seen.kept = None;
-        }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -310,7 +220,7 @@ impl RequestStream {
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = self.from.poll_rest(cx);
-        self.progress.waits.store(polled.is_pending(), Relaxed);
+        self.progress.is_asked(polled.is_pending());
         polled
     }
 
@@ -323,7 +233,7 @@ impl RequestStream {
             None => match ready!(self.poll_rest(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(_)) => {
-                    self.progress.caller_broke.store(true, Relaxed);
+                    self.progress.breaks(Broken::Caller);
                     return Poll::Ready(Some(Err(Broken::Caller)));
                 }
                 None => {
@@ -337,7 +247,7 @@ impl RequestStream {
             return Poll::Ready(Some(Ok(frame)));
         };
         let Some(left) = self.left.checked_sub(data.len() as u64) else {
-            self.progress.too_large.store(true, Relaxed);
+            self.progress.breaks(Broken::TooLarge);
             return Poll::Ready(Some(Err(Broken::TooLarge)));
         };
         self.left = left;

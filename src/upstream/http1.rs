@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
-use super::body::{Broken, Payload, Progress, Silence};
+use super::body::{Broken, Payload, Silence};
+use super::progress::Progress;
 use crate::names::Address;
 
 pub mod answer;

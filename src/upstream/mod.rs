@@ -10,6 +10,7 @@ pub mod budget;
 pub mod http;
 pub mod http1;
 mod inbound;
+mod progress;
 mod spare;
 mod yar;
 

@@ -8,7 +8,8 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
 
 use super::Outgoing;
-use super::body::{Payload, Progress};
+use super::body::Payload;
+use super::progress::Progress;
 
 /// A copy of a request; of a streamed body, what is kept of it while it streams.
 #[derive(Debug)]
