@@ -15,13 +15,13 @@ use remora::telemetry::Telemetry;
 use remora::upstream::Budget;
 use serde_json::json;
 
-/// Until what is kept for a while is full: stories, lines of the log.
+/// Until what is made with the first of them is there.
 const WARM: usize = 1_000;
 const MANY: usize = 3_000;
-/// More than nothing, for what a moment later is given back.
-const LASTING: i64 = 1 << 10;
-/// Held at any one moment, for the call that is under way.
-const PASSING: u64 = 32 << 10;
+/// For the stories of five a second of each kind; eight bytes of each call would be more.
+const LASTING: i64 = 64 << 10;
+/// Held at any one moment, for these and the call that is under way.
+const PASSING: u64 = 96 << 10;
 
 /// A sidecar's gateway with a service for callers with keys, and one for anybody; both count `web`'s calls.
 fn gateway() -> Arc<Worker> {
