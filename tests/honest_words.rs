@@ -25,7 +25,8 @@ fn a_start_warns_of_nothing_and_a_hand_over_says_what_stays() {
     let app = Peer::echo();
     let own =
         format!("providers: [{{ service: user, address: \"{}\", health: {{ tcp: true }} }}]", app.address);
-    let mut remora = Remora::zookeeper(&zk).with(&own).start();
+    // no more than any process may have open
+    let mut remora = Remora::zookeeper(&zk).with(&own).with("connections: 100").start();
     let logged = |remora: &Remora, what: &str| remora.log().contains(what);
     eventually("registered", Duration::from_secs(20), || logged(&remora, "own provider registered"));
     let log = remora.log();

@@ -82,7 +82,10 @@ impl Upstream {
             match self.exchange(peer, stream, request, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent(unsent)) => request = unsent,
-                Err(Lost::Silent) => return Err(Failure::Stale),
+                Err(Lost::Silent) => {
+                    self.idle.forget(peer);
+                    return Err(Failure::Stale);
+                }
                 Err(lost) => return Err(lost.failure()),
             }
         }
@@ -151,6 +154,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Closes all to a peer of which one ended without a word: the others most likely did, too.
+    fn forget(&self, peer: &Address) {
+        lock(&self.0).remove(peer);
     }
 
     pub(super) fn keep(&self, peer: Address, stream: TcpStream) {
