@@ -406,16 +406,21 @@ fn a_key_opens_until_it_expires() {
     }
 }
 
-#[test]
-fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
-    let peer = Peer::echo();
+/// A sidecar whose host is the caller `web`, with the key that the service wants.
+fn with_own_key(peer: &Peer) -> Remora {
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), "sesame\n").unwrap();
     let entries = service_with("user", "access: key", &[("x", JSON)], &[&peer.address])
         + &format!("/access/user/web: {{ keys: [ {{ sha256: \"{KEY}\" }} ], apis: [\"*\"] }}\n");
-    let remora = Remora::embedded(&entries)
+    Remora::embedded(&entries)
         .with(&format!("caller: {{ name: web, key_file: {} }}", key.path().display()))
-        .start();
+        .start()
+}
+
+#[test]
+fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
+    let peer = Peer::echo();
+    let remora = with_own_key(&peer);
     let answer = remora.get("/user/x");
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["headers"]["x-api-key"], Value::Null);
@@ -424,13 +429,7 @@ fn the_hosts_own_caller_stands_in_where_a_call_names_none() {
 #[test]
 fn who_names_a_caller_that_is_no_plain_name_is_never_taken_for_the_hosts_own() {
     let peer = Peer::echo();
-    let key = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(key.path(), "sesame\n").unwrap();
-    let entries = service_with("user", "access: key", &[("x", JSON)], &[&peer.address])
-        + &format!("/access/user/web: {{ keys: [ {{ sha256: \"{KEY}\" }} ], apis: [\"*\"] }}\n");
-    let remora = Remora::embedded(&entries)
-        .with(&format!("caller: {{ name: web, key_file: {} }}", key.path().display()))
-        .start();
+    let remora = with_own_key(&peer);
     for header in ["X-Caller", "X-Api-Key"] {
         for (value, kind, status) in
             [("用户".as_bytes(), "unknown-key", 401), (b"\xd3\xc3\xbb\xa7", "malformed-request", 400)]

@@ -46,6 +46,13 @@ fn is_idle(remora: &Remora) -> bool {
     remora.page("/services/user")["in_flight"] == 0
 }
 
+/// Calls ended so, and no circuit heard of them.
+fn assert_blames_the_caller(remora: &Remora, outcome: &str) {
+    let metrics = remora.admin("GET", "/metrics").text();
+    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
+    assert!(metrics.contains(&format!("outcome=\"{outcome}\"")), "{metrics}");
+}
+
 #[test]
 fn a_request_goes_on_while_nobody_reads_its_answer() {
     let (got, all) = channel();
@@ -85,9 +92,7 @@ fn a_caller_that_breaks_off_its_request_is_not_its_providers_fault() {
         drop(conn);
         eventually("the call is over", SOON, || is_idle(&remora));
     }
-    let metrics = remora.admin("GET", "/metrics").text();
-    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
-    assert!(metrics.contains("outcome=\"caller-gone\""), "{metrics}");
+    assert_blames_the_caller(&remora, "caller-gone");
 }
 
 #[test]
@@ -106,9 +111,7 @@ fn a_request_that_grows_too_large_behind_its_answer_is_not_its_providers_fault()
         conn.chunk().expect_err("an answer whose request was cut looks whole");
         eventually("the call is over", SOON, || is_idle(&remora));
     }
-    let metrics = remora.admin("GET", "/metrics").text();
-    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
-    assert!(metrics.contains("outcome=\"too-large\""), "{metrics}");
+    assert_blames_the_caller(&remora, "too-large");
 }
 
 #[test]
@@ -122,8 +125,7 @@ fn a_caller_that_falls_silent_in_its_request_is_not_its_providers_fault() {
         assert_eq!(conn.head().unwrap().status, 200);
         eventually("the call is over", SOON, || is_idle(&remora));
     }
-    let metrics = remora.admin("GET", "/metrics").text();
-    assert!(!metrics.contains("remora_provider_failures"), "{metrics}");
+    assert_blames_the_caller(&remora, "caller-gone");
 }
 
 #[test]

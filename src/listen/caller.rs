@@ -103,7 +103,7 @@ impl Signs {
     }
 
     /// Notes how far the call under way is.
-    pub(super) fn is_at(&self, stage: Stage) {
+    pub(super) fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Relaxed);
     }
 

@@ -125,9 +125,9 @@ async fn answer(
     let has_body = !request.body().is_end_stream();
     // set until the body was read to its end: an early answer leaves it set
     signs.unread.store(has_body, Relaxed);
-    signs.is_at(Stage::Open);
+    signs.enter(Stage::Open);
     let leave = |mut response: Response<Leaving>| {
-        signs.is_at(Stage::Leaving);
+        signs.enter(Stage::Leaving);
         response.body_mut().signs = Some(signs.clone());
         Ok(response)
     };
@@ -368,7 +368,7 @@ impl Drop for Leaving {
             None => Ending::CallerGone,
         });
         if is_over {
-            self.signs.iter().for_each(|signs| signs.is_at(Stage::None));
+            self.signs.iter().for_each(|signs| signs.enter(Stage::None));
         }
     }
 }

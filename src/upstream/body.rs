@@ -118,10 +118,10 @@ impl Payload {
     }
 
     /// It is not asked for more: who takes it keeps it waiting.
-    pub(super) fn is_held_up(&self) {
+    pub(super) fn hold_up(&self) {
         if let Kind::Request(stream) = &self.0 {
-            stream.progress.is_asked(false);
-            stream.from.upload.iter().for_each(|upload| upload.is_held_up());
+            stream.progress.wait(false);
+            stream.from.upload.iter().for_each(|upload| upload.hold_up());
         }
     }
 
@@ -220,7 +220,7 @@ impl RequestStream {
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = self.from.poll_rest(cx);
-        self.progress.is_asked(polled.is_pending());
+        self.progress.wait(polled.is_pending());
         polled
     }
 

@@ -88,7 +88,7 @@ impl Upload {
     }
 
     /// Its caller is not waited for: the peer takes no more.
-    pub(super) fn is_held_up(&self) {
+    pub(super) fn hold_up(&self) {
         self.waits.store(false, Relaxed);
     }
 

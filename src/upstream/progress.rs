@@ -45,7 +45,7 @@ impl Progress {
     }
 
     /// Its next bytes were asked for; whether they are waited for.
-    pub(super) fn is_asked(&self, waits: bool) {
+    pub(super) fn wait(&self, waits: bool) {
         self.waits.store(waits, Relaxed);
     }
 
@@ -66,11 +66,6 @@ impl Progress {
     /// Whether the caller keeps whoever sends it waiting.
     pub(super) fn waits(&self) -> bool {
         self.waits.load(Relaxed)
-    }
-
-    /// Whether all of it was read.
-    pub fn is_whole(&self) -> bool {
-        self.seen().whole
     }
 
     /// The whole body, if all of it was read and kept.

@@ -75,7 +75,7 @@ impl Writer {
                     Poll::Ready(Ok(bytes @ 1..)) => self.wrote(bytes),
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stuck::Connection)),
                     Poll::Pending => {
-                        self.request.body().is_held_up();
+                        self.request.body().hold_up();
                         return Poll::Pending;
                     }
                 }
