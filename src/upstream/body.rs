@@ -117,14 +117,6 @@ impl Payload {
         }
     }
 
-    /// It is not asked for more: who takes it keeps it waiting.
-    pub(super) fn hold_up(&self) {
-        if let Kind::Request(stream) = &self.0 {
-            stream.progress.wait(false);
-            stream.from.upload.iter().for_each(|upload| upload.hold_up());
-        }
-    }
-
     /// Whether all of it is here already.
     pub fn is_at_hand(&self) -> bool {
         matches!(self.0, Kind::Full(_))

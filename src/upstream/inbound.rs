@@ -87,11 +87,6 @@ impl Upload {
         self.waits.store(true, Relaxed);
     }
 
-    /// Its caller is not waited for: the peer takes no more.
-    pub(super) fn hold_up(&self) {
-        self.waits.store(false, Relaxed);
-    }
-
     /// What came when more of it was asked for.
     fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
         // what is there when it is asked for costs no look at the clock

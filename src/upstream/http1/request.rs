@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame};
@@ -71,13 +71,9 @@ impl Writer {
         loop {
             let waits = self.gather(cx)?;
             while let Some(left) = self.left() {
-                match Pin::new(&mut *stream).poll_write(cx, left) {
-                    Poll::Ready(Ok(bytes @ 1..)) => self.wrote(bytes),
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stuck::Connection)),
-                    Poll::Pending => {
-                        self.request.body().hold_up();
-                        return Poll::Pending;
-                    }
+                match ready!(Pin::new(&mut *stream).poll_write(cx, left)) {
+                    Ok(bytes @ 1..) => self.wrote(bytes),
+                    Ok(0) | Err(_) => return Poll::Ready(Err(Stuck::Connection)),
                 }
             }
             if waits {
