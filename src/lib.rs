@@ -11,6 +11,7 @@ pub mod error;
 pub mod explain;
 pub mod gateway;
 pub mod health;
+pub mod http1;
 pub mod limits;
 pub mod listen;
 pub mod model;

@@ -12,7 +12,7 @@ const ROWS: [(i32, &[&str]); 12] = [
     (0, &["model", "error"]),
     (1, &["config"]),
     (2, &["alarm", "explain", "health", "limits", "telemetry", "tls", "socket"]),
-    (3, &["peer"]),
+    (3, &["http1", "peer"]),
     (4, &["balance"]),
     (5, &["directory"]),
     (6, &["otlp", "registry", "upstream"]),
@@ -43,6 +43,7 @@ const CRATES: [(&[&str], &[&str]); 10] = [
     (
         &["hyper", "hyper_util", "http_body_util"],
         &[
+            "src/http1",
             "src/listen",
             "src/upstream",
             "src/gateway",

@@ -140,12 +140,30 @@ fn a_head_that_is_not_http() {
     ];
     for bytes in rubbish {
         let mut conn = scene.conn();
-        let _ = conn.send(bytes);
-        conn.half_close();
-        if let Ok(answer) = conn.answer() {
-            let status = answer.status;
-            assert!((400..600).contains(&status), "{status} for {}", String::from_utf8_lossy(bytes));
+        conn.send(bytes).unwrap();
+        let answer = conn.answer().unwrap();
+        if answer.status != 200 {
+            assert_problem(&answer, "malformed-request", 400);
+            assert!(conn.is_closed(), "what follows may be read as a request");
         }
+        assert_eq!(answer.status == 200, bytes.windows(8).any(|part| part == b"no colon"));
+    }
+    scene.unharmed();
+}
+
+#[test]
+fn a_head_too_large_is_refused() {
+    let scene = Scene::new();
+    for more in ["X: 1\r\n".repeat(101), format!("X: {}\r\n", "x".repeat(64 << 10))] {
+        let mut conn = scene.conn();
+        let _ = conn.send(format!("GET /user/x HTTP/1.1\r\nHost: a\r\n{more}\r\n"));
+        let answer = conn.answer().unwrap();
+        assert_eq!(answer.status, 431);
+        assert!(
+            answer.json()["detail"].as_str().unwrap().contains("a head of more than"),
+            "{}",
+            answer.text()
+        );
     }
     scene.unharmed();
 }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 mod config;
 #[path = "../fuzz/bodies/http_answer.rs"]
 mod http_answer;
+#[path = "../fuzz/bodies/http_request.rs"]
+mod http_request;
 #[path = "../fuzz/bodies/http_route.rs"]
 mod http_route;
 #[path = "../fuzz/bodies/message.rs"]
@@ -36,9 +38,10 @@ mod znode;
 /// A target's name, its body, and how many inputs near each seed are tried.
 type Target = (&'static str, fn(&[u8]), usize);
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("config", config::run, 300),
     ("http_answer", http_answer::run, 300),
+    ("http_request", http_request::run, 300),
     ("http_route", http_route::run, 60),
     ("problem", problem::run, 300),
     ("provider", provider::run, 60),

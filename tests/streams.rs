@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use support::http::{Conn, request};
 use support::peer::Request;
-use support::{Peer, Remora, eventually, service_with, yar};
+use support::{Peer, Remora, assert_problem, eventually, service_with, yar};
 
 const SOON: Duration = Duration::from_secs(10);
 const X: (&str, &str) = ("x", "{ path: /x, encoding: json }");
@@ -267,4 +267,19 @@ fn of_an_answer_with_two_lengths_the_chunks_hold() {
             assert_eq!((answer.text().as_str(), answer.header("content-length")), ("hello", None), "{told}");
         }
     }
+}
+
+#[test]
+fn an_answer_that_breaks_before_any_of_it_has_left_is_an_error_with_a_reason() {
+    let peer = Peer::http(|_| b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n".to_vec());
+    let remora = sidecar("retries: 0", &peer);
+    let mut conn = remora.conn();
+    for _ in 0..2 {
+        let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
+        assert_problem(&answer, "cut", 502);
+    }
+    let counted = "remora_calls_total{api=\"x\",outcome=\"cut\",service=\"user\"} 2";
+    eventually("both are counted", Duration::from_secs(5), || {
+        remora.admin("GET", "/metrics").text().contains(counted)
+    });
 }

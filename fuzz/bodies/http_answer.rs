@@ -2,7 +2,7 @@
 //! nothing and no byte is told twice. Shared by the fuzz target and by the test that runs the corpus.
 
 use bytes::Bytes;
-use remora::upstream::http1::answer::{NotHttp, Part, Reader};
+use remora::http1::answer::{NotHttp, Part, Reader};
 
 /// What is seen of an answer: status, headers, body, trailers, whether the connection stays.
 type Seen = (u16, Vec<(String, Vec<u8>)>, Vec<u8>, usize, bool);

@@ -15,6 +15,7 @@ use super::beside::{convert, convert_by};
 use super::headers::DEADLINE;
 use crate::alarm::Alarm;
 use crate::error::CallError;
+use crate::http1::caller::Cut;
 use crate::limits::Part;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::budget::Share;
@@ -377,11 +378,10 @@ impl Read {
 }
 
 /// Reads frames until they show whether the body is Yar; what was read so far stays in it.
-pub async fn peek(body: &mut Inbound) -> Result<bool, hyper::Error> {
-    use hyper::body::Body as _;
+pub async fn peek(body: &mut Inbound) -> Result<bool, Cut> {
     let mut seen = Vec::new();
     while seen.len() < 10 && yar::may_become_yar(&seen) {
-        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body.rest).poll_frame(cx)).await;
+        let next = std::future::poll_fn(|cx| body.rest.poll_frame(cx)).await;
         let Some(frame) = next.transpose()? else { break };
         match frame.into_data() {
             Ok(data) => {

@@ -1,172 +1,60 @@
-//! HTTP/1 from callers: bytes ↔ call and answer.
+//! HTTP from callers: a request becomes a call, and what becomes of that an answer.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use proto_adapters::yar;
-use tokio::io::AsyncWriteExt;
-use tokio::sync::watch;
 
-use super::caller::{CallerStream, Here, Signs, Stage};
-use super::{Begun, HEAD_PATIENCE, Known, LAST_LINGER, LAST_REQUESTS, LINGER, TELLING, linger, refusal};
+use super::connection::Connection;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
-use crate::socket::{Stream, stopped};
-use crate::upstream::Inbound;
 use crate::upstream::body::Broken;
-use crate::upstream::{MAX_BUFFER, Payload};
+use crate::upstream::{Inbound, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-const HIDDEN_LENGTH: &str =
-    "a header that tells the body's length has a blank before its colon; write it without";
+/// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
+const STALL: Duration = Duration::from_secs(30);
 
-/// Serves one connection until it ends; after `stop`, until the call under way is answered.
-pub(super) async fn serve(
-    worker: Arc<Worker>,
-    stream: Stream,
-    begun: Begun,
-    known: Known,
-    mut stop: watch::Receiver<bool>,
-) {
-    let first = begun.seen().get(..TELLING).unwrap_or(begun.seen()).to_vec();
-    let (signs, here) = (Arc::new(Signs::default()), Here { local: known.local, vouched: known.vouched });
-    let stream = CallerStream::new(stream, begun.bytes, signs.clone());
-    let refusing = worker.clone();
-    // boxed: an idle connection holds no room for a call, and its stream can be taken back for `linger`
-    let service =
-        service_fn(|request| Box::pin(answer(worker.clone(), request, signs.clone(), here.clone())));
-    let mut connection = http1::Builder::new()
-        .timer(begun.timer)
-        .header_read_timeout(HEAD_PATIENCE)
-        .ignore_invalid_headers(true)
-        .max_buf_size(MAX_BUFFER)
-        // copying a small body behind its head costs less than telling the kernel of two places
-        .writev(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let (mut stopping, mut last_requests, mut is_last) = (false, None, false);
-    let mut is_given_up = false;
-    let ended = loop {
-        let ended = std::future::poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-            // what is half said now is no call: nobody waits for it
-            Poll::Pending if is_last && signs.is_quiet() => Poll::Ready(Ok(())),
-            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
-        });
-        tokio::select! {
-            biased;
-            ended = ended => break ended,
-            () = stopped(&mut stop), if !stopping => {
-                stopping = true;
-                last_requests = Some(Box::pin(tokio::time::sleep(LAST_REQUESTS)));
-            }
-            () = async { if let Some(wait) = &mut last_requests { wait.await } }, if last_requests.is_some() => {
-                (last_requests, is_last) = (None, true);
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            () = refusing.end.comes(), if stopping => {
-                is_given_up = true;
-                break Ok(());
-            }
+/// Carries one call and makes its answer.
+pub(super) async fn answer(connection: &Connection, head: Box<Parts>) -> Response<Leaving> {
+    let (started, worker) = (Instant::now(), &connection.worker);
+    match call(connection, head, started).await {
+        Ok(call) => render(gateway::handle(worker, call).await),
+        Err(error) => {
+            gateway::refuse(worker, &error, started);
+            problem(&error, None)
         }
-    };
-    if let Err(error) = ended.as_ref()
-        && error.is_parse()
-    {
-        refusal::no_head(&refusing, error, &first);
     }
-    let stream = connection.into_parts().io.into_inner();
-    if ended.is_err_and(|error| error.is_timeout()) && stream.is_in_head() {
-        refusal::late_head(&refusing);
-    }
-    // what is in the middle of an answer can't be told another
-    let is_between = !stream.is_held_up();
-    let mut stream = stream.into_inner();
-    if first.starts_with(refusal::HTTP_2) {
-        // the HTTP library closes it without a word
-        let _ = stream.write_all(BAD_REQUEST).await;
-    }
-    if is_given_up && signs.is_open() && is_between {
-        // its caller waits for an answer
-        let told = tokio::time::timeout(LAST_LINGER, stream.write_all(&refusal::drained())).await;
-        if let Ok(Ok(())) = told {
-            linger(stream, LAST_LINGER).await;
-        }
-    } else if signs.broken.load(Relaxed) || is_given_up && (signs.is_leaving() || !is_between) {
-        // an answer without a length ends with the connection: this one must not seem whole
-        stream.abort();
-    } else if signs.unread.load(Relaxed) {
-        linger(stream, if stopping { LAST_LINGER } else { LINGER }).await;
-    }
-}
-
-async fn answer(
-    worker: Arc<Worker>,
-    request: Request<Incoming>,
-    signs: Arc<Signs>,
-    here: Here,
-) -> Result<Response<Leaving>, Infallible> {
-    let started = Instant::now();
-    let has_body = !request.body().is_end_stream();
-    // set until the body was read to its end: an early answer leaves it set
-    signs.unread.store(has_body, Relaxed);
-    signs.enter(Stage::Open);
-    let leave = |mut response: Response<Leaving>| {
-        signs.enter(Stage::Leaving);
-        response.body_mut().signs = Some(signs.clone());
-        Ok(response)
-    };
-    let refuse = |error: CallError| {
-        gateway::refuse(&worker, &error, started);
-        problem(&error, None)
-    };
-    if signs.was_misread() {
-        return leave(closing(refuse(CallError::MalformedRequest(HIDDEN_LENGTH.into()))));
-    }
-    let call = match call(&worker, request, started, &signs, &here).await {
-        Ok(call) => call,
-        Err(error) => return leave(refuse(error)),
-    };
-    leave(render(gateway::handle(&worker, call).await, &signs))
 }
 
 /// Splits the URL and looks at the first bytes of the body.
-async fn call(
-    worker: &Worker,
-    request: Request<Incoming>,
-    started: Instant,
-    signs: &Signs,
-    here: &Here,
-) -> Result<Call, CallError> {
-    if request.method() == Method::CONNECT {
+async fn call(connection: &Connection, head: Box<Parts>, started: Instant) -> Result<Call, CallError> {
+    if head.method == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
-    let (head, rest) = request.into_parts();
+    let (worker, here) = (&connection.worker, &connection.here);
     let target = target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host));
-    // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
-    let waits = || head.headers.contains_key(header::EXPECT) && !target.rest.is_empty();
-    let unread = signs.unread.clone();
-    let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, unread, upload: None };
+    let waits = expects(&head);
+    let rest = connection.line.body(waits);
+    let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, upload: None };
     let mut is_yar = false;
-    if head.method == Method::POST && !body.rest.is_end_stream() && !waits() {
+    // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
+    if head.method == Method::POST && !body.rest.is_over() && (!waits || target.rest.is_empty()) {
         let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
         let until = tokio::time::Instant::from_std(started) + patience;
-        let looked = signs.alarm.within(until, gateway::peek(&mut body)).await;
+        let looked = connection.alarm.within(until, gateway::peek(&mut body)).await;
         // a body that begins late is nothing to refuse: it may be a stream
         if looked.is_none() {
             body.upload().iter().for_each(|upload| upload.waits());
@@ -176,8 +64,14 @@ async fn call(
             .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
-    let (vouched, alarm) = (here.vouched.clone(), signs.alarm.clone());
-    Ok(Call { target, head: Box::new(head), body, started, vouched, alarm })
+    let (vouched, alarm) = (here.vouched.clone(), connection.alarm.clone());
+    Ok(Call { target, head, body, started, vouched, alarm })
+}
+
+/// Whether the caller sends its body only once it is told to go on.
+fn expects(head: &Parts) -> bool {
+    let wanted = head.headers.get(header::EXPECT).filter(|_| head.version == Version::HTTP_11);
+    wanted.is_some_and(|wanted| wanted.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.
@@ -205,23 +99,15 @@ fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
     Target { service: service.into(), api, rest }
 }
 
-/// What follows on a connection whose bytes were misread would be misread too.
-fn closing(mut response: Response<Leaving>) -> Response<Leaving> {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 /// Turns what became of a call into the caller's own form.
-fn render(handled: Handled, signs: &Signs) -> Response<Leaving> {
+fn render(handled: Handled) -> Response<Leaving> {
     let Handled { voice, result, mut record } = handled;
-    signs.patience(record.idle_timeout());
     match (voice, result) {
         (_, Ok(Answer::Http(mut response))) => {
             record.passes(response.status().as_u16());
             tell_quota(response.headers_mut(), &record);
             explain(&mut record, response.headers_mut());
-            let broken = Some(signs.broken.clone());
-            response.map(|body| Leaving { body, record: Some(record), broken, signs: None })
+            response.map(|body| Leaving::new(body, Some(record)))
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -237,7 +123,7 @@ fn yar(message: Vec<u8>, record: Option<Box<Record>>) -> Response<Leaving> {
 }
 
 /// RFC 9457, and RFC 9209 in the head.
-fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
+pub(super) fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
     let verdict = error.verdict();
     let id = record.as_mut().and_then(|record| record.id());
     let (service, api) = record.as_ref().map_or(("", ""), |record| record.names());
@@ -285,8 +171,7 @@ fn leave(
     let mut headers = HeaderMap::new();
     record.iter().for_each(|record| tell_quota(&mut headers, record));
     record.iter_mut().for_each(|record| explain(record, &mut headers));
-    let mut response =
-        Response::new(Leaving { body: Payload::full(body), record, broken: None, signs: None });
+    let mut response = Response::new(Leaving::new(Payload::full(body), record));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -305,15 +190,27 @@ fn explain(record: &mut Record, headers: &mut HeaderMap) {
     }
 }
 
+/// What a caller is told of an answer that broke off before any of it has left; `None`: that was no provider's doing.
+pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leaving>> {
+    if matches!(why, Broken::Caller | Broken::TooLarge | Broken::NoRoom(_)) {
+        return None;
+    }
+    let (mut record, error) = (answer.record.take()?, gateway::broken_body(why, 0));
+    record.ended(Ending::Broken(why));
+    record.passes(error.verdict().status);
+    Some(problem(&error, Some(record)))
+}
+
 /// An answer on its way out; its call's record is written when it has left, or was dropped.
+/// One that is dropped before its end has lost its caller.
 #[derive(Debug)]
-struct Leaving {
+pub(super) struct Leaving {
     body: Payload,
     record: Option<Box<Record>>,
-    /// Set when a streamed body breaks off.
-    broken: Option<Arc<AtomicBool>>,
-    /// Of its connection.
-    signs: Option<Arc<Signs>>,
+    /// How long its caller may take nothing of it.
+    pub(super) patience: Duration,
+    /// No request follows it.
+    pub(super) closes: bool,
 }
 
 impl Body for Leaving {
@@ -326,15 +223,9 @@ impl Body for Leaving {
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
-        match &frame {
-            Some(Err(why)) => {
-                this.broken.iter().for_each(|broken| broken.store(true, Relaxed));
-                this.finish(Ending::Broken(*why));
-            }
-            // a chunked body is known to be over when nothing more comes
-            None => this.finish(Ending::Whole),
-            Some(Ok(_)) if this.body.is_end_stream() => this.finish(Ending::Whole),
-            Some(Ok(_)) => {}
+        // a chunked body is known to be over when nothing more comes
+        if frame.is_none() || frame.as_ref().is_some_and(Result::is_ok) && this.body.is_end_stream() {
+            this.finish(Ending::Whole);
         }
         Poll::Ready(frame)
     }
@@ -349,7 +240,13 @@ impl Body for Leaving {
 }
 
 impl Leaving {
-    fn finish(&mut self, ending: Ending) {
+    fn new(body: Payload, record: Option<Box<Record>>) -> Self {
+        let patience = record.as_ref().map(|record| record.idle_timeout()).filter(|own| !own.is_zero());
+        Self { body, record, patience: patience.unwrap_or(STALL), closes: false }
+    }
+
+    /// Notes how its way ended.
+    pub(super) fn finish(&mut self, ending: Ending) {
         if let Some(mut record) = self.record.take() {
             record.ended(ending);
         }
@@ -358,17 +255,6 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // a body that is over before it is asked for, or that a HEAD doesn't want, is never polled
-        let whole = self.body.is_end_stream() || self.body.is_at_hand();
-        let is_over = whole || self.record.is_none();
-        let untaken = self.signs.as_ref().and_then(|signs| signs.untaken());
-        self.finish(match untaken {
-            _ if whole => Ending::Whole,
-            Some(patience) => Ending::Untaken(patience),
-            None => Ending::CallerGone,
-        });
-        if is_over {
-            self.signs.iter().for_each(|signs| signs.enter(Stage::None));
-        }
+        self.finish(Ending::CallerGone);
     }
 }

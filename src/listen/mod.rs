@@ -11,18 +11,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::gateway::Worker;
 use crate::names::{CallerName, ServiceName};
 use crate::socket::{Bound, Listener, Stream, pause_after, stopped};
 
 mod caller;
-mod heads;
+mod connection;
 pub mod http;
 mod refusal;
 mod seats;
 pub mod yar;
 
-use caller::HeadTimer;
 pub use seats::Seats;
 
 /// For a request's head; also how long a kept connection may be idle.
@@ -83,8 +83,10 @@ impl Terms {
 #[derive(Debug)]
 struct Begun {
     bytes: Vec<u8>,
-    /// For the heads of its requests; it runs since the connection is there.
-    timer: HeadTimer,
+    /// When its first request's head must be there.
+    until: Instant,
+    /// For all that is waited for on it.
+    alarm: Arc<Alarm>,
 }
 
 /// Accepts on all of a worker's sockets until `stop`, then ends when the last connection does.
@@ -169,18 +171,19 @@ async fn serve_one<S>(
             () = end.comes() => {}
         }
     } else {
-        http::serve(worker, stream, begun, known, stop).await;
+        connection::serve(worker, stream, begun, known, stop).await;
     }
 }
 
 /// Reads until it is certain what a connection speaks; `None`: nothing came in time.
 async fn begin(stream: &mut Stream, stop: &mut watch::Receiver<bool>) -> Option<Begun> {
-    let mut begun = Begun { bytes: Vec::with_capacity(FIRST_READ), timer: HeadTimer::default() };
-    let (mut until, mut stopping) = (Instant::now() + HEAD_PATIENCE, false);
+    let until = Instant::now() + HEAD_PATIENCE;
+    let mut begun = Begun { bytes: Vec::with_capacity(FIRST_READ), until, alarm: Arc::default() };
+    let (mut until, mut stopping) = (until, false);
     while !begun.is_certain() {
         let read = tokio::select! {
             biased;
-            read = begun.timer.0.within(until, stream.read_buf(&mut begun.bytes)) => read?.ok()?,
+            read = begun.alarm.within(until, stream.read_buf(&mut begun.bytes)) => read?.ok()?,
             () = stopped(stop), if !stopping => {
                 stopping = true;
                 until = until.min(Instant::now() + LAST_REQUESTS);

@@ -2,25 +2,39 @@
 
 use std::time::Instant;
 
+use hyper::{Response, StatusCode};
+
+use super::http::{self, Leaving};
 use crate::error::CallError;
 use crate::gateway::{self, Worker};
+use crate::http1::request::Refused;
 
 /// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
-pub(super) const HTTP_2: &[u8] = b"PRI * HTTP";
+const HTTP_2: &[u8] = b"PRI * HTTP";
+const HIDDEN_LENGTH: &str =
+    "a header that tells the body's length has a blank before its colon; write it without";
 const LATE_HEAD: &str = "the head of a request began, and was not there within 75s";
 
-/// The HTTP library has answered a head that is none by itself, and says so to nobody else.
-pub(super) fn no_head(worker: &Worker, error: &hyper::Error, first: &[u8]) {
-    let what = match first {
-        _ if error.is_parse_too_large() => "a head of more than 64KiB or 100 headers",
-        HTTP_2 => "HTTP/2, which is not offered",
-        [0x16, ..] => "neither HTTP nor Yar (TLS?)",
-        _ => "neither HTTP nor Yar",
+/// What a caller is told whose request can't be read; counted and logged.
+pub(super) fn no_request(worker: &Worker, refused: &Refused, first: &[u8]) -> Response<Leaving> {
+    let (status, reason) = match refused {
+        Refused::TooLarge(what) => (431, what.clone()),
+        Refused::HiddenLength => (400, HIDDEN_LENGTH.to_owned()),
+        Refused::NotHttp(why) => {
+            let what = match first {
+                HTTP_2 => "HTTP/2, which is not offered",
+                [0x16, ..] => "neither HTTP nor Yar (TLS?)",
+                _ => "neither HTTP nor Yar",
+            };
+            (400, format!("{what}: {why}; the connection begins \"{}\"", first.escape_ascii()))
+        }
     };
-    let first = first.escape_ascii();
-    let reason = format!("{what}: {error}; the connection begins \"{first}\"");
-    let status = if error.is_parse_too_large() { 431 } else { 400 };
-    gateway::refuse_as(worker, &CallError::MalformedRequest(reason), status, Instant::now());
+    let error = CallError::MalformedRequest(reason);
+    gateway::refuse_as(worker, &error, status, Instant::now());
+    let mut response = http::problem(&error, None);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    response.body_mut().closes = true;
+    response
 }
 
 /// A head began, and its time was over; its caller is told nothing.

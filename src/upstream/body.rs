@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::http1::Exchange;
 use super::inbound::Inbound;
 use super::progress::Progress;
 use super::yar::RawAnswer;
+use crate::http1::caller::Cut;
 
 /// A body in either direction.
 #[derive(Debug)]
@@ -90,9 +90,9 @@ impl Payload {
     }
 
     /// A caller's body, at most `limit` bytes of it; while it is small and fits into `keep`, it is kept there.
-    pub fn request(from: Inbound, limit: u64, keep: Option<Share>) -> Self {
-        if from.is_over() {
-            return Self::full(Bytes::new());
+    pub fn request(mut from: Inbound, limit: u64, keep: Option<Share>) -> Self {
+        if let Some(whole) = from.take_whole() {
+            return Self::full(whole);
         }
         let progress = Arc::new(Progress::new(keep));
         Self(Kind::Request(Box::new(RequestStream { from, left: limit, progress })))
@@ -132,11 +132,12 @@ impl Payload {
 
     /// Gathers it into `share`; fails when it is over `limit` bytes, finds no room, or breaks.
     pub async fn collect(mut self, limit: u64, share: &mut Share) -> Result<Bytes, Broken> {
-        if let Kind::Full(bytes) = self.0 {
-            return Ok(bytes);
-        }
         if self.size_hint().lower() > limit {
             return Err(Broken::TooLarge);
+        }
+        if let Kind::Full(bytes) = self.0 {
+            share.grow(bytes.len())?;
+            return Ok(bytes);
         }
         let mut first = Bytes::new();
         let mut gathered = Vec::new();
@@ -194,9 +195,10 @@ impl Body for Payload {
             Kind::Request(stream) => {
                 let peeked: u64 = stream.from.peeked.iter().map(|frame| frame.len() as u64).sum();
                 let rest = stream.from.rest.size_hint();
-                match rest.exact() {
+                // trailers come behind chunks only
+                match rest.exact().filter(|_| stream.from.trailers.is_none()) {
                     Some(rest) => SizeHint::with_exact(rest + peeked),
-                    None => rest,
+                    None => SizeHint::default(),
                 }
             }
         }
@@ -205,12 +207,11 @@ impl Body for Payload {
 
 impl RequestStream {
     fn end(&self, with_trailers: bool) {
-        self.from.unread.store(false, Relaxed);
         self.from.upload.iter().for_each(|upload| upload.ends());
         self.progress.end(with_trailers);
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let polled = self.from.poll_rest(cx);
         self.progress.wait(polled.is_pending());
         polled

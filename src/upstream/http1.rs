@@ -4,8 +4,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::{self, MaybeUninit};
-use std::pin::{Pin, pin};
+use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,25 +13,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use hyper::{Method, Request, Response};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
 use super::body::{Broken, Payload, Silence};
 use super::progress::Progress;
+use crate::http1::answer::{NotHttp, Part, Reader};
+use crate::http1::read;
 use crate::names::Address;
 
-pub mod answer;
 mod request;
 
-use answer::{NotHttp, Part, Reader};
 use request::{Stuck, Writer};
-
-/// Bytes that are read at once where it is not known how many will come; they are copied to where they fit.
-const AT_ONCE: usize = 16 << 10;
-/// Most bytes that are read at once.
-const MOST_AT_ONCE: u64 = 64 << 10;
 
 /// A request and its answer; dropped before the answer's end, its connection closes.
 #[derive(Debug)]
@@ -181,6 +175,8 @@ impl Exchange {
             Poll::Pending => return Ok(()),
             Poll::Ready(Ok(())) => self.writer = None,
             Poll::Ready(Err(Stuck::Body(broken))) => return Err(Lost::Body(broken)),
+            // a lie of the caller's
+            Poll::Ready(Err(Stuck::Length)) => return Err(Lost::Body(Broken::Caller)),
             Poll::Ready(Err(Stuck::Connection)) => {
                 self.is_closed = true;
                 if let Some(request) = self.writer.take().and_then(Writer::unsent) {
@@ -224,21 +220,4 @@ impl Exchange {
             Ok(()) => Lost::Silent,
         }
     }
-}
-
-/// Reads what is there, of a body that has `left` bytes to come where that is known.
-fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    left: Option<u64>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<Bytes>> {
-    if let Some(left) = left.filter(|left| *left >= AT_ONCE as u64) {
-        let mut bytes = Vec::with_capacity(left.min(MOST_AT_ONCE) as usize);
-        let read = pin!(stream.read_buf(&mut bytes)).poll(cx);
-        return read.map_ok(|_| Bytes::from(bytes));
-    }
-    let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
-    let mut room = ReadBuf::uninit(&mut room);
-    let read = Pin::new(stream).poll_read(cx, &mut room);
-    read.map_ok(|()| Bytes::copy_from_slice(room.filled()))
 }

@@ -1,7 +1,6 @@
 //! A caller's body on the wire, and how far it has come, for whoever runs out of time meanwhile.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -9,7 +8,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::Frame;
+
+use crate::http1::caller::{CallerBody, Cut};
 
 /// A caller's body, still on the wire.
 #[derive(Debug)]
@@ -19,9 +20,7 @@ pub struct Inbound {
     /// What came behind them, where that was the end.
     pub trailers: Option<Box<HeaderMap>>,
     /// The rest.
-    pub rest: Incoming,
-    /// Until all of it was read.
-    pub unread: Arc<AtomicBool>,
+    pub rest: CallerBody,
     /// How far it has come, where somebody asked.
     pub upload: Option<Arc<Upload>>,
 }
@@ -53,20 +52,23 @@ impl Inbound {
     }
 
     /// The next frame of the rest.
-    pub(super) fn poll_rest(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.rest).poll_frame(cx);
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let frame = self.rest.poll_frame(cx);
         if let Some(upload) = &self.upload {
             upload.sees(&frame);
         }
         frame
     }
 
+    /// All of it, where that is here, in one piece; then it is over.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        let is_here = self.rest.is_over() && self.trailers.is_none() && self.peeked.len() < 2;
+        is_here.then(|| self.peeked.pop_front().unwrap_or_default())
+    }
+
     /// Whether all of it was read.
     pub fn is_over(&self) -> bool {
-        self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_end_stream()
+        self.peeked.is_empty() && self.trailers.is_none() && self.rest.is_over()
     }
 }
 
@@ -88,7 +90,7 @@ impl Upload {
     }
 
     /// What came when more of it was asked for.
-    fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+    fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, Cut>>>) {
         // what is there when it is asked for costs no look at the clock
         if self.waits.swap(polled.is_pending(), Relaxed) && polled.is_ready() {
             *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

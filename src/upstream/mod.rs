@@ -8,7 +8,7 @@ use crate::names::Address;
 pub mod body;
 pub mod budget;
 pub mod http;
-pub mod http1;
+mod http1;
 mod inbound;
 mod progress;
 mod spare;
@@ -19,9 +19,6 @@ pub use budget::Budget;
 pub use http::{Patience, Upstream};
 pub use inbound::{Inbound, Upload};
 pub use spare::Spare;
-
-/// Most bytes that are buffered in one direction of an HTTP connection; no head may be larger.
-pub const MAX_BUFFER: usize = 64 << 10;
 
 /// A call in the form its provider takes.
 #[derive(Debug)]

@@ -1,4 +1,8 @@
+use hyper::header::{HeaderName, HeaderValue};
+
 use super::*;
+use crate::http1::MAX_HEAD;
+use crate::http1::body::MAX_LINES;
 
 type Seen = (u16, Vec<(String, String)>, Vec<u8>, Vec<String>, bool);
 
@@ -184,7 +188,7 @@ fn what_is_no_head_is_told_at_once_and_a_head_is_bounded() {
     assert_eq!(any("HTTP/1.1 200 OK\r\nContent-").unwrap_err(), "cut in its head");
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: 1\r\n".repeat(MAX_HEADERS + 1));
     assert_eq!(read(many.as_bytes(), usize::MAX, false).unwrap_err(), "too many headers");
-    let long = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(MAX_BUFFER));
+    let long = format!("HTTP/1.1 200 OK\r\na: {}", "x".repeat(MAX_HEAD));
     assert_eq!(read(long.as_bytes(), 999, false).unwrap_err(), "its head has more than 65536 bytes");
 }
 

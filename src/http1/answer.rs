@@ -1,0 +1,125 @@
+//! A provider's answer in HTTP/1: bytes in, head and body out. Nothing here reads, waits or looks at the clock.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use httparse::{ParserConfig, Status};
+use hyper::ext::ReasonPhrase;
+use hyper::header;
+use hyper::{Response, StatusCode};
+
+use super::MAX_HEADERS;
+use super::body::{Body, Inbox, is_chunked, keeps_alive, length, map};
+pub use super::body::{NotHttp, Part};
+
+/// What is read of one answer.
+#[derive(Debug)]
+pub struct Reader {
+    inbox: Inbox,
+    /// Whether a `HEAD` is answered, whose answers have no body.
+    is_for_head: bool,
+    keeps_alive: bool,
+}
+
+impl Reader {
+    /// Nothing is read yet; `is_for_head`: of the answer to a `HEAD`.
+    pub fn new(is_for_head: bool) -> Self {
+        Self { inbox: Inbox::default(), is_for_head, keeps_alive: false }
+    }
+
+    /// Takes bytes that came.
+    pub fn push(&mut self, more: Bytes) {
+        self.inbox.push(more);
+    }
+
+    /// The answer's head, once it is whole; interim ones (100 to 199, but 101) are passed over.
+    pub fn head(&mut self) -> Result<Option<Response<()>>, NotHttp> {
+        while let Some(mut head) = self.inbox.head(parse)? {
+            if head.status().is_informational() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
+                continue;
+            }
+            let goes_on = head.status() != StatusCode::SWITCHING_PROTOCOLS;
+            self.keeps_alive = goes_on && keeps_alive(head.version(), head.headers());
+            self.inbox.body = self.body_of(&mut head)?;
+            return Ok(Some(head));
+        }
+        Ok(None)
+    }
+
+    /// Why bytes that ended before their head did are no HTTP, where that shows.
+    pub fn ended_in_head(&self) -> Result<(), NotHttp> {
+        let ahead = self.inbox.ahead();
+        if ahead.is_empty() { Ok(()) } else { parse(ahead).map(|_| ()) }
+    }
+
+    /// By RFC 9112, 6.3.
+    fn body_of(&self, head: &mut Response<()>) -> Result<Body, NotHttp> {
+        let has_none = matches!(head.status().as_u16(), 101 | 204 | 304);
+        if has_none || self.is_for_head {
+            return Ok(Body::Length(0));
+        }
+        if let Some(is_chunked) = is_chunked(head.headers()) {
+            if head.version() == hyper::Version::HTTP_10 {
+                return Err(NotHttp("its version is 1.0, and it has a Transfer-Encoding".into()));
+            }
+            // whoever reads on must not see two lengths
+            head.headers_mut().remove(header::CONTENT_LENGTH);
+            return Ok(if is_chunked { Body::Size } else { Body::ToTheEnd });
+        }
+        Ok(length(head.headers_mut())?.map_or(Body::ToTheEnd, Body::Length))
+    }
+
+    /// What follows in the body.
+    pub fn part(&mut self) -> Result<Part, NotHttp> {
+        self.inbox.part()
+    }
+
+    /// Whether the body is whole if nothing more comes.
+    pub fn may_end(&self) -> bool {
+        matches!(self.inbox.body, Body::ToTheEnd | Body::Length(0))
+    }
+
+    /// Whether all of the answer was handed on.
+    pub fn is_over(&self) -> bool {
+        self.inbox.is_over()
+    }
+
+    /// Whether another answer can follow on the connection.
+    pub fn keeps_alive(&self) -> bool {
+        self.keeps_alive && self.is_over() && self.inbox.ahead().is_empty()
+    }
+
+    /// Bytes of the body that are not handed on yet, where its length was told.
+    pub fn left(&self) -> Option<u64> {
+        self.inbox.left()
+    }
+}
+
+/// A head and its length in bytes; `None`: it is not whole.
+fn parse(bytes: &Bytes) -> Result<Option<(Response<()>, usize)>, NotHttp> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let read = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);
+    let used = match read.map_err(|why| NotHttp(why.to_string()))? {
+        Status::Complete(used) => used,
+        Status::Partial => return Ok(None),
+    };
+    let mut head = Response::new(());
+    *head.status_mut() = parsed
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or_else(|| NotHttp("invalid response status".into()))?;
+    if parsed.version == Some(0) {
+        *head.version_mut() = hyper::Version::HTTP_10;
+    }
+    if parsed.reason != head.status().canonical_reason()
+        && let Some(Ok(reason)) = parsed.reason.map(|reason| ReasonPhrase::try_from(reason.as_bytes()))
+    {
+        head.extensions_mut().insert(reason);
+    }
+    *head.headers_mut() = map(bytes, parsed.headers)?;
+    Ok(Some((head, used)))
+}
+
+#[cfg(test)]
+mod tests;

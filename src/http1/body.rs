@@ -1,0 +1,267 @@
+//! Where a message's head ends, and its body: told by a length, by chunks, or by the connection's end.
+
+use bytes::{Buf, Bytes};
+use httparse::{EMPTY_HEADER, Header, Status};
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+use super::{MAX_HEAD, MAX_HEADERS};
+
+/// Most bytes of a line that tells a chunk's size, and of all trailers.
+pub(super) const MAX_LINES: usize = 16 << 10;
+
+/// What came of messages that follow each other, and is not handed on.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    ahead: Bytes,
+    /// How much of `ahead` is known to hold no whole head.
+    looked: usize,
+    pub(super) body: Body,
+}
+
+/// What of a body is still to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Its head comes first.
+    #[default]
+    Unknown,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks; the next bytes are a size.
+    Size,
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    /// What follows a chunk's bytes.
+    ChunkEnd,
+    /// What follows the last chunk.
+    Trailers,
+    /// All until the connection ends.
+    ToTheEnd,
+}
+
+/// What follows in a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Some bytes of it.
+    Data(Bytes),
+    /// What comes behind its last byte.
+    Trailers(HeaderMap),
+    /// Nothing more.
+    End,
+    /// More bytes are needed to tell.
+    More,
+}
+
+/// What came is not HTTP/1; why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotHttp(pub String);
+
+impl Inbox {
+    /// What came, and was not read yet.
+    pub(super) fn ahead(&self) -> &Bytes {
+        &self.ahead
+    }
+
+    /// Takes bytes that came.
+    pub(super) fn push(&mut self, more: Bytes) {
+        // what is left over is the beginning of a head or a line: short, or refused
+        self.ahead = match self.ahead.is_empty() {
+            true => more,
+            false => [&self.ahead[..], &more[..]].concat().into(),
+        };
+    }
+
+    /// A head, once it is whole; `parse` gives it with its length in bytes.
+    pub(super) fn head<H, E: From<TooLong>>(
+        &mut self,
+        parse: impl FnOnce(&Bytes) -> Result<Option<(H, usize)>, E>,
+    ) -> Result<Option<H>, E> {
+        // what was looked at before is looked at again only where the head may have come to its end
+        let fresh = self.ahead.get(self.looked.saturating_sub(3)..).unwrap_or_default();
+        let may_be_whole = !self.ahead.is_empty() && (self.looked == 0 || has_empty_line(fresh));
+        let whole = if may_be_whole { parse(&self.ahead)? } else { None };
+        self.looked = self.ahead.len();
+        if whole.as_ref().map_or(self.looked, |(_, used)| *used) > MAX_HEAD {
+            return Err(TooLong.into());
+        }
+        let Some((head, used)) = whole else { return Ok(None) };
+        self.ahead.advance(used);
+        self.looked = 0;
+        Ok(Some(head))
+    }
+
+    /// What follows in the body.
+    pub(super) fn part(&mut self) -> Result<Part, NotHttp> {
+        loop {
+            match self.body {
+                Body::Length(0) => return Ok(Part::End),
+                Body::Unknown => return Ok(Part::More),
+                Body::Length(_) | Body::Chunk(_) | Body::ToTheEnd if self.ahead.is_empty() => {
+                    return Ok(Part::More);
+                }
+                Body::ToTheEnd => return Ok(Part::Data(std::mem::take(&mut self.ahead))),
+                Body::Length(left) => {
+                    let data = self.take(left);
+                    self.body = Body::Length(left - data.len() as u64);
+                    return Ok(Part::Data(data));
+                }
+                Body::Chunk(left) => {
+                    let data = self.take(left);
+                    let left = left - data.len() as u64;
+                    self.body = if left == 0 { Body::ChunkEnd } else { Body::Chunk(left) };
+                    return Ok(Part::Data(data));
+                }
+                Body::ChunkEnd => match self.ahead.get(..2) {
+                    Some(b"\r\n") => {
+                        self.ahead.advance(2);
+                        self.body = Body::Size;
+                    }
+                    Some(_) => return Err(NotHttp("a chunk is longer than its size".into())),
+                    None => return Ok(Part::More),
+                },
+                Body::Size => match self.size()? {
+                    Some(0) => self.body = Body::Trailers,
+                    Some(size) => self.body = Body::Chunk(size),
+                    None => return Ok(Part::More),
+                },
+                Body::Trailers => return self.trailers(),
+            }
+        }
+    }
+
+    /// Whether all of the message was handed on.
+    pub(super) fn is_over(&self) -> bool {
+        self.body == Body::Length(0)
+    }
+
+    /// Bytes of the body that are not handed on yet, where its length was told.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.body {
+            Body::Length(left) => Some(left),
+            Body::Unknown
+            | Body::Size
+            | Body::Chunk(_)
+            | Body::ChunkEnd
+            | Body::Trailers
+            | Body::ToTheEnd => None,
+        }
+    }
+
+    fn take(&mut self, most: u64) -> Bytes {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.ahead.split_to(self.ahead.len().min(most))
+    }
+
+    fn size(&mut self) -> Result<Option<u64>, NotHttp> {
+        let odd = || NotHttp("a chunk's size can't be read".into());
+        // the parser takes a line without digits for 0, and line feeds in what follows them
+        if self.ahead.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+            return Err(odd());
+        }
+        match httparse::parse_chunk_size(&self.ahead) {
+            Ok(Status::Complete((used, size))) => {
+                if self.ahead.get(..used - 2).is_some_and(|line| line.contains(&b'\n')) {
+                    return Err(odd());
+                }
+                self.ahead.advance(used);
+                Ok(Some(size))
+            }
+            Ok(Status::Partial) if self.ahead.len() < MAX_LINES => Ok(None),
+            Ok(Status::Partial) | Err(_) => Err(odd()),
+        }
+    }
+
+    fn trailers(&mut self) -> Result<Part, NotHttp> {
+        if self.ahead.starts_with(b"\r\n") {
+            self.ahead.advance(2);
+            self.body = Body::Length(0);
+            return Ok(Part::End);
+        }
+        let mut found = [EMPTY_HEADER; MAX_HEADERS];
+        match httparse::parse_headers(&self.ahead, &mut found) {
+            Ok(Status::Complete((used, found))) => {
+                let trailers = map(&self.ahead, found)?;
+                self.ahead.advance(used);
+                self.body = Body::Length(0);
+                Ok(Part::Trailers(trailers))
+            }
+            Ok(Status::Partial) if self.ahead.len() < MAX_LINES => Ok(Part::More),
+            Ok(Status::Partial) => Err(NotHttp(format!("its trailers have more than {MAX_LINES} bytes"))),
+            Err(why) => Err(NotHttp(why.to_string())),
+        }
+    }
+}
+
+/// A head has more than [`MAX_HEAD`] bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+impl From<TooLong> for NotHttp {
+    fn from(_: TooLong) -> Self {
+        Self(format!("its head has more than {MAX_HEAD} bytes"))
+    }
+}
+
+/// Headers as slices of the bytes they were read from.
+pub(super) fn map(bytes: &Bytes, found: &[Header<'_>]) -> Result<HeaderMap, NotHttp> {
+    let mut headers = HeaderMap::with_capacity(found.len());
+    for one in found {
+        let name = HeaderName::from_bytes(one.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(one.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(NotHttp(format!("its header {:?} can't be read", one.name)));
+        };
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// The length that a head tells, made one where it is told more than once; `None`: it tells none.
+pub(super) fn length(headers: &mut HeaderMap) -> Result<Option<u64>, NotHttp> {
+    let (mut length, mut told) = (None, 0);
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for word in value.as_bytes().split(|byte| *byte == b',') {
+            told += 1;
+            match (number(word.trim_ascii()), length) {
+                (Some(one), None) => length = Some(one),
+                (Some(one), Some(before)) if one == before => {}
+                _ => return Err(NotHttp(format!("its Content-Length is {value:?}"))),
+            }
+        }
+    }
+    if let Some(length) = length.filter(|_| told > 1) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(length)
+}
+
+/// Whether a message comes in chunks, as its last coding says; `None`: it has no coding.
+pub(super) fn is_chunked(headers: &HeaderMap) -> Option<bool> {
+    let last = headers.get_all(header::TRANSFER_ENCODING).iter().next_back()?;
+    let word = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    Some(word.eq_ignore_ascii_case(b"chunked"))
+}
+
+/// RFC 9112, 9.3: any `close` ends the connection; version 1.0 must ask that it stays.
+pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap) -> bool {
+    let mut stays = version == hyper::Version::HTTP_11;
+    for value in headers.get_all(header::CONNECTION) {
+        for word in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if word.eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            stays |= word.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    stays
+}
+
+fn has_empty_line(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// Digits alone: no sign, no blank.
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+}

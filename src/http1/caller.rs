@@ -1,0 +1,235 @@
+//! A caller's connection: whoever carries a call reads its body here, and whoever serves the connection the rest.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use hyper::http::request::Parts;
+use tokio::io::AsyncWrite;
+
+use super::body::Part;
+use super::request::{Reader, Refused};
+use super::{MAX_HEAD, read};
+use crate::socket::Stream;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A connection whose requests are read one after the other.
+#[derive(Debug)]
+pub struct CallerLine(Mutex<Line>);
+
+#[derive(Debug)]
+struct Line {
+    /// `None`: it was taken.
+    stream: Option<Stream>,
+    reader: Reader,
+    /// What is still to be said to a caller that sends its body only then.
+    interim: &'static [u8],
+    /// Nobody will read what is left of the body.
+    is_left: bool,
+    /// Whoever waits until the body is over, or left.
+    waits: Option<Waker>,
+}
+
+/// The body of a request, while it is read.
+#[derive(Debug)]
+pub struct CallerBody {
+    /// `None`: it is over.
+    line: Option<Arc<CallerLine>>,
+}
+
+/// A body ended before its end, or can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut;
+
+/// What became of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// All of it was read.
+    Over,
+    /// Nobody reads the rest.
+    Left,
+}
+
+impl CallerLine {
+    /// A connection from which these bytes were read already.
+    pub fn new(stream: Stream, begun: Vec<u8>) -> Arc<Self> {
+        let mut reader = Reader::default();
+        reader.push(begun.into());
+        Arc::new(Self(Mutex::new(Line {
+            stream: Some(stream),
+            reader,
+            interim: b"",
+            is_left: false,
+            waits: None,
+        })))
+    }
+
+    /// The head of the next request; `None`: the caller ended. Only asked for once the request before is over.
+    pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<Parts>>, Refused>> {
+        let mut line = self.lock();
+        loop {
+            if let Some(head) = line.reader.head()? {
+                return Poll::Ready(Ok(Some(head)));
+            }
+            if !matches!(ready!(line.read(cx)), Ok(1..)) {
+                return Poll::Ready(line.reader.ended_in_head().map(|()| None));
+            }
+        }
+    }
+
+    /// The body of the request whose head was read; a caller that `waits` is told to send it once it is asked for.
+    pub fn body(self: &Arc<Self>, waits: bool) -> CallerBody {
+        let mut line = self.lock();
+        line.is_left = false;
+        let is_over = line.reader.is_over();
+        line.interim = if waits && !is_over { CONTINUE } else { b"" };
+        drop(line);
+        CallerBody { line: (!is_over).then(|| self.clone()) }
+    }
+
+    /// Ready when the caller has ended the connection, as far as that shows: not before its body is read.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut line = self.lock();
+        while line.reader.is_over() && line.reader.ahead().len() < MAX_HEAD {
+            if !matches!(ready!(line.read(cx)), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// What became of the body, once it is over or left.
+    pub fn poll_body_end(&self, cx: &mut Context<'_>) -> Poll<BodyEnd> {
+        let mut line = self.lock();
+        if line.is_left {
+            // what is there already costs nothing to read over
+            while let Ok(Part::Data(_) | Part::Trailers(_)) = line.reader.part() {}
+        }
+        if line.reader.is_over() {
+            return Poll::Ready(BodyEnd::Over);
+        }
+        if line.is_left {
+            return Poll::Ready(BodyEnd::Left);
+        }
+        line.waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether another request may follow the one that was read last.
+    pub fn keeps_alive(&self) -> bool {
+        self.lock().reader.keeps_alive()
+    }
+
+    /// Whether some of a head was read that is not whole.
+    pub fn is_in_head(&self) -> bool {
+        !self.lock().reader.ahead().is_empty()
+    }
+
+    /// Writes some of an answer.
+    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let mut line = self.lock();
+        if line.interim.len() < CONTINUE.len() {
+            ready!(line.poll_continue(cx))?;
+        }
+        // whoever is answered is not told to go on any more
+        line.interim = b"";
+        let Some(stream) = &mut line.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        Pin::new(stream).poll_write(cx, data)
+    }
+
+    /// Takes the connection away from whoever still reads from it.
+    pub fn take(&self) -> Option<Stream> {
+        self.lock().stream.take()
+    }
+
+    fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<(Part, bool), Cut>> {
+        let mut line = self.lock();
+        loop {
+            match line.reader.part() {
+                Ok(Part::More) => {}
+                Ok(part) => {
+                    let is_over = line.reader.is_over();
+                    if is_over {
+                        line.waits.take().into_iter().for_each(Waker::wake);
+                    }
+                    return Poll::Ready(Ok((part, is_over)));
+                }
+                Err(_) => return Poll::Ready(Err(Cut)),
+            }
+            if ready!(line.poll_continue(cx)).is_err() || !matches!(ready!(line.read(cx)), Ok(1..)) {
+                return Poll::Ready(Err(Cut));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let left = self.reader.left();
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        let bytes: Bytes = ready!(read(stream, left, cx))?;
+        let length = bytes.len();
+        self.reader.push(bytes);
+        Poll::Ready(Ok(length))
+    }
+
+    /// Says what is left to say before the body comes.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let Some(stream) = &mut self.stream else { break };
+            match ready!(Pin::new(stream).poll_write(cx, self.interim))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.interim = self.interim.get(written..).unwrap_or_default(),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl CallerBody {
+    /// What follows of it.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(line) = &self.line else { return Poll::Ready(None) };
+        let (part, is_over) = ready!(line.poll_body(cx))?;
+        if is_over {
+            self.line = None;
+        }
+        Poll::Ready(match part {
+            Part::Data(data) => Some(Ok(Frame::data(data))),
+            Part::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Part::End | Part::More => None,
+        })
+    }
+
+    /// Whether all of it was read.
+    pub fn is_over(&self) -> bool {
+        self.line.is_none()
+    }
+
+    /// How many bytes are to come.
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.line {
+            None => SizeHint::with_exact(0),
+            Some(line) => line.lock().reader.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Drop for CallerBody {
+    fn drop(&mut self) {
+        let Some(line) = self.line.take() else { return };
+        let mut line = line.lock();
+        line.is_left = true;
+        line.waits.take().into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,116 @@
+//! The head of an answer to a caller, and how its body's end is told.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::body::Body;
+use hyper::ext::ReasonPhrase;
+use hyper::header;
+use hyper::{Method, Response, StatusCode, Version};
+
+use super::writer::{self, COPIED, Framing};
+
+/// What of a request says how it can be answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// It is a `HEAD`, whose answer has no body.
+    pub is_head: bool,
+    /// Its version is 1.0, which knows no chunks.
+    pub is_old: bool,
+}
+
+impl Asked {
+    /// By a request of this method and version.
+    pub fn by(method: &Method, version: Version) -> Self {
+        Self { is_head: *method == Method::HEAD, is_old: version == Version::HTTP_10 }
+    }
+}
+
+/// The head of `response`, how its body's end is told, and whether the connection stays, as it may where `stays`.
+pub fn head<B: Body>(
+    response: &Response<B>,
+    asked: Asked,
+    stays: bool,
+    now: Instant,
+) -> (Vec<u8>, Framing, bool) {
+    let (status, headers) = (response.status(), response.headers());
+    let (framing, told) = framing(response, asked);
+    let stays = stays && !matches!(framing, Framing::ToTheEnd);
+    let body = response.body().size_hint().lower().min(COPIED as u64) as usize;
+    let mut out = Vec::with_capacity(writer::size(headers) + body + 160);
+    let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    let reason = reason.unwrap_or(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(if asked.is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    for part in [status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    writer::headers(&mut out, headers);
+    match told {
+        Told::Length(length) => writer::length(&mut out, length),
+        Told::Provided => {
+            headers.get(header::CONTENT_LENGTH).into_iter().for_each(|length| {
+                writer::line(&mut out, "content-length", length.as_bytes());
+            });
+        }
+        Told::Chunks => writer::line(&mut out, "transfer-encoding", b"chunked"),
+        Told::Nothing => {}
+    }
+    if !stays {
+        writer::line(&mut out, "connection", b"close");
+    } else if asked.is_old {
+        writer::line(&mut out, "connection", b"keep-alive");
+    }
+    if !headers.contains_key(header::DATE) {
+        date(&mut out, now);
+    }
+    out.extend_from_slice(b"\r\n");
+    (out, framing, stays)
+}
+
+/// What a head says of its body's length.
+enum Told {
+    Length(u64),
+    /// What it said before: that of a body that is not there.
+    Provided,
+    Chunks,
+    Nothing,
+}
+
+/// By RFC 9112, 6.
+fn framing<B: Body>(response: &Response<B>, asked: Asked) -> (Framing, Told) {
+    let exact = response.body().size_hint().exact();
+    let is_provided = response.headers().contains_key(header::CONTENT_LENGTH);
+    match (response.status(), exact) {
+        (StatusCode::NO_CONTENT, _) => (Framing::Over, Told::Nothing),
+        (StatusCode::NOT_MODIFIED, _) => (Framing::Over, Told::Provided),
+        (_, Some(length @ 1..)) if asked.is_head && !is_provided => (Framing::Over, Told::Length(length)),
+        _ if asked.is_head => (Framing::Over, Told::Provided),
+        (_, Some(0)) => (Framing::Over, Told::Length(0)),
+        (_, Some(length)) => (Framing::Length(length), Told::Length(length)),
+        (_, None) if asked.is_old => (Framing::ToTheEnd, Told::Nothing),
+        (_, None) => (Framing::chunks(response.headers()), Told::Chunks),
+    }
+}
+
+thread_local! {
+    /// The header's line, and until when it holds.
+    static DATE: RefCell<(Option<Instant>, String)> = const { RefCell::new((None, String::new())) };
+}
+
+fn date(out: &mut Vec<u8>, now: Instant) {
+    DATE.with_borrow_mut(|(until, text)| {
+        if until.is_none_or(|until| now >= until) {
+            let time = SystemTime::now();
+            let into = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+            *until = Some(now + Duration::from_secs(1) - Duration::from_nanos(into.into()));
+            text.clear();
+            // writing to text can't fail
+            let _ = write!(text, "date: {}\r\n", httpdate::HttpDate::from(time));
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use hyper::HeaderMap;
+
+use super::*;
+
+type Seen = (String, Vec<(String, String)>, Vec<u8>, Vec<String>, bool);
+
+fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect()
+}
+
+/// Reads requests that come in pieces of `size` bytes until the bytes are at their end, or are refused.
+fn read(bytes: &[u8], size: usize) -> (Vec<Seen>, Result<(), Refused>) {
+    let (mut reader, mut pieces, mut seen) = (Reader::default(), bytes.chunks(size), Vec::new());
+    loop {
+        let head = loop {
+            match reader.head() {
+                Ok(Some(head)) => break head,
+                Ok(None) => match pieces.next() {
+                    Some(piece) => reader.push(Bytes::copy_from_slice(piece)),
+                    None => return (seen, reader.ended_in_head()),
+                },
+                Err(refused) => return (seen, Err(refused)),
+            }
+        };
+        let (mut body, mut trailers) = (Vec::new(), Vec::new());
+        loop {
+            match reader.part() {
+                Ok(Part::Data(data)) => body.extend_from_slice(&data),
+                Ok(Part::Trailers(map)) => trailers.extend(pairs(&map).into_iter().map(|(_, value)| value)),
+                Ok(Part::End) => break,
+                Ok(Part::More) => match pieces.next() {
+                    Some(piece) => reader.push(Bytes::copy_from_slice(piece)),
+                    None => return (seen, Err(Refused::NotHttp("cut in its body".into()))),
+                },
+                Err(not_http) => return (seen, Err(not_http.into())),
+            }
+        }
+        let line = format!("{} {} {:?}", head.method, head.uri, head.version);
+        seen.push((line, pairs(&head.headers), body, trailers, reader.keeps_alive()));
+    }
+}
+
+/// The same, however the bytes come.
+fn any(bytes: &str) -> (Vec<Seen>, Result<(), Refused>) {
+    let whole = read(bytes.as_bytes(), usize::MAX);
+    for size in 1..bytes.len() {
+        assert_eq!(read(bytes.as_bytes(), size), whole, "{bytes:?} in pieces of {size}");
+    }
+    whole
+}
+
+fn refused(bytes: &str) -> Refused {
+    let (seen, end) = any(bytes);
+    assert!(seen.is_empty(), "{seen:?}");
+    end.unwrap_err()
+}
+
+fn not_http(bytes: &str) -> String {
+    match refused(bytes) {
+        Refused::NotHttp(why) => why,
+        other @ (Refused::TooLarge(_) | Refused::HiddenLength) => panic!("{other:?} for {bytes:?}"),
+    }
+}
+
+#[test]
+fn requests_follow_each_other_on_a_connection() {
+    let (seen, end) = any("POST /a?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\r\n\
+         PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 294\r\n\r\n\
+         GET http://user/x HTTP/1.0\r\n\r\nDELETE /last HTTP/1.1\nConnection: Close\n\n");
+    assert_eq!(end, Ok(()));
+    let lines: Vec<_> =
+        seen.iter().map(|(line, _, body, _, keeps)| (line.as_str(), &body[..], *keeps)).collect();
+    assert_eq!(
+        lines,
+        [
+            ("POST /a?x=1 HTTP/1.1", &b"hello"[..], true),
+            ("PUT / HTTP/1.1", b"abc", true),
+            ("GET http://user/x HTTP/1.0", b"", false),
+            ("DELETE /last HTTP/1.1", b"", false),
+        ]
+    );
+    assert_eq!(seen[0].1, [("host".into(), "a".into()), ("content-length".into(), "5".into())]);
+    assert_eq!(seen[1].3, ["294"]);
+}
+
+#[test]
+fn of_two_lengths_the_chunks_hold_and_the_connection_ends() {
+    let (seen, _) =
+        any("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(seen[0].1, [("transfer-encoding".into(), "chunked".into())]);
+    assert!(!seen[0].4);
+    let (seen, _) = any("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1, 1\r\n\r\nx");
+    assert_eq!((&seen[0].1[..], seen[0].4), (&[("content-length".into(), "1".into())][..], true));
+}
+
+#[test]
+fn lengths_that_are_none_are_refused() {
+    for length in ["many", "-1", "+1", "1 1", "0x1", "", "99999999999999999999", "1, 2"] {
+        let why = not_http(&format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nx"));
+        assert_eq!(why, format!("its Content-Length is {length:?}"));
+    }
+    let coded = |coding: &str, version: &str| {
+        not_http(&format!("POST / HTTP/{version}\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"))
+    };
+    for coding in ["gzip", "chunked, gzip", "xchunked", ""] {
+        assert_eq!(coded(coding, "1.1"), "its Transfer-Encoding does not end in \"chunked\"");
+    }
+    assert_eq!(coded("chunked", "1.0"), "its version is 1.0, and it has a Transfer-Encoding");
+}
+
+#[test]
+fn a_length_that_only_some_programs_obey_is_refused_and_other_odd_lines_are_left_out() {
+    for hidden in ["Content-Length : 14", "Transfer-Encoding\t: chunked", "content-length \t : 1"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{hidden}\r\n\r\n");
+        assert_eq!(refused(&head), Refused::HiddenLength, "{hidden}");
+        // it is the fault of its own request only
+        let (seen, end) = any(&format!("GET / HTTP/1.1\r\nA: 1\r\n\r\n{head}"));
+        assert_eq!((seen.len(), end), (1, Err(Refused::HiddenLength)));
+    }
+    let body = "\nContent-Length : 7\n";
+    let (seen, end) = any(&format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    assert_eq!((seen.len(), end), (1, Ok(())), "a body may say what it likes");
+    let (seen, _) = any("GET / HTTP/1.1\r\nno colon here\r\nX-Odd : 1\r\nHost: a\r\n\r\n");
+    assert_eq!(seen[0].1, [("host".into(), "a".into())]);
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    for bytes in ["GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02", "GET /\u{0} HTTP/1.1\r\n\r\n"]
+    {
+        not_http(bytes);
+    }
+    assert_eq!(not_http("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "invalid HTTP version");
+}
+
+#[test]
+fn a_head_too_large_is_refused_when_that_is_certain() {
+    let long = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(MAX_HEAD));
+    let too_long = Refused::TooLarge("a head of more than 65536 bytes".into());
+    assert_eq!(read(long.as_bytes(), 1000).1, Err(too_long));
+    let head = |headers: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: 1\r\n".repeat(headers));
+    let too_many = Refused::TooLarge("a head of more than 100 headers".into());
+    assert_eq!(read(head(MAX_HEADERS + 1).as_bytes(), 50).1, Err(too_many));
+    assert_eq!(read(head(MAX_HEADERS).as_bytes(), 50).0.len(), 1);
+}
