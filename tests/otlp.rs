@@ -124,3 +124,16 @@ fn what_a_collector_refuses_for_good_is_lost_and_counted() {
     eventually("they are lost", SOON, || spans(&remora, "lost") == 2);
     eventually("the log says so", SOON, || warnings(&remora) == 1);
 }
+
+#[test]
+fn a_histogram_without_measurements_claims_no_extremes() {
+    let (collector, provider) = (Collector::start(), Peer::echo());
+    let entries = service("user", &[GET, ("off", "{ path: /off, state: \"off\" }")], &[&provider.address]);
+    let remora = Remora::embedded(&entries).with(&collector.config("interval: 1s")).start();
+    assert_eq!([remora.get("/user/get").status, remora.get("/user/off").status], [200, 503]);
+    let extremes =
+        |api| collector.extremes("remora.call.duration").remove(&format!("api={api},service=user"));
+    eventually("both are there", SOON, || extremes("get").is_some() && extremes("off").is_some());
+    assert_eq!(extremes("off"), Some((None, None)));
+    assert!(matches!(extremes("get"), Some((Some(_), Some(most))) if most < 60.0));
+}

@@ -7,6 +7,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -44,13 +46,28 @@ impl Telemetry {
         if let Err(error) = self.inner.reader.collect(&mut all) {
             tracing::warn!(%error, "metrics can't be collected");
         }
-        ExportMetricsServiceRequest::from(&all).encode_to_vec()
+        let mut message = ExportMetricsServiceRequest::from(&all);
+        metrics(&mut message).for_each(claim_no_extremes);
+        message.encode_to_vec()
     }
 
     /// The next message about calls; `None`: none wait.
     pub fn batch(&self) -> Option<Batch> {
         let calls = self.inner.spans.as_ref()?.take();
         (!calls.is_empty()).then(|| batch(&self.inner.host, &calls))
+    }
+}
+
+fn metrics(message: &mut ExportMetricsServiceRequest) -> impl Iterator<Item = &mut Metric> {
+    let scopes = message.resource_metrics.iter_mut().flat_map(|from| &mut from.scope_metrics);
+    scopes.flat_map(|scope| &mut scope.metrics)
+}
+
+/// The SDK says the bounds of all numbers of what was not measured yet.
+fn claim_no_extremes(metric: &mut Metric) {
+    let Some(Data::Histogram(histogram)) = &mut metric.data else { return };
+    for point in histogram.data_points.iter_mut().filter(|point| point.count == 0) {
+        (point.min, point.max) = (None, None);
     }
 }
 

@@ -87,8 +87,26 @@ impl Collector {
 
     /// Values of a metric in the last message, by its labels.
     pub fn metric(&self, name: &str) -> BTreeMap<String, f64> {
-        let last = self.messages("/v1/metrics").pop();
-        last.map(|message| values(&message.body, name)).unwrap_or_default()
+        self.last(name).map(values).unwrap_or_default()
+    }
+
+    /// Least and greatest that a histogram of the last message claims, by its labels.
+    pub fn extremes(&self, name: &str) -> BTreeMap<String, (Option<f64>, Option<f64>)> {
+        let Some(Data::Histogram(many)) = self.last(name) else { return BTreeMap::new() };
+        many.data_points.into_iter().map(|point| (labels(point.attributes), (point.min, point.max))).collect()
+    }
+
+    /// Whether a metric of the last message only grows.
+    pub fn is_monotonic(&self, name: &str) -> bool {
+        matches!(self.last(name), Some(Data::Sum(sum)) if sum.is_monotonic)
+    }
+
+    /// A metric in the last message.
+    fn last(&self, name: &str) -> Option<Data> {
+        let last = self.messages("/v1/metrics").pop()?;
+        let message = ExportMetricsServiceRequest::decode(&*last.body).unwrap();
+        let scopes = message.resource_metrics.into_iter().flat_map(|from| from.scope_metrics);
+        scopes.flat_map(|scope| scope.metrics).find(|metric| metric.name == name)?.data
     }
 }
 
@@ -120,28 +138,25 @@ fn spans(message: &[u8]) -> Vec<Span> {
     all
 }
 
-fn values(message: &[u8], name: &str) -> BTreeMap<String, f64> {
-    let message = ExportMetricsServiceRequest::decode(message).unwrap();
-    let scopes = message.resource_metrics.into_iter().flat_map(|from| from.scope_metrics);
-    let metric = scopes.flat_map(|scope| scope.metrics).find(|metric| metric.name == name);
+fn values(metric: Data) -> BTreeMap<String, f64> {
     let number = |value| match value {
         Some(Number::AsInt(value)) => value as f64,
         Some(Number::AsDouble(value)) => value,
         None => f64::NAN,
     };
-    match metric.and_then(|metric| metric.data) {
-        Some(Data::Sum(sum)) => {
+    match metric {
+        Data::Sum(sum) => {
             sum.data_points.into_iter().map(|point| (labels(point.attributes), number(point.value))).collect()
         }
-        Some(Data::Gauge(gauge)) => gauge
+        Data::Gauge(gauge) => gauge
             .data_points
             .into_iter()
             .map(|point| (labels(point.attributes), number(point.value)))
             .collect(),
-        Some(Data::Histogram(many)) => {
+        Data::Histogram(many) => {
             many.data_points.into_iter().map(|point| (labels(point.attributes), point.count as f64)).collect()
         }
-        Some(Data::ExponentialHistogram(_) | Data::Summary(_)) | None => BTreeMap::new(),
+        Data::ExponentialHistogram(_) | Data::Summary(_) => BTreeMap::new(),
     }
 }
 
