@@ -5,8 +5,9 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
+use hyper::http::response::Parts;
 use hyper::{HeaderMap, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -15,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Otlp;
 use crate::socket::stopped;
-use crate::telemetry::{Batch, Spans, Telemetry, rejected_spans};
+use crate::telemetry::{Batch, Spans, Taken, Telemetry};
+use crate::words;
 
 /// Longest time that a span waits for others.
 const GATHER: Duration = Duration::from_secs(1);
@@ -23,10 +25,12 @@ const GATHER: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Longest time that a collector can ask to be left alone for.
 const MOST_LATER: Duration = Duration::from_secs(60);
-/// How often the log says that a collector is not reached.
+/// How often the log says that a collector is not reached, or wants less than it is sent.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Largest answer.
 const MAX_ANSWER: usize = 64 << 10;
+/// So much is quoted of an answer of something else, in bytes.
+const QUOTED: usize = 64;
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// Why a message did not arrive.
@@ -75,10 +79,10 @@ async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop:
         stopping = tokio::select! { () = stopped(&mut stop) => true, () = wait => false };
         while let Some(batch) = held.take().or_else(|| telemetry.batch()) {
             let sent = post(otlp, "/v1/traces", batch.bytes.clone()).await;
-            news.tell(otlp, sent.as_ref().map(|_| ()), Instant::now());
+            news.tell(otlp, sent.as_ref(), Instant::now());
             match sent {
-                Ok(answer) => {
-                    let rejected = rejected_spans(&answer).min(batch.spans);
+                Ok(taken) => {
+                    let rejected = taken.rejected.min(batch.spans);
                     spans.note(batch.spans - rejected, true);
                     spans.note(rejected, false);
                     failures = 0;
@@ -117,31 +121,36 @@ async fn send_metrics(
         stopping = tokio::select! { () = stopped(&mut stop) => true, () = sleep(wait) => false };
         wait = interval;
         let sent = post(otlp, "/v1/metrics", telemetry.metrics_message()).await;
-        news.tell(otlp, sent.as_ref().map(|_| ()), Instant::now());
+        news.tell(otlp, sent.as_ref(), Instant::now());
     }
 }
 
-/// What the log hears of a collector: that it is not reached, now and then, and that it is again.
+/// What the log hears of a collector, now and then: that it is not reached, and is again, or what it rejects.
 #[derive(Debug)]
 struct News {
     what: &'static str,
     told: Option<Instant>,
+    remarked: Option<Instant>,
+    /// Since the last remark.
+    rejected: u64,
 }
 
 impl News {
     fn new(what: &'static str) -> Self {
-        Self { what, told: None }
+        Self { what, told: None, remarked: None, rejected: 0 }
     }
 
-    fn tell(&mut self, otlp: &Otlp, sent: Result<(), &Trouble>, now: Instant) {
+    fn tell(&mut self, otlp: &Otlp, sent: Result<&Taken, &Trouble>, now: Instant) {
         let (what, collector) = (self.what, &otlp.collector);
         match sent {
-            Ok(()) if self.told.take().is_some() => {
-                tracing::info!(%collector, what, "the collector takes them again");
+            Ok(taken) => {
+                if self.told.take().is_some() {
+                    tracing::info!(%collector, what, "the collector takes them again");
+                }
+                self.remark(otlp, taken, now);
             }
-            Ok(()) => {}
             Err(Trouble { reason, .. }) => {
-                if self.is_due(now) {
+                if is_due(&mut self.told, now) {
                     tracing::warn!(
                         %collector,
                         what,
@@ -153,17 +162,36 @@ impl News {
         }
     }
 
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
-        if due {
-            self.told = Some(now);
+    fn remark(&mut self, otlp: &Otlp, taken: &Taken, now: Instant) {
+        self.rejected += taken.rejected;
+        let has_remark = taken.rejected > 0 || !taken.reason.is_empty();
+        if !has_remark || !is_due(&mut self.remarked, now) {
+            return;
         }
-        due
+        let (what, collector, reason) = (self.what, &otlp.collector, words::line(&taken.reason));
+        match std::mem::take(&mut self.rejected) {
+            0 => tracing::warn!(%collector, what, reason, "the collector took all, and says this of it"),
+            rejected => tracing::warn!(
+                %collector,
+                what,
+                rejected,
+                reason,
+                "the collector rejected some of what it took; mend what its reason names"
+            ),
+        }
     }
 }
 
-/// Sends one message over a connection of its own; gives the answer's body.
-async fn post(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, Trouble> {
+fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
+    let due = told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
+    if due {
+        *told = Some(now);
+    }
+    due
+}
+
+/// Sends one message over a connection of its own; gives what the collector says of it.
+async fn post(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Taken, Trouble> {
     let posted = timeout(otlp.timeout, exchange(otlp, signal, message)).await;
     posted.unwrap_or_else(|_| {
         let reason = format!("no answer within {}ms, its `timeout`", otlp.timeout.as_millis());
@@ -171,7 +199,7 @@ async fn post(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, Trou
     })
 }
 
-async fn exchange(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, Trouble> {
+async fn exchange(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Taken, Trouble> {
     let later = |reason: String| Trouble { reason, again: Some(None) };
     let request = request(otlp, signal, message)?;
     let stream = TcpStream::connect(otlp.collector.as_str()).await;
@@ -186,8 +214,14 @@ async fn exchange(otlp: &Otlp, signal: &str, message: Vec<u8>) -> Result<Bytes, 
     let asked = async {
         let answer = sender.send_request(request).await.map_err(|e| later(e.to_string()))?;
         judge(&answer)?;
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|e| later(format!("its answer broke off: {e}")))
+        let (head, body) = answer.into_parts();
+        match Limited::new(body, MAX_ANSWER).collect().await {
+            Ok(body) => understand(&head, &body.to_bytes()),
+            Err(e) if e.is::<LengthLimitError>() => {
+                Err(no_otlp(&head, &format!("longer than {} KiB", MAX_ANSWER >> 10)))
+            }
+            Err(e) => Err(later(format!("its answer broke off: {e}"))),
+        }
     };
     tokio::select! {
         answer = asked => answer,
@@ -218,6 +252,26 @@ fn judge<B>(answer: &Response<B>) -> Result<(), Trouble> {
     Err(Trouble { reason: format!("it answered {}", answer.status()), again })
 }
 
+fn understand(head: &Parts, body: &Bytes) -> Result<Taken, Trouble> {
+    Taken::read(kind(&head.headers), body).ok_or_else(|| {
+        let begin = body.get(..QUOTED).unwrap_or(body);
+        no_otlp(head, &format!("\"{}\"", String::from_utf8_lossy(begin).escape_debug()))
+    })
+}
+
+/// A success of something else; it would be none the next time either.
+fn no_otlp(head: &Parts, body: &str) -> Trouble {
+    let (status, kind) = (head.status, words::line(kind(&head.headers)));
+    let kind = if kind.is_empty() { "no content type" } else { &kind };
+    let way_out = "does `endpoint` name a collector's port for OTLP over HTTP, mostly 4318?";
+    let reason = format!("it answered {status}, which is no OTLP: {kind}, {body}; {way_out}");
+    Trouble { reason, again: None }
+}
+
+fn kind(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
+}
+
 /// Seconds; a date is read over, as clocks differ.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
@@ -229,9 +283,9 @@ mod tests {
 
     #[test]
     fn the_log_is_told_once_a_minute() {
-        let (mut news, start) = (News::new("spans"), Instant::now());
+        let (mut told, start) = (None, Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let due: Vec<_> = [0, 1, 59, 60, 61, 120].map(|seconds| news.is_due(at(seconds))).into();
+        let due: Vec<_> = [0, 1, 59, 60, 61, 120].map(|seconds| is_due(&mut told, at(seconds))).into();
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 

@@ -17,13 +17,15 @@ mod messages;
 mod pairs;
 mod reader;
 mod spans;
+mod taken;
 mod trace;
 
 pub use line::{Line, Repeats, Told};
 pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
-pub use messages::{Batch, rejected_spans};
+pub use messages::Batch;
 use reader::{Reading, Shared};
 pub use spans::{AttemptSpan, CallSpan, Spans};
+pub use taken::Taken;
 pub use trace::{Parent, Trace};
 
 /// Upper bounds of the duration histogram, in seconds.

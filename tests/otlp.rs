@@ -6,6 +6,10 @@ mod support;
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
+use prost::Message;
 use support::collector::{Collector, config};
 use support::peer::answer;
 use support::{Peer, Port, Remora, eventually, service};
@@ -136,4 +140,89 @@ fn a_histogram_without_measurements_claims_no_extremes() {
     eventually("both are there", SOON, || extremes("get").is_some() && extremes("off").is_some());
     assert_eq!(extremes("off"), Some((None, None)));
     assert!(matches!(extremes("get"), Some((Some(_), Some(most))) if most < 60.0));
+}
+
+/// A collector that takes messages with something to say of them.
+fn taking_in_part(rejected_spans: i64, error_message: &str) -> Peer {
+    let error_message = error_message.to_owned();
+    // that of metrics has the same form
+    let partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
+    let body = ExportTraceServiceResponse { partial_success }.encode_to_vec();
+    Peer::http(move |_| answer(200, &[("Content-Type", "application/x-protobuf")], &body))
+}
+
+#[test]
+fn what_a_collector_rejects_in_part_is_told_with_its_reason_now_and_then() {
+    let (picky, provider) = (taking_in_part(1, &"no room ".repeat(1000)), Peer::echo());
+    let remora = remora(&config(&picky.address, "interval: 1s, traces: { sample: \"100%\" }"), &provider);
+    let sent = |signal| picky.requests().iter().filter(|request| request.target.ends_with(signal)).count();
+    for messages in 1..4 {
+        assert_eq!(remora.get("/user/get").status, 200);
+        eventually("they are sent", SOON, || sent("/v1/traces") == messages);
+    }
+    eventually("metrics are sent", SOON, || sent("/v1/metrics") >= 3);
+    eventually("the rest is counted", SOON, || (spans(&remora, "sent"), spans(&remora, "lost")) == (3, 3));
+    let log = remora.log();
+    for what in ["spans", "metrics"] {
+        let what = format!("\"what\":\"{what}\"");
+        let told: Vec<_> =
+            log.lines().filter(|l| l.contains(&what) && l.contains("no room no room")).collect();
+        assert_eq!(told.len(), 1, "{log}");
+        assert!(told[0].contains("\"rejected\":1") && told[0].len() < 1000, "{}", told[0]);
+    }
+}
+
+#[test]
+fn a_warning_of_a_collector_that_takes_all_is_told() {
+    let (wordy, provider) = (taking_in_part(0, "this endpoint moves soon"), Peer::echo());
+    let remora = remora(&config(&wordy.address, "interval: off, traces: { sample: \"100%\" }"), &provider);
+    assert_eq!(remora.get("/user/get").status, 200);
+    eventually("the log says so", SOON, || remora.log().contains("this endpoint moves soon"));
+    eventually("all of it is sent", SOON, || spans(&remora, "sent") == 2);
+}
+
+#[test]
+fn an_answer_that_is_no_otlp_is_no_success_whatever_its_status() {
+    let page = format!("<!DOCTYPE html><html>{}</html>", "Welcome to nginx! ".repeat(10_000));
+    for (kind, body, told) in [
+        ("text/html; charset=utf-8", &page[..100], "Welcome to nginx"),
+        ("text/html", &page, "longer than"),
+        ("text/plain", "OK", "OK"),
+        ("application/json", "{\"error\":\"no such page\"}", "no such page"),
+        ("application/x-protobuf", "so they say", "so they say"),
+    ] {
+        let (kind, body, provider) = (kind.to_owned(), body.to_owned(), Peer::echo());
+        let web = Peer::http({
+            let kind = kind.clone();
+            move |_| answer(200, &[("Content-Type", &kind)], body.as_bytes())
+        });
+        let otlp = config(&web.address, "interval: off, traces: { sample: \"100%\" }");
+        let mut remora = remora(&otlp, &provider);
+        assert_eq!(remora.get("/user/get").status, 200);
+        eventually(&format!("{kind}: they are lost"), SOON, || spans(&remora, "lost") == 2);
+        assert_eq!((spans(&remora, "sent"), warnings(&remora)), (0, 1), "{kind}");
+        let log = remora.log();
+        assert!(log.contains(told) && log.contains(&kind), "{kind}: {log}");
+        assert_eq!((remora.terminate(), web.calls()), (0, 1), "{kind}: it would not get better");
+    }
+}
+
+#[test]
+fn collectors_that_write_little_or_json_are_understood() {
+    for (status, kind, body, rejected) in [
+        (200, None, "", 0),
+        (202, Some("application/json"), "{}", 0),
+        (204, None, "", 0),
+        (200, Some("application/json"), "{\"partialSuccess\":{\"rejectedSpans\":\"1\"}}", 1),
+    ] {
+        let (body, provider) = (body.to_owned(), Peer::echo());
+        let headers: Vec<_> = kind.iter().map(|kind| ("Content-Type", *kind)).collect();
+        let collector = Peer::http(move |_| answer(status, &headers, body.as_bytes()));
+        let otlp = config(&collector.address, "interval: off, traces: { sample: \"100%\" }");
+        let remora = remora(&otlp, &provider);
+        assert_eq!(remora.get("/user/get").status, 200);
+        let counts = || (spans(&remora, "sent"), spans(&remora, "lost"));
+        eventually(&format!("{status} {kind:?}"), SOON, || counts() == (2 - rejected, rejected));
+        assert_eq!(warnings(&remora), 0);
+    }
 }

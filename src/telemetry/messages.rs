@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -69,13 +67,6 @@ fn claim_no_extremes(metric: &mut Metric) {
     for point in histogram.data_points.iter_mut().filter(|point| point.count == 0) {
         (point.min, point.max) = (None, None);
     }
-}
-
-/// Spans that a collector did not want, by its answer; one that can't be read says nothing of that.
-pub fn rejected_spans(answer: &[u8]) -> u64 {
-    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-    let rejected = answer.partial_success.map_or(0, |partly| partly.rejected_spans);
-    u64::try_from(rejected).unwrap_or(0)
 }
 
 fn batch(host: &str, calls: &[CallSpan]) -> Batch {
