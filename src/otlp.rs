@@ -102,9 +102,14 @@ async fn send_spans(otlp: &Otlp, telemetry: &Telemetry, spans: &Spans, mut stop:
 /// After so many failures in a row; `chance` is in 0..1: sidecars must not come back together.
 fn next_pause(failures: u32, asked: Option<Duration>, chance: f64) -> Duration {
     match asked {
-        Some(asked) => asked.clamp(PAUSES.0, MOST_LATER),
+        Some(asked) => heeded(asked),
         None => PAUSES.0.saturating_mul(1 << failures.min(16)).min(PAUSES.1).mul_f64(0.5 + 0.5 * chance),
     }
+}
+
+/// A pause that a collector asks for.
+fn heeded(asked: Duration) -> Duration {
+    asked.clamp(PAUSES.0, MOST_LATER)
 }
 
 async fn send_metrics(
@@ -119,9 +124,17 @@ async fn send_metrics(
     let mut stopping = false;
     while !stopping {
         stopping = tokio::select! { () = stopped(&mut stop) => true, () = sleep(wait) => false };
-        wait = interval;
         let sent = post(otlp, "/v1/metrics", telemetry.metrics_message()).await;
         news.tell(otlp, sent.as_ref(), Instant::now());
+        wait = next_metrics(&sent, interval);
+    }
+}
+
+/// When the next totals are due: they make good for what did not arrive, so only the collector hastens them.
+fn next_metrics(sent: &Result<Taken, Trouble>, interval: Duration) -> Duration {
+    match sent {
+        Err(Trouble { again: Some(Some(asked)), .. }) => heeded(*asked),
+        _ => interval,
     }
 }
 
@@ -302,6 +315,19 @@ mod tests {
     #[test]
     fn a_collector_that_asks_for_no_pause_gets_one() {
         assert_eq!(next_pause(1, Some(Duration::ZERO), 0.5), PAUSES.0);
+    }
+
+    #[test]
+    fn metrics_wait_for_their_interval_or_as_long_as_the_collector_asks() {
+        let hour = Duration::from_secs(3600);
+        let failed = |again| Err(Trouble { reason: String::new(), again });
+        let asks = |seconds| failed(Some(Some(Duration::from_secs(seconds))));
+        for sent in [Ok(Taken::default()), failed(None), failed(Some(None))] {
+            assert_eq!(next_metrics(&sent, hour), hour, "{sent:?}");
+        }
+        let waits = [0, 7, 600].map(|asked| next_metrics(&asks(asked), hour));
+        assert_eq!(waits, [PAUSES.0, Duration::from_secs(7), MOST_LATER]);
+        assert_eq!(next_metrics(&asks(30), PAUSES.0), Duration::from_secs(30), "longer than the interval");
     }
 
     #[test]

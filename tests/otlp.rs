@@ -226,3 +226,21 @@ fn collectors_that_write_little_or_json_are_understood() {
         assert_eq!(warnings(&remora), 0);
     }
 }
+
+#[test]
+fn metrics_are_kept_back_as_long_as_the_collector_asks() {
+    let busy = Peer::http(|request| {
+        let is_for_spans = request.target.ends_with("/v1/traces");
+        answer(if is_for_spans { 200 } else { 429 }, &[("Retry-After", "60")], b"")
+    });
+    let provider = Peer::echo();
+    let remora = remora(&config(&busy.address, "interval: 1s, traces: { sample: \"100%\" }"), &provider);
+    let sent = |signal| busy.requests().iter().filter(|request| request.target.ends_with(signal)).count();
+    eventually("metrics were sent once", SOON, || sent("/v1/metrics") == 1);
+    // what is gathered for a second each time tells that the interval has passed
+    for messages in 1..5 {
+        assert_eq!(remora.get("/user/get").status, 200);
+        eventually("spans are sent", SOON, || sent("/v1/traces") == messages);
+    }
+    assert_eq!(sent("/v1/metrics"), 1);
+}
