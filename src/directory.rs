@@ -177,12 +177,17 @@ impl Directory {
     /// Replaces what is known of `name`; `None`: it isn't in the registry.
     pub fn publish(&self, name: &ServiceName, service: Option<Arc<Service>>) {
         let is_there = service.is_some();
+        let before = self.known(name);
         let slot = match service {
             Some(service) => {
-                let before = self.known(name);
+                self.telemetry.serves(name.as_str());
                 Slot::Known(Arc::new(self.entry(name.clone(), service, before.as_deref())))
             }
-            None => Slot::Absent,
+            None => {
+                // names that never were there have no series
+                before.iter().for_each(|_| self.telemetry.leaves(name.shared(), Instant::now()));
+                Slot::Absent
+            }
         };
         self.slots.insert(name.clone(), slot);
         self.generation.fetch_add(1, Release);
@@ -196,8 +201,11 @@ impl Directory {
         self.generation.load(Acquire)
     }
 
-    /// Drops what is known of `name`.
+    /// Drops what is known of `name`, which nobody called for long.
     pub fn forget(&self, name: &ServiceName) {
+        if self.known(name).is_some() {
+            self.telemetry.rests(name.shared(), Instant::now());
+        }
         self.slots.invalidate(name);
         self.generation.fetch_add(1, Release);
     }

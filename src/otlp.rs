@@ -124,7 +124,7 @@ async fn send_metrics(
     let mut stopping = false;
     while !stopping {
         stopping = tokio::select! { () = stopped(&mut stop) => true, () = sleep(wait) => false };
-        let sent = post(otlp, "/v1/metrics", telemetry.metrics_message()).await;
+        let sent = post(otlp, "/v1/metrics", telemetry.metrics_message(Instant::now())).await;
         news.tell(otlp, sent.as_ref(), Instant::now());
         wait = next_metrics(&sent, interval);
     }

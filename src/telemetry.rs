@@ -1,7 +1,7 @@
 //! Instruments, the log and the access line: what is counted and said about each call.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider};
@@ -11,6 +11,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::config::{AccessLog, Traces};
 use crate::model::QuotaMode;
 
+mod gone;
 mod line;
 mod log;
 mod messages;
@@ -20,6 +21,7 @@ mod spans;
 mod taken;
 mod trace;
 
+use gone::Gone;
 pub use line::{Line, Repeats, Told};
 pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
 pub use messages::Batch;
@@ -46,6 +48,7 @@ struct Inner {
     spans: Option<Arc<Spans>>,
     reader: Shared,
     registry: Registry,
+    gone: Gone,
     // dropping the provider would stop collection
     _provider: SdkMeterProvider,
     meter: Meter,
@@ -111,6 +114,7 @@ impl Telemetry {
             spans: traces.map(|traces| Arc::new(Spans::new(traces))),
             reader,
             registry,
+            gone: Gone::default(),
             _provider: provider,
             calls,
             duration,
@@ -267,10 +271,12 @@ impl Telemetry {
             .build();
     }
 
-    /// Prometheus text of everything counted.
-    pub fn prometheus(&self) -> String {
+    /// Prometheus text of everything counted, without services that left long ago.
+    pub fn prometheus(&self, now: Instant) -> String {
+        let mut families = self.inner.registry.gather();
+        self.inner.gone.hidden(now).iter().for_each(|hidden| hidden.leave(&mut families));
         let mut text = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
             tracing::warn!(%error, "metrics can't be written");
         }
         text
@@ -301,7 +307,7 @@ mod tests {
             telemetry.bad_at(&get, ("user", "get"), refused, None);
         }
         telemetry.bad("", "", "no-service");
-        let text = telemetry.prometheus();
+        let text = telemetry.prometheus(Instant::now());
         for line in [
             "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 1",
             "remora_calls_total{api=\"get\",outcome=\"cut\",service=\"user\"} 1",

@@ -91,7 +91,7 @@ fn strangers_without_end_leave_nothing_behind() {
     let kept = allocation_counter::measure(|| runtime.block_on(strangers(&worker, WARM..WARM + MANY)));
     assert!(kept.bytes_current.abs() < LASTING, "{kept:?} for {MANY} strangers");
     assert!(kept.bytes_max < PASSING, "{kept:?}");
-    let page = worker.telemetry.prometheus();
+    let page = worker.telemetry.prometheus(Instant::now());
     let failed =
         page.lines().filter(|line| line.starts_with("remora_calls_total") && !line.contains("\"ok\""));
     assert_eq!(failed.count(), 2, "one for each service: {page}");

@@ -7,8 +7,13 @@ mod support;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use remora::directory::Directory;
+use remora::model::{Layout, Policy};
+use remora::names::ServiceName;
+use remora::registry::Node;
+use remora::telemetry::Telemetry;
 use serde_json::Value;
 use support::zookeeper::ZooKeeper;
 use support::{Peer, Remora, collector, eventually, peer, service};
@@ -65,6 +70,47 @@ fn a_provider_that_left_leaves_no_series() {
     remora.until_status("/user/get", 200, Duration::from_secs(10));
     eventually("it is gone", Duration::from_secs(10), || !samples(&remora).contains(&ill.address));
     assert!(samples(&remora).contains("remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"}"));
+}
+
+/// Of calls to `user/get`, as Prometheus and a collector are told at this instant.
+fn told(telemetry: &Telemetry, now: Instant) -> [bool; 2] {
+    let text = telemetry.prometheus(now);
+    assert!(text.contains("outcome=\"ok\",service=\"other\"} 1"), "others stay: {text}");
+    let all = collector::values_of(&telemetry.metrics_message(now), "remora.calls");
+    assert_eq!(all.get("api=get,outcome=ok,service=other"), Some(&1.0), "{all:?}");
+    [text.contains("service=\"user\""), all.keys().any(|labels| labels.contains("service=user"))]
+}
+
+#[test]
+fn series_of_a_service_end_some_minutes_after_it_left_and_go_on_where_it_comes_back() {
+    let telemetry = Telemetry::new().unwrap();
+    let (directory, _wants) = Directory::new(Policy::default(), None, telemetry.clone());
+    let name = |name: &str| ServiceName::new(name).unwrap();
+    let node = |path: &str| Node { path: path.into(), data: Ok(b"{}".into()), ephemeral: false };
+    let comes = |service: &str| {
+        let parsed = Layout::Flat.parse(&name(service), &[node(&format!("/api/{service}/get"))], None);
+        directory.publish(&name(service), Some(parsed.unwrap().into()));
+    };
+    let called = |service: &str| {
+        let entry = directory.known(&name(service)).unwrap();
+        telemetry.good(&entry.route("get").unwrap().instruments, Duration::from_millis(3));
+        telemetry.retried(service);
+    };
+    ["user", "other"].iter().for_each(|service| comes(service));
+    ["user", "other"].iter().for_each(|service| called(service));
+    let minutes = |minutes: u64| Instant::now() + Duration::from_secs(60 * minutes);
+    assert_eq!(told(&telemetry, minutes(60 * 24 * 30)), [true; 2], "while it is there");
+    directory.publish(&name("user"), None);
+    assert_eq!(told(&telemetry, minutes(4)), [true; 2], "it may come back");
+    assert_eq!(told(&telemetry, minutes(6)), [false; 2]);
+    comes("user");
+    called("user");
+    assert_eq!(told(&telemetry, minutes(6)), [true; 2]);
+    let text = telemetry.prometheus(Instant::now());
+    assert!(text.contains("outcome=\"ok\",service=\"user\"} 2"), "no reset: {text}");
+    directory.forget(&name("user"));
+    assert_eq!(told(&telemetry, minutes(24 * 60)), [true; 2], "a call a day is enough");
+    assert_eq!(told(&telemetry, minutes(26 * 60)), [false; 2]);
 }
 
 #[test]

@@ -285,7 +285,7 @@ mod made_up_time {
             assert!(took >= PATIENCE && took < LONGEST, "{took:?}: {}", begins.escape_ascii());
         }
         let counted = "remora_calls_total{api=\"\",outcome=\"malformed-request\",service=\"\"} 2";
-        let metrics = scene.telemetry.prometheus();
+        let metrics = scene.telemetry.prometheus(std::time::Instant::now());
         assert!(metrics.contains(counted), "those that began in HTTP are counted:\n{metrics}");
     }
 

@@ -91,7 +91,7 @@ impl Admin {
             (known, false, _) if PATHS.contains(&known) => not_allowed("GET"),
             ("/livez", ..) => text(StatusCode::OK, "alive\n"),
             ("/readyz", ..) => self.readiness(),
-            ("/metrics", ..) => metrics(self.telemetry.prometheus()),
+            ("/metrics", ..) => metrics(self.telemetry.prometheus(std::time::Instant::now())),
             (path, true, Pages::All) => self.operator_page(request, path).await,
             _ => text(StatusCode::NOT_FOUND, "pages: /livez /readyz /metrics\n"),
         }

@@ -1,6 +1,6 @@
 //! Spans and metrics as the messages that a collector takes (OTLP, protobuf).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -39,13 +39,17 @@ pub(super) fn resource(host: &str) -> [(&'static str, String); 4] {
 
 impl Telemetry {
     /// A message with all that is counted, as `/metrics` shows it.
-    pub fn metrics_message(&self) -> Vec<u8> {
+    pub fn metrics_message(&self, now: Instant) -> Vec<u8> {
         let mut all = ResourceMetrics::default();
         if let Err(error) = self.inner.reader.collect(&mut all) {
             tracing::warn!(%error, "metrics can't be collected");
         }
         let mut message = ExportMetricsServiceRequest::from(&all);
-        metrics(&mut message).for_each(claim_no_extremes);
+        let hidden = self.inner.gone.hidden(now);
+        for metric in metrics(&mut message) {
+            claim_no_extremes(metric);
+            hidden.iter().for_each(|hidden| hidden.leave_metric(metric));
+        }
         message.encode_to_vec()
     }
 

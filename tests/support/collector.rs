@@ -103,11 +103,19 @@ impl Collector {
 
     /// A metric in the last message.
     fn last(&self, name: &str) -> Option<Data> {
-        let last = self.messages("/v1/metrics").pop()?;
-        let message = ExportMetricsServiceRequest::decode(&*last.body).unwrap();
-        let scopes = message.resource_metrics.into_iter().flat_map(|from| from.scope_metrics);
-        scopes.flat_map(|scope| scope.metrics).find(|metric| metric.name == name)?.data
+        metric(&self.messages("/v1/metrics").pop()?.body, name)
     }
+}
+
+/// Values of a metric in a message, by its labels.
+pub fn values_of(message: &[u8], name: &str) -> BTreeMap<String, f64> {
+    metric(message, name).map(values).unwrap_or_default()
+}
+
+fn metric(message: &[u8], name: &str) -> Option<Data> {
+    let message = ExportMetricsServiceRequest::decode(message).unwrap();
+    let scopes = message.resource_metrics.into_iter().flat_map(|from| from.scope_metrics);
+    scopes.flat_map(|scope| scope.metrics).find(|metric| metric.name == name)?.data
 }
 
 pub fn config(address: &str, more: &str) -> String {
