@@ -18,6 +18,7 @@ mod messages;
 mod pairs;
 mod reader;
 mod spans;
+mod state;
 mod taken;
 mod trace;
 
@@ -27,6 +28,7 @@ pub use log::{OpenLog, log_lines_dropped, set_log_level, start_log};
 pub use messages::Batch;
 use reader::{Reading, Shared};
 pub use spans::{AttemptSpan, CallSpan, Spans};
+pub use state::is_tracestate;
 pub use taken::Taken;
 pub use trace::{Parent, Trace};
 

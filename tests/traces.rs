@@ -72,6 +72,7 @@ fn a_call_nobody_records_is_passed_on_as_it_is() {
     for headers in [
         &[][..],
         &[("traceparent", UNSAMPLED), ("tracestate", "a=b")],
+        &[("traceparent", UNSAMPLED), ("tracestate", "nonsense")],
         &[("traceparent", "nonsense"), ("tracestate", "a=b")],
         // by the standard one of two is none
         &[("traceparent", SAMPLED), ("traceparent", SAMPLED)],
@@ -247,4 +248,33 @@ fn a_trace_goes_through_two_sidecars() {
     }
     let told = provider.last().header("traceparent").unwrap().to_owned();
     assert!(told.starts_with(&at.as_parent()), "{told}, {at:?}");
+}
+
+#[test]
+fn a_tracestate_that_breaks_the_standard_is_left_out_and_the_trace_goes_on() {
+    let (collector, provider) = (Collector::start(), Peer::echo());
+    let remora = remora(&collector, "traces: { sample: \"0%\" }", &[&provider.address]);
+    let too_many = (0..33).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
+    let cases = [
+        (&["foo=1", " ,\tbar=2 , "][..], true),
+        (&["0tenant@vendor=a b"], true),
+        (&["no member at all"], false),
+        (&["foo=1", "Foo=2"], false),
+        (&["foo="], false),
+        (&[&too_many], false),
+        (&["foo=caf\u{e9}"], false),
+    ];
+    for (n, (states, is_good)) in cases.into_iter().enumerate() {
+        let trace = format!("{n}{}", &TRACE[1..]);
+        let parent = SAMPLED.replace(TRACE, &trace);
+        let mut headers = vec![("traceparent", parent.as_str())];
+        headers.extend(states.iter().map(|state| ("tracestate", *state)));
+        assert_eq!(call(&remora, &headers).status, 200);
+        let seen = provider.last();
+        let told = seen.header("traceparent").unwrap();
+        let spans = collector.trace(2, |span| told.starts_with(&span.as_parent()));
+        assert_eq!(spans[0].trace, trace);
+        assert_eq!(seen.header("tracestate").is_some(), is_good, "{states:?}");
+        assert!(spans.iter().all(|span| span.state.is_empty() != is_good), "{states:?}: {spans:?}");
+    }
 }

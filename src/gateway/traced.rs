@@ -13,7 +13,7 @@ use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Record};
 use crate::model::{Encoding, Transport};
 use crate::peer::{InFlight, Peer};
-use crate::telemetry::{AttemptSpan, CallSpan, Parent, Telemetry, Trace};
+use crate::telemetry::{AttemptSpan, CallSpan, Parent, Telemetry, Trace, is_tracestate};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -98,9 +98,17 @@ fn parent(headers: &HeaderMap) -> Option<Parent> {
 
 /// What the caller's tracing systems say to each other; longer than anybody has to keep, it is left out.
 fn state(headers: &HeaderMap) -> String {
+    if !is_well_formed(headers) {
+        return String::new();
+    }
     let state = headers.get_all(&TRACESTATE).iter().filter_map(|state| state.to_str().ok());
     let state = state.collect::<Vec<_>>().join(",");
     if state.len() > MAX_STATE { String::new() } else { state }
+}
+
+/// Whether `tracestate`, where there is one, can be relied on.
+fn is_well_formed(headers: &HeaderMap) -> bool {
+    is_tracestate(headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes))
 }
 
 /// Method and path.
@@ -131,8 +139,8 @@ pub(super) fn pass_on(trace: Trace, headers: &mut HeaderMap, peer: &Peer) {
     if let Ok(value) = HeaderValue::try_from(trace.toward(peer.address.as_str()).to_string()) {
         headers.insert(&TRACEPARENT, value);
     }
-    if !trace.continues() {
-        // of a trace that is none
+    // of a trace that is none, or one that nobody could read
+    if !trace.continues() || !is_well_formed(headers) {
         headers.remove(&TRACESTATE);
     }
 }
