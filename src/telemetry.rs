@@ -56,6 +56,7 @@ struct Inner {
     meter: Meter,
     plain: Meter,
     calls: Counter<u64>,
+    errors: Counter<u64>,
     duration: Histogram<f64>,
     retries: Counter<u64>,
     retries_refused: Counter<u64>,
@@ -77,11 +78,17 @@ pub struct ApiInstruments {
 struct Bound {
     calls: BoundCounter<u64>,
     duration: BoundHistogram<f64>,
-    refused: OnceLock<Box<Refused>>,
+    rare: OnceLock<Box<Rare>>,
 }
 
-/// Of each of [`REFUSED`] from its first on.
-type Refused = [OnceLock<BoundCounter<u64>>; REFUSED.len()];
+/// Each from its first on.
+#[derive(Debug, Default)]
+struct Rare {
+    /// By [`REFUSED`].
+    refused: [OnceLock<BoundCounter<u64>>; REFUSED.len()],
+    /// Answers of 4xx, and of 5xx.
+    errors: [OnceLock<BoundCounter<u64>>; 2],
+}
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,6 +126,10 @@ impl Telemetry {
             gone: Gone::default(),
             _provider: provider,
             calls,
+            errors: counter(
+                "remora.error.answers",
+                "Answers of 4xx and 5xx that providers gave and that passed through; these calls are ok",
+            ),
             duration,
             retries: counter("remora.retries", "Attempts after one that failed"),
             retries_refused: counter("remora.retries.refused", "Attempts that `retry_budget` did not allow"),
@@ -152,20 +163,33 @@ impl Telemetry {
         ApiInstruments { service, api, bound: OnceLock::new() }
     }
 
-    /// Counts a call that ended well.
-    pub fn good(&self, api: &ApiInstruments, took: Duration) {
+    /// Counts a call that ended well, with this HTTP status.
+    pub fn good(&self, api: &ApiInstruments, status: u16, took: Duration) {
         let bound = api.bound.get_or_init(|| self.bound(api));
         bound.calls.add(1);
         bound.duration.record(took.as_secs_f64());
+        if status >= 400 {
+            self.passed_error(api, bound, status);
+        }
+    }
+
+    fn passed_error(&self, api: &ApiInstruments, bound: &Bound, status: u16) {
+        let [four, five] = &bound.rare.get_or_init(Box::default).errors;
+        let (count, class) = if status < 500 { (four, "4xx") } else { (five, "5xx") };
+        let labels = || {
+            let [service, api] = api.labels();
+            [service, api, KeyValue::new("status", class)]
+        };
+        count.get_or_init(|| self.inner.errors.bind(&labels())).add(1);
     }
 
     fn bound(&self, api: &ApiInstruments) -> Box<Bound> {
-        let labels = [KeyValue::new("service", api.service.clone()), KeyValue::new("api", api.api.clone())];
+        let labels = api.labels();
         let [service, api] = labels.clone();
         Box::new(Bound {
             calls: self.inner.calls.bind(&[service, api, KeyValue::new("outcome", "ok")]),
             duration: self.inner.duration.bind(&labels),
-            refused: OnceLock::new(),
+            rare: OnceLock::new(),
         })
     }
 
@@ -186,7 +210,7 @@ impl Telemetry {
         let bound = api.bound.get_or_init(|| self.bound(api));
         took.iter().for_each(|took| bound.duration.record(took.as_secs_f64()));
         let refused = REFUSED.iter().position(|kind| *kind == outcome);
-        match refused.and_then(|kind| bound.refused.get_or_init(Box::default).get(kind)) {
+        match refused.and_then(|kind| bound.rare.get_or_init(Box::default).refused.get(kind)) {
             Some(count) => {
                 count.get_or_init(|| self.inner.calls.bind(&of_call(names.0, names.1, outcome))).add(1);
             }
@@ -285,6 +309,12 @@ impl Telemetry {
     }
 }
 
+impl ApiInstruments {
+    fn labels(&self) -> [KeyValue; 2] {
+        [KeyValue::new("service", self.service.clone()), KeyValue::new("api", self.api.clone())]
+    }
+}
+
 fn of_call(service: &str, api: &str, outcome: &'static str) -> [KeyValue; 3] {
     let [service, api] =
         [("service", service), ("api", api)].map(|(name, value)| KeyValue::new(name, value.to_owned()));
@@ -303,7 +333,9 @@ mod tests {
     fn what_is_counted_is_shown() {
         let telemetry = Telemetry::new().unwrap();
         let get = telemetry.bind("user".into(), "get".into());
-        telemetry.good(&get, Duration::from_millis(3));
+        for status in [200, 404, 499, 500, 599] {
+            telemetry.good(&get, status, Duration::from_millis(3));
+        }
         telemetry.bad_at(&get, ("user", "get"), "cut", Some(Duration::from_millis(3)));
         for refused in ["overloaded", "overloaded", "forbidden"] {
             telemetry.bad_at(&get, ("user", "get"), refused, None);
@@ -311,12 +343,14 @@ mod tests {
         telemetry.bad("", "", "no-service");
         let text = telemetry.prometheus(Instant::now());
         for line in [
-            "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 1",
+            "remora_calls_total{api=\"get\",outcome=\"ok\",service=\"user\"} 5",
+            "remora_error_answers_total{api=\"get\",service=\"user\",status=\"4xx\"} 2",
+            "remora_error_answers_total{api=\"get\",service=\"user\",status=\"5xx\"} 2",
             "remora_calls_total{api=\"get\",outcome=\"cut\",service=\"user\"} 1",
             "remora_calls_total{api=\"get\",outcome=\"overloaded\",service=\"user\"} 2",
             "remora_calls_total{api=\"get\",outcome=\"forbidden\",service=\"user\"} 1",
             "remora_calls_total{api=\"\",outcome=\"no-service\",service=\"\"} 1",
-            "remora_call_duration_seconds_count{api=\"get\",service=\"user\"} 2",
+            "remora_call_duration_seconds_count{api=\"get\",service=\"user\"} 6",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

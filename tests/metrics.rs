@@ -93,7 +93,7 @@ fn series_of_a_service_end_some_minutes_after_it_left_and_go_on_where_it_comes_b
     };
     let called = |service: &str| {
         let entry = directory.known(&name(service)).unwrap();
-        telemetry.good(&entry.route("get").unwrap().instruments, Duration::from_millis(3));
+        telemetry.good(&entry.route("get").unwrap().instruments, 200, Duration::from_millis(3));
         telemetry.retried(service);
     };
     ["user", "other"].iter().for_each(|service| comes(service));
@@ -217,4 +217,30 @@ fn a_stranger_reads_the_same_numbers() {
     let all = series.len();
     series.dedup();
     assert_eq!(series.len(), all, "each series is there once");
+}
+
+#[test]
+fn answers_of_4xx_and_5xx_are_counted_by_api() {
+    let provider = Peer::http(|request| match request.target.as_str() {
+        "/fine" => peer::answer(200, &[], b"{}"),
+        "/moved" => peer::answer(304, &[], b""),
+        "/absent" => peer::answer(404, &[], b"{}"),
+        _ => peer::answer(503, &[], b"{}"),
+    });
+    let apis = ["fine", "moved", "absent", "ill"].map(|api| (api, format!("{{ path: /{api} }}")));
+    let apis: Vec<_> = apis.iter().map(|(api, data)| (*api, data.as_str())).collect();
+    let remora = Remora::embedded(&service("user", &apis, &[&provider.address])).start();
+    for (api, status) in [("fine", 200), ("moved", 304), ("absent", 404), ("absent", 404), ("ill", 503)] {
+        assert_eq!(remora.call("POST", &format!("/user/{api}"), &[], b"{}").status, status);
+    }
+    assert_eq!(remora.get("/user/none").status, 404, "no answer of a provider");
+    for (api, class, count) in [("absent", "4xx", 2), ("ill", "5xx", 1)] {
+        let sample = format!(
+            "remora_error_answers_total{{api=\"{api}\",service=\"user\",status=\"{class}\"}} {count}"
+        );
+        eventually(&sample, Duration::from_secs(10), || shows(&remora, &sample));
+        let calls = format!("remora_calls_total{{api=\"{api}\",outcome=\"ok\",service=\"user\"}} {count}");
+        assert!(shows(&remora, &calls), "it is a part of these");
+    }
+    assert_eq!(samples(&remora).matches("remora_error_answers_total{").count(), 2, "{}", samples(&remora));
 }

@@ -264,7 +264,7 @@ impl Record {
     fn counts(&self, took: Duration) {
         let telemetry = &self.worker.telemetry;
         match &self.route {
-            Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, took),
+            Some(route) if self.outcome == "ok" => telemetry.good(&route.instruments, self.status, took),
             Some(route) => {
                 let took = Some(took).filter(|_| !self.tried.is_empty());
                 let names = (&*self.service, route.name.as_str());
