@@ -259,7 +259,18 @@ impl Telemetry {
         gauge.with_callback(move |observer| observer.observe(read(), &[])).build();
     }
 
-    /// The same for many of a kind, told apart by `label`.
+    /// The same for a count that somebody else keeps, and that only grows.
+    pub fn observe_count(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let counter = self.inner.plain.u64_observable_counter(name).with_description(description);
+        counter.with_callback(move |observer| observer.observe(read(), &[])).build();
+    }
+
+    /// What `read` says of many of a kind, told apart by `label`.
     pub fn observe_each(
         &self,
         name: &'static str,
@@ -277,7 +288,7 @@ impl Telemetry {
             .build();
     }
 
-    /// The same for counts that somebody else keeps, told apart by labels.
+    /// Counts of many of a kind that somebody else keeps, told apart by labels.
     pub fn observe_counts<const N: usize>(
         &self,
         name: &'static str,

@@ -253,7 +253,7 @@ fn a_log_that_nobody_reads_holds_up_no_call() {
         assert_eq!(conn.request("GET", "/user/x", &[], b"").unwrap().status, 200);
     }
     let metrics = remora.admin("GET", "/metrics").text();
-    let dropped = metrics.lines().find_map(|line| line.strip_prefix("remora_log_lines_dropped "));
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("remora_log_lines_dropped_total "));
     assert_ne!(dropped.unwrap_or_else(|| panic!("{metrics}")), "0");
 }
 

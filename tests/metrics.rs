@@ -244,3 +244,24 @@ fn answers_of_4xx_and_5xx_are_counted_by_api() {
     }
     assert_eq!(samples(&remora).matches("remora_error_answers_total{").count(), 2, "{}", samples(&remora));
 }
+
+#[test]
+fn what_only_grows_is_a_counter_and_all_else_a_gauge() {
+    let (collector, provider) = (collector::Collector::start(), Peer::echo());
+    let setup = Remora::embedded(&service("user", &[GET], &[&provider.address]));
+    let remora = setup.with(&collector.config("interval: 1s")).start();
+    assert_eq!(remora.get("/user/get").status, 200);
+    eventually("metrics are there", Duration::from_secs(10), || collector.is_monotonic("remora.calls"));
+    let text = samples(&remora);
+    for name in ["reconnects", "sessions", "operations", "events", "drift"].map(|of| format!("registry.{of}"))
+    {
+        let under = name.replace('.', "_");
+        assert!(text.contains(&format!("# TYPE remora_{under}_total counter")), "{name}: {text}");
+        assert!(collector.is_monotonic(&format!("remora.{name}")), "{name}");
+    }
+    assert!(text.contains("# TYPE remora_log_lines_dropped_total counter"), "{text}");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+    }
+}

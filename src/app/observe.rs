@@ -10,6 +10,8 @@ use crate::registry::{self, Source};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Budget;
 
+type Read = fn(&registry::StatusReport) -> u64;
+
 /// What operators watch of the registry and of the view.
 pub(super) fn observe(
     telemetry: &Telemetry,
@@ -17,27 +19,32 @@ pub(super) fn observe(
     directory: &Arc<Directory>,
     buffers: &Arc<Budget>,
 ) {
-    type Read = fn(&registry::StatusReport) -> u64;
-    let of_registry: [(_, _, Read); 9] = [
-        ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
-        ("remora.registry.believed", "0 while a registry is reached and not believed", |s| s.believed.into()),
+    let counts: [(_, _, Read); 5] = [
         ("remora.registry.reconnects", "Connections to the registry made again", |s| s.reconnects),
         ("remora.registry.sessions", "Sessions opened at the registry", |s| s.sessions),
         ("remora.registry.operations", "Requests sent to the registry", |s| s.operations),
         ("remora.registry.events", "Changes heard of from the registry", |s| s.events),
+        ("remora.registry.drift", "Differences found between view and registry; must stay 0", |s| s.drift),
+    ];
+    for (name, description, read) in counts {
+        let source = source.clone();
+        telemetry.observe_count(name, description, move || read(&source.status()));
+    }
+    let states: [(_, _, Read); 4] = [
+        ("remora.registry.connected", "1 while the registry can be asked", |s| s.connected.into()),
+        ("remora.registry.believed", "0 while a registry is reached and not believed", |s| s.believed.into()),
         ("remora.registry.watched.paths", "Paths watched at the registry", |s| s.watched_paths as u64),
         (
             "remora.registry.held.providers",
             "Providers that vanished with many others, kept as a last resort",
             |s| s.held_providers as u64,
         ),
-        ("remora.registry.drift", "Differences found between view and registry; must stay 0", |s| s.drift),
     ];
-    for (name, description, read) in of_registry {
+    for (name, description, read) in states {
         let source = source.clone();
         telemetry.observe(name, description, move || read(&source.status()));
     }
-    telemetry.observe(
+    telemetry.observe_count(
         "remora.log.lines.dropped",
         "Lines of the log dropped because nobody read it",
         telemetry::log_lines_dropped,

@@ -17,7 +17,7 @@ use prometheus::Registry;
 /// Sets of labels an instrument tells apart.
 const MAX_SERIES: usize = 50_000;
 /// The meter of instruments without labels: room for all series is made at once, 2 MiB for each instrument.
-pub(super) const PLAIN: &str = "remora.gauges";
+pub(super) const PLAIN: &str = "remora.plain";
 
 /// What reads the metrics, and whom they are made by.
 pub(super) struct Reading {
