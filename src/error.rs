@@ -24,6 +24,8 @@ const DENIED: &str = "http_request_denied";
 pub enum CallError {
     /// The bytes are not what they are announced as.
     MalformedRequest(String),
+    /// The head of a request is larger than any may be.
+    HeadTooLarge(String),
     /// The caller wants a tunnel.
     NoTunnel,
     /// By this method no Yar function is called.
@@ -158,10 +160,10 @@ impl CallError {
             Self::MalformedRequest(_) => {
                 ("malformed-request", 400, 10400, "http_request_error", "The request can't be read")
             }
-            Self::NoTunnel => {
-                ("malformed-request", 405, 10400, "http_request_denied", "Tunnels are not offered")
+            Self::HeadTooLarge(_) => {
+                ("malformed-request", 431, 10400, "http_request_error", "The request's head is too large")
             }
-            Self::WrongMethod(_) => {
+            Self::NoTunnel | Self::WrongMethod(_) => {
                 ("malformed-request", 405, 10400, "http_request_denied", "The method is not offered")
             }
             Self::RegistryUnavailable { .. } => {
@@ -273,6 +275,7 @@ impl CallError {
             | Self::NoService(reason)
             | Self::BadApi(reason)
             | Self::BadAnswer(reason)
+            | Self::HeadTooLarge(reason)
             | Self::UnadaptableCall(reason)
             | Self::UnadaptableAnswer(reason) => f.write_str(reason),
             Self::NoTunnel => {

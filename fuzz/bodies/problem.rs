@@ -36,6 +36,7 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
     let error = match kind {
         b'a' => CallError::MalformedRequest(reason),
         b'b' => CallError::NoTunnel,
+        b'H' => CallError::HeadTooLarge(reason),
         b'c' => CallError::RegistryUnavailable { service, reason },
         b'd' => CallError::NoService(reason),
         b'e' => CallError::ServiceOff(service),
@@ -93,6 +94,7 @@ fn letters(error: &CallError) -> &'static str {
     match error {
         CallError::MalformedRequest(_) => "a",
         CallError::NoTunnel => "b",
+        CallError::HeadTooLarge(_) => "H",
         CallError::RegistryUnavailable { .. } => "c",
         CallError::NoService(_) => "d",
         CallError::ServiceOff(_) => "e",

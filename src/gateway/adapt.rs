@@ -74,10 +74,6 @@ pub(super) fn passed_on(
     let mut head = *head;
     head.uri = uri(plan, &target.rest, head.uri.query())?;
     to_provider(&mut head.headers);
-    if size.exact().is_none() {
-        // by itself the HTTP library sends none with a GET
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     if let Some(method) = own_method(plan) {
         head.method = method;
     }

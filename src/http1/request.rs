@@ -36,7 +36,7 @@ impl From<NotHttp> for Refused {
 
 impl From<TooLong> for Refused {
     fn from(_: TooLong) -> Self {
-        Self::TooLarge(format!("a head of more than {MAX_HEAD} bytes"))
+        Self::TooLarge(format!("the request's head has more than {MAX_HEAD} bytes"))
     }
 }
 
@@ -110,7 +110,7 @@ fn parse(bytes: &Bytes) -> Result<Option<(Box<Parts>, usize)>, Refused> {
         Ok(Status::Complete(used)) => used,
         Ok(Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refused::TooLarge(format!("a head of more than {MAX_HEADERS} headers")));
+            return Err(Refused::TooLarge(format!("the request has more than {MAX_HEADERS} headers")));
         }
         Err(why) => return Err(Refused::NotHttp(why.to_string())),
     };

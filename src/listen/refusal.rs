@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 
 use super::http::{self, Leaving};
 use crate::error::CallError;
@@ -17,22 +17,21 @@ const LATE_HEAD: &str = "the head of a request began, and was not there within 7
 
 /// What a caller is told whose request can't be read; counted and logged.
 pub(super) fn no_request(worker: &Worker, refused: &Refused, first: &[u8]) -> Response<Leaving> {
-    let (status, reason) = match refused {
-        Refused::TooLarge(what) => (431, what.clone()),
-        Refused::HiddenLength => (400, HIDDEN_LENGTH.to_owned()),
+    let error = match refused {
+        Refused::TooLarge(what) => CallError::HeadTooLarge(what.clone()),
+        Refused::HiddenLength => CallError::MalformedRequest(HIDDEN_LENGTH.to_owned()),
         Refused::NotHttp(why) => {
             let what = match first {
                 HTTP_2 => "HTTP/2, which is not offered",
                 [0x16, ..] => "neither HTTP nor Yar (TLS?)",
                 _ => "neither HTTP nor Yar",
             };
-            (400, format!("{what}: {why}; the connection begins \"{}\"", first.escape_ascii()))
+            let first = first.escape_ascii();
+            CallError::MalformedRequest(format!("{what}: {why}; the connection begins \"{first}\""))
         }
     };
-    let error = CallError::MalformedRequest(reason);
-    gateway::refuse_as(worker, &error, status, Instant::now());
+    gateway::refuse(worker, &error, Instant::now());
     let mut response = http::problem(&error, None);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     response.body_mut().closes = true;
     response
 }

@@ -11,8 +11,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Share;
+use super::exchange::Exchange;
 use super::http::Lease;
-use super::http1::Exchange;
 use super::inbound::Inbound;
 use super::progress::Progress;
 use super::yar::RawAnswer;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::body::{AnswerStream, Payload};
-use super::http1::{Exchange, Lost, is_quiet};
+use super::exchange::{Exchange, Lost, is_quiet};
 use super::{Answered, Failure, Outgoing};
 use crate::names::Address;
 

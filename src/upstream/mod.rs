@@ -7,8 +7,8 @@ use crate::names::Address;
 
 pub mod body;
 pub mod budget;
+mod exchange;
 pub mod http;
-mod http1;
 mod inbound;
 mod progress;
 mod spare;

@@ -137,10 +137,10 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn a_head_too_large_is_refused_when_that_is_certain() {
     let long = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(MAX_HEAD));
-    let too_long = Refused::TooLarge("a head of more than 65536 bytes".into());
+    let too_long = Refused::TooLarge("the request's head has more than 65536 bytes".into());
     assert_eq!(read(long.as_bytes(), 1000).1, Err(too_long));
     let head = |headers: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: 1\r\n".repeat(headers));
-    let too_many = Refused::TooLarge("a head of more than 100 headers".into());
+    let too_many = Refused::TooLarge("the request has more than 100 headers".into());
     assert_eq!(read(head(MAX_HEADERS + 1).as_bytes(), 50).1, Err(too_many));
     assert_eq!(read(head(MAX_HEADERS).as_bytes(), 50).0.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! One request and its answer on one connection, in HTTP/1, polled by the call itself.
 //!
-//! A task of its own for each connection, as hyper's client needs, costs every call three wake-ups and two channels.
+//! A task of its own for each connection would cost every call three wake-ups and two channels.
 
 use std::future::poll_fn;
 use std::io;

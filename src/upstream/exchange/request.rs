@@ -54,16 +54,11 @@ impl Writer {
     }
 }
 
-/// As the head tells it; a body of which neither is told ends where its bytes do.
 fn framing(request: &Request<Payload>) -> Framing {
-    let headers = request.headers();
     if request.body().is_end_stream() {
         return Framing::Over;
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) && !request.body().is_at_hand() {
-        return Framing::chunks(headers);
-    }
-    request.body().size_hint().exact().map_or(Framing::Chunks(Vec::new()), Framing::Length)
+    request.body().size_hint().exact().map_or_else(|| Framing::chunks(request.headers()), Framing::Length)
 }
 
 /// The request's line and headers, with those that tell its body's length.
