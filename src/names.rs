@@ -125,11 +125,16 @@ pub struct BadName {
 impl<K: Kind> Name<K> {
     /// Checks `text`; fails with the rule it breaks.
     pub fn new(text: &str) -> Result<Self, BadName> {
+        Self::check(text).map(|()| Self(text.into(), PhantomData))
+    }
+
+    /// The same of a text that is not kept.
+    pub fn check(text: &str) -> Result<(), BadName> {
         match broken_rule(text) {
             Some(reason) if K::ALSO != Some(text) => {
                 Err(BadName { what: K::WHAT, text: shown(text), reason })
             }
-            _ => Ok(Self(text.into(), PhantomData)),
+            _ => Ok(()),
         }
     }
 

@@ -110,12 +110,12 @@ fn no_name(target: &Target) -> Option<String> {
     if climbs(&target.rest) {
         return Some(format!("\"{}\" has a segment `.` or `..`, which no api takes", target.rest_shown()));
     }
-    match ApiName::new(&target.api) {
+    match ApiName::check(&target.api) {
         _ if target.api.is_empty() => None,
         _ if &*target.api == "*" => {
             Some("\"*\" stands for every api of a service; call one by its name".into())
         }
-        Ok(_) => None,
+        Ok(()) => None,
         Err(bad) => Some(bad.to_string()),
     }
 }
