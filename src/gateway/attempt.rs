@@ -1,5 +1,6 @@
 //! Attempts: a peer, one try, perhaps another peer, all under the deadline.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use hyper::Method;
@@ -176,28 +177,33 @@ impl<'c> Attempts<'c> {
         let running = Running { place: &mut place, stall: self.stall };
         let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
-        let exchange = async {
-            let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
-            let sent = match sent {
-                Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
-                sent => sent,
-            };
-            let outcome = judge::outcome(&sent, self.plan.route.policy.circuit.failures);
-            let answered = match sent {
-                Ok(answered) => answered,
-                Err(failure) => return (Ended::failed(failure, self.plan.route.policy.max_body), outcome),
-            };
-            let status = answered.status().as_u16();
-            match answer::answer(self.plan, self.sent, answered, &mut share).await {
-                Ok(answer) => (Ended::Answered { status, answer }, outcome),
-                Err(error) => {
-                    let outcome = judge::of_answer(&error).or(outcome);
-                    (Ended::Failed { status, error }, outcome)
-                }
-            }
-        };
         let until = tokio::time::Instant::from_std(self.plan.deadline);
-        let exchanged = self.alarm.within(until, exchange).await;
+        let exchanged = {
+            // pinned here: handed on by value, all that the exchange may hold would be copied twice
+            let exchange = pin!(async {
+                let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
+                let sent = match sent {
+                    Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
+                    sent => sent,
+                };
+                let outcome = judge::outcome(&sent, self.plan.route.policy.circuit.failures);
+                let answered = match sent {
+                    Ok(answered) => answered,
+                    Err(failure) => {
+                        return (Ended::failed(failure, self.plan.route.policy.max_body), outcome);
+                    }
+                };
+                let status = answered.status().as_u16();
+                match answer::answer(self.plan, self.sent, answered, &mut share).await {
+                    Ok(answer) => (Ended::Answered { status, answer }, outcome),
+                    Err(error) => {
+                        let outcome = judge::of_answer(&error).or(outcome);
+                        (Ended::Failed { status, error }, outcome)
+                    }
+                }
+            });
+            self.alarm.within(until, exchange).await
+        };
         let (ended, outcome) = exchanged.unwrap_or_else(|| match self.stall.fault() {
             // its provider waited too
             Some(fault) => (Ended::Late(fault), None),
