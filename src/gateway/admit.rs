@@ -166,11 +166,11 @@ pub(super) async fn within_quota(
     match taken {
         // what is only counted is not told
         Ok(_) if quota.mode == QuotaMode::Shadow => {}
-        Ok(standing) => record.stands(standing),
+        Ok(standing) => record.stands(standing, limiter),
         Err(beyond) => {
             record.goes_beyond(&beyond);
             if quota.mode == QuotaMode::Enforce {
-                record.stands(beyond.standing);
+                record.stands(beyond.standing, limiter);
                 let shown = || format!("{} per {}", quota.rate, show_duration(quota.per));
                 return Err(CallError::QuotaExceeded(OverQuota {
                     caller: name.to_string(),

@@ -15,7 +15,7 @@ use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
 use crate::health::Fault;
-use crate::limits::{Beyond, Gate, Place, Standing};
+use crate::limits::{Beyond, Gate, Limiter, Place, Standing};
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
 use crate::units::show_duration;
@@ -58,7 +58,7 @@ pub struct Record {
     /// Its bodies held to be converted.
     pub(super) share: Share,
     /// How the caller stands with its quota.
-    standing: Option<Standing>,
+    standing: Option<(Standing, Bytes)>,
     wire: &'static str,
     /// Until when it waits for its places, once it does.
     waits: Option<Instant>,
@@ -169,13 +169,13 @@ impl Record {
     }
 
     /// What the caller is told of its quota.
-    pub(super) fn stands(&mut self, standing: Standing) {
-        self.standing = Some(standing);
+    pub(super) fn stands(&mut self, standing: Standing, quota: &Limiter) {
+        self.standing = Some((standing, quota.policy().clone()));
     }
 
-    /// How the caller stands with its quota, where it has one that is in force.
-    pub fn standing(&self) -> Option<&Standing> {
-        self.standing.as_ref()
+    /// How the caller stands with its quota, where it has one that is in force, and the quota as `RateLimit-Policy`.
+    pub fn standing(&self) -> Option<(&Standing, &Bytes)> {
+        self.standing.as_ref().map(|(standing, policy)| (standing, policy))
     }
 
     /// How the call was decided, before its answer leaves.

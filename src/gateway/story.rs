@@ -135,7 +135,7 @@ impl Record {
                 false => "it may not run twice: its api is not `idempotent`".into(),
             });
         }
-        if let Some(standing) = self.standing() {
+        if let Some((standing, _)) = self.standing() {
             let (rate, per) = (standing.rate, show_duration(standing.per));
             decided.push(format!("of its quota, {rate} per {per}, {} were left", standing.left));
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use governor::clock::Clock;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
@@ -20,11 +21,16 @@ use crate::model::{Quota, QuotaMode};
 /// How long a caller waits before it asks about a quota that can't be read again.
 const UNREAD: Duration = Duration::from_secs(10);
 
+/// Bytes of a [`Field`] with the largest numbers.
+const LONGEST_FIELD: usize = 43;
+
 type Gcra = RateLimiter<NotKeyed, InMemoryState, Told, StateInformationMiddleware>;
 
 /// A quota and how much of it is used; all workers share it.
 pub struct Limiter {
     quota: Quota,
+    /// As callers are told of it, made once for all of them.
+    policy: Bytes,
     kind: Kind,
 }
 
@@ -58,6 +64,13 @@ impl Clock for Told {
     fn now(&self) -> Nanos {
         self.0.load(Relaxed).into()
     }
+}
+
+/// A header's value; every answer to a caller with a quota has one, and it is written without an allocation.
+#[derive(Debug)]
+pub struct Field {
+    bytes: [u8; LONGEST_FIELD],
+    len: usize,
 }
 
 /// How a caller stands with its quota after a call that it admitted.
@@ -101,7 +114,7 @@ impl Limiter {
         let cells = cells.filter(|_| quota.is_read()).map(|(burst, cells)| cells.allow_burst(burst));
         let gcra = cells.map(|cells| RateLimiter::direct_with_clock(cells, told.clone()).with_middleware());
         let kind = gcra.map_or(Kind::Unread, |gcra| Kind::Own(now, told, gcra));
-        Self { quota, kind }
+        Self { policy: policy(&quota), quota, kind }
     }
 
     /// A quota that a fleet shares; until something of it is lent, only its floor is admitted. What was lent
@@ -115,12 +128,18 @@ impl Limiter {
         };
         let (bucket, asked) = (Mutex::new(bucket), AtomicU64::new(asked));
         let (missed, given) = (Notify::new(), Notify::new());
-        Self { quota, kind: Kind::Shared(Shared { bucket, asked, missed, given }) }
+        let kind = Kind::Shared(Shared { bucket, asked, missed, given });
+        Self { policy: policy(&quota), quota, kind }
     }
 
     /// What it holds to.
     pub fn quota(&self) -> &Quota {
         &self.quota
+    }
+
+    /// The same as `RateLimit-Policy`, after draft-ietf-httpapi-ratelimit-headers-10.
+    pub fn policy(&self) -> &Bytes {
+        &self.policy
     }
 
     /// How many calls were asked for so far, where a fleet shares the quota.
@@ -241,26 +260,45 @@ fn lock(bucket: &Mutex<Bucket>) -> MutexGuard<'_, Bucket> {
     bucket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Standing {
-    /// `RateLimit-Policy`, after draft-ietf-httpapi-ratelimit-headers-10; a window is told in whole seconds only.
-    pub fn policy(&self) -> String {
-        let (mut rate, mut window) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let rate = rate.format(self.rate);
-        match self.per.subsec_nanos() {
-            0 => ["\"quota\";q=", rate, ";w=", window.format(self.per.as_secs())].concat(),
-            _ => ["\"quota\";q=", rate].concat(),
-        }
+/// A window is told in whole seconds only.
+fn policy(quota: &Quota) -> Bytes {
+    let (rate, window) = (quota.rate, quota.per.as_secs());
+    match quota.per.subsec_nanos() {
+        0 => format!("\"quota\";q={rate};w={window}").into(),
+        _ => format!("\"quota\";q={rate}").into(),
     }
+}
 
-    /// `RateLimit`, by the same draft.
-    pub fn limit(&self) -> String {
+impl Standing {
+    /// `RateLimit`, by the same draft as [`Limiter::policy`].
+    pub fn limit(&self) -> Field {
         let (mut left, mut reset) = (itoa::Buffer::new(), itoa::Buffer::new());
-        ["\"quota\";r=", left.format(self.left), ";t=", reset.format(self.seconds())].concat()
+        let mut field = Field { bytes: [0; LONGEST_FIELD], len: 0 };
+        for part in ["\"quota\";r=", left.format(self.left), ";t=", reset.format(self.seconds())] {
+            field.push(part.as_bytes());
+        }
+        field
     }
 
     /// Whole seconds until the reset, at least one.
     pub fn seconds(&self) -> u64 {
-        (self.reset.as_nanos().div_ceil(1_000_000_000) as u64).max(1)
+        self.reset.as_secs().saturating_add(u64::from(self.reset.subsec_nanos() > 0)).max(1)
+    }
+}
+
+impl Field {
+    fn push(&mut self, part: &[u8]) {
+        let end = self.len + part.len();
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(part);
+            self.len = end;
+        }
+    }
+}
+
+impl AsRef<[u8]> for Field {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -359,10 +397,20 @@ mod tests {
 
     #[test]
     fn fields_are_those_of_the_draft() {
+        let now = Instant::now();
+        let policies = [(2000, "\"quota\";q=100;w=2"), (250, "\"quota\";q=100")];
+        for (per, policy) in policies {
+            let quota = quota(100, ms(per), 1);
+            assert_eq!(Limiter::new(quota.clone(), now).policy(), policy);
+            assert_eq!(Limiter::shared(quota, None, now).policy(), policy);
+        }
         let standing = Standing { rate: 100, per: ms(2000), left: 7, reset: ms(1200) };
-        assert_eq!(standing.policy(), "\"quota\";q=100;w=2");
-        assert_eq!(standing.limit(), "\"quota\";r=7;t=2");
-        let short = Standing { per: ms(250), reset: Duration::ZERO, ..standing };
-        assert_eq!((short.policy(), short.seconds()), ("\"quota\";q=100".into(), 1));
+        assert_eq!(standing.limit().as_ref(), b"\"quota\";r=7;t=2");
+        let resets = [(Duration::ZERO, 1), (ms(1000), 1), (ms(1001), 2)];
+        for (reset, seconds) in resets {
+            assert_eq!(Standing { reset, ..standing }.seconds(), seconds, "{reset:?}");
+        }
+        let longest = Standing { left: u32::MAX, reset: Duration::from_secs(u64::MAX), ..standing };
+        assert_eq!(longest.limit().as_ref(), b"\"quota\";r=4294967295;t=18446744073709551615");
     }
 }

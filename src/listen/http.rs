@@ -151,11 +151,13 @@ pub(super) fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Res
 
 /// `RateLimit` of the caller's quota, unless the provider tells of one of its own.
 fn tell_quota(headers: &mut HeaderMap, record: &Record) {
-    let Some(standing) = record.standing().filter(|_| !headers.contains_key(&RATE_LIMIT)) else { return };
-    for (name, value) in [(&RATE_LIMIT, standing.limit()), (&RATE_LIMIT_POLICY, standing.policy())] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
-        }
+    let Some((standing, policy)) = record.standing() else { return };
+    let header::Entry::Vacant(untold) = headers.entry(&RATE_LIMIT) else { return };
+    if let Ok(limit) = HeaderValue::from_bytes(standing.limit().as_ref()) {
+        untold.insert(limit);
+    }
+    if let Ok(policy) = HeaderValue::from_maybe_shared(policy.clone()) {
+        headers.insert(&RATE_LIMIT_POLICY, policy);
     }
 }
 
