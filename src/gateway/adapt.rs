@@ -13,7 +13,7 @@ use proto_adapters::{Fault, Options, Wire, adapt};
 use super::attempt::broken_body;
 use super::beside::convert;
 use super::call::{Body, Message, Read};
-use super::headers::{CALLER, DEADLINE, to_provider, without_body_headers};
+use super::headers::{CALLER, DEADLINE, Said, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, key, millis, params, traced};
 use crate::error::{CallError, NoRoom};
@@ -61,7 +61,7 @@ impl Sent {
 /// An HTTP call to a JSON provider, as it came; only its peer is open yet.
 pub(super) fn passed_on(
     plan: &Plan,
-    (head, target, body): (Box<Parts>, &Target, Inbound),
+    (head, said, target, body): (Box<Parts>, &Said, &Target, Inbound),
     share: &Share,
 ) -> Result<(Outgoing, Sent), CallError> {
     let limit = plan.route.policy.max_body;
@@ -73,7 +73,7 @@ pub(super) fn passed_on(
     }
     let mut head = *head;
     head.uri = uri(plan, &target.rest, head.uri.query())?;
-    to_provider(&mut head.headers);
+    to_provider(&mut head.headers, said);
     if let Some(method) = own_method(plan) {
         head.method = method;
     }
@@ -133,13 +133,13 @@ pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
 }
 
 async fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Outgoing, Sent), CallError> {
-    let Read { mut head, body, target, .. } = call;
+    let Read { mut head, body, said, target, .. } = call;
     let message = match body {
         Body::Yar(message) => message,
-        Body::Http(body) => return passed_on(plan, (head, &target, body), share),
+        Body::Http(body) => return passed_on(plan, (head, &said, &target, body), share),
     };
     let method = own_method(plan).unwrap_or(Method::POST);
-    to_provider(&mut head.headers);
+    to_provider(&mut head.headers, &said);
     check_size(plan, message.payload.len())?;
     let sent = Sent::Json { packager: message.header.packager, id: message.header.id };
     let held = HEAD + message.payload.len();
@@ -191,7 +191,7 @@ async fn yar_request(
     packager: Packager,
     share: &mut Share,
 ) -> Result<(Outgoing, Sent), CallError> {
-    let Read { head, body, .. } = call;
+    let Read { head, body, said, .. } = call;
     let within = |held, share: &Share| Options { room: Some(share.room(held)), ..toward_yar(plan) };
     let (head, mut message, sent, held) = match body {
         Body::Yar(message) => {
@@ -222,7 +222,7 @@ async fn yar_request(
         return Ok((Outgoing::Raw(message.into()), sent));
     }
     let mut headers = head.headers;
-    to_provider(&mut headers);
+    to_provider(&mut headers, &said);
     without_body_headers(&mut headers);
     headers.insert(header::CONTENT_TYPE, YAR_BODY);
     let mut request = Request::new(Payload::full(message));

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::call::{Read, shortened};
-use super::headers::{CALLER, EXPLAIN, KEY};
+use super::headers::{CALLER, KEY};
 use super::{Record, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::{CallError, OverQuota};
@@ -40,13 +40,20 @@ pub(super) fn identify(
     if entry.service.state != State::On {
         return Err(CallError::ServiceOff(entry.name.to_string()));
     }
-    let named = call.said(&CALLER, |header| &header.provider)?;
-    let given = call.said(&KEY, |header| &header.token)?;
+    // what is no text is refused: taken for nothing, its caller would be somebody else
+    let unread = |name| CallError::MalformedRequest(format!("{name}, or its field in Yar, is not UTF-8"));
+    let named = call.tells(&call.said.caller, |header| &header.provider);
+    let named = named.map(str::from_utf8).transpose().map_err(|_| unread(&CALLER))?;
+    let given = call.tells(&call.said.key, |header| &header.token);
+    // a key is looked at as bytes: to see that it is text costs less where it is ASCII
+    if given.is_some_and(|key| !key.is_ascii() && str::from_utf8(key).is_err()) {
+        return Err(unread(&KEY));
+    }
     let silent = named.is_none() && given.is_none();
     let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);
     let (name, key) = match (vouched, worker.host_caller.as_ref().filter(|_| silent)) {
         (Some(name), _) => (Some(name), None),
-        (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref()),
+        (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref().map(str::as_bytes)),
         (None, None) => (named, given),
     };
     let name: Option<Arc<str>> = name.map(Arc::from);
@@ -61,7 +68,7 @@ pub(super) fn identify(
         .map_err(refused)?;
     }
     let caller = Caller { name, opened, is_of_host: silent };
-    record.trail.asked = call.header(&EXPLAIN).is_some_and(|value| value == "1") && caller.may_ask(worker);
+    record.trail.asked = call.said.explain() && caller.may_ask(worker);
     Ok(caller)
 }
 
@@ -85,7 +92,7 @@ fn without_key(entry: &Entry, name: &str) -> Result<Vec<usize>, String> {
 fn check_key(
     entry: &Entry,
     name: Option<&str>,
-    key: Option<&str>,
+    key: Option<&[u8]>,
     now: SystemTime,
 ) -> Result<Vec<usize>, String> {
     let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
@@ -94,7 +101,7 @@ fn check_key(
     if key.len() > MAX_KEY {
         return Err(format!("this one has {} bytes, more than the {MAX_KEY} that any has", key.len()));
     }
-    let digest = Sha256::digest(key.as_bytes()).into();
+    let digest = Sha256::digest(key).into();
     let accounts = entry.accounts.of(name);
     let mut opened = Vec::new();
     for (index, grant) in grants.iter().enumerate() {

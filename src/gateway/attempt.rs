@@ -37,7 +37,7 @@ pub(super) async fn attempt_all(
     let alarm = call.alarm.clone();
     let (request, sent) = match call.body {
         Body::Http(body) if adapt::packager(plan).is_none() => {
-            adapt::passed_on(plan, (call.head, &call.target, body), &record.share)?
+            adapt::passed_on(plan, (call.head, &call.said, &call.target, body), &record.share)?
         }
         body @ (Body::Http(_) | Body::Yar(_)) => {
             let adapted = adapt::request(plan, Read { body, ..call }, &mut record.share);

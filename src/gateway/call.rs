@@ -1,18 +1,19 @@
 //! A call as the doors hand it in, and as it is once it was read.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Request;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use proto_adapters::Fault;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
 use super::Record;
 use super::beside::{convert, convert_by};
-use super::headers::DEADLINE;
+use super::headers::{Said, asked_patience};
 use crate::alarm::Alarm;
 use crate::error::CallError;
 use crate::http1::caller::Cut;
@@ -96,6 +97,8 @@ pub(super) struct Read {
     pub alarm: Arc<Alarm>,
     /// The time the caller says it has left.
     pub asked: Option<Duration>,
+    /// What else its headers tell this sidecar.
+    pub said: Said,
     pub body: Body,
 }
 
@@ -147,7 +150,22 @@ impl Call {
         asked_patience(&self.head.headers)
     }
 
-    /// Reads a Yar message over HTTP whole, at most `limit` bytes; leaves any other HTTP body on the wire.
+    /// The call with its body left on the wire; goes on with one that is to be read.
+    pub(super) fn unread(self) -> ControlFlow<Result<Read, CallError>, Self> {
+        let Self { target, head, body, started, vouched, alarm } = self;
+        let body = match body {
+            Arrival::Http(body) => Body::Http(body),
+            body @ (Arrival::Yar(_) | Arrival::Raw(_)) => {
+                return ControlFlow::Continue(Self { target, head, body, started, vouched, alarm });
+            }
+        };
+        let said = Said::by(&head.headers);
+        let asked = if said.has_deadline { asked_patience(&head.headers) } else { Ok(None) };
+        let read = |asked| Read { target, head, started, vouched, alarm, asked, said, body };
+        ControlFlow::Break(asked.map(read))
+    }
+
+    /// Reads a Yar message over HTTP whole, at most `limit` bytes.
     pub(super) async fn read(
         self,
         (limit, part): (u64, &Arc<Part>),
@@ -157,35 +175,32 @@ impl Call {
     ) -> Result<Read, CallError> {
         let asked = self.asked_patience();
         let Self { mut target, head, body, started, vouched, alarm } = self;
+        let said = Said::by(&head.headers);
         let body = match body {
-            Arrival::Http(body) => {
-                let body = Body::Http(body);
-                return Ok(Read { target, head, started, vouched, alarm, asked: asked?, body });
-            }
             Arrival::Raw(raw) => {
                 let raw = *raw;
                 (*voice, record.share) = (raw.voice, raw.share);
                 let body = Body::Yar(Box::new(raw.message?));
                 belong(&mut record.share, part)?;
-                return Ok(Read { target, head, started, vouched, alarm, asked: None, body });
+                return Ok(Read { target, head, started, vouched, alarm, asked: None, said, body });
             }
-            Arrival::Yar(body) => body,
+            Arrival::Http(body) | Arrival::Yar(body) => body,
         };
         let begun = body.peeked.iter().flatten().copied().take(HEAD).collect::<Vec<_>>();
         hear(&begun, voice);
         let asked = asked?;
         let patience = asked.unwrap_or(patience).min(patience);
         belong(&mut record.share, part)?;
-        // boxed, as all that few calls do: the future of every call has room for the largest of its parts
-        let whole = Box::pin(whole(body, limit, (started, patience, asked), &mut record.share));
+        let whole = whole(body, limit, (started, patience, asked), &mut record.share);
         let bytes = whole.await.map_err(|error| record.share.tells(error))?;
         hear(&bytes, voice);
-        let parsed = Box::pin(convert(&record.share, &(), bytes.len(), |()| parse(bytes)));
+        let parsed = convert(&record.share, &(), bytes.len(), |()| parse(bytes));
         let parsed = alarm.within((started + patience).into(), parsed).await;
         let message = parsed.unwrap_or(Err(CallError::Deadline(patience.as_millis() as u64)))?;
         target.api = merge_api(&target, &message.request.method)?;
         record.api = shortened(&target.api);
-        Ok(Read { target, head, started, vouched, alarm, asked, body: Body::Yar(Box::new(message)) })
+        let body = Body::Yar(Box::new(message));
+        Ok(Read { target, head, started, vouched, alarm, asked, said, body })
     }
 }
 
@@ -207,26 +222,6 @@ async fn whole(
         let stalled = upload.and_then(|upload| upload.stalled());
         Err(late(&stalled.unwrap_or_else(|| "the request's body did not arrive".into()), patience, asked))
     })
-}
-
-/// The time that a caller's headers say it has left.
-pub fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
-    let mut given = headers.get_all(&DEADLINE).iter();
-    let Some(left) = given.next() else { return Ok(None) };
-    if given.next().is_some() {
-        let twice = "X-Deadline-Ms is there twice, and only one can hold; send the milliseconds left once";
-        return Err(CallError::MalformedRequest(twice.into()));
-    }
-    let digits =
-        left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));
-    let Some(digits) = digits else {
-        let shown = left.as_bytes().get(..40).unwrap_or(left.as_bytes()).escape_ascii();
-        return Err(CallError::MalformedRequest(format!(
-            "X-Deadline-Ms \"{shown}\" is not the number of milliseconds left, 0 or more; leave it out for no deadline"
-        )));
-    };
-    // what is no u64 is longer than any timeout
-    Ok(Some(Duration::from_millis(digits.parse().unwrap_or(u64::MAX))))
 }
 
 /// Takes from the head of a message how its sender wants to be answered.
@@ -348,18 +343,16 @@ impl Message {
 
 impl Read {
     /// What says who calls: the header, or else a field of the Yar header, where empty and PHP's own default say
-    /// nothing. What is no text is refused: taken for nothing, its caller would be somebody else.
-    pub(super) fn said<F>(&self, name: &HeaderName, field: F) -> Result<Option<&str>, CallError>
+    /// nothing.
+    pub(super) fn tells<'c, F>(&'c self, header: &'c Option<HeaderValue>, field: F) -> Option<&'c [u8]>
     where
         F: Fn(&Header) -> &[u8],
     {
-        let unread = |_| CallError::MalformedRequest(format!("{name}, or its field in Yar, is not UTF-8"));
-        if let Some(value) = self.head.headers.get(name) {
-            return std::str::from_utf8(value.as_bytes()).map(Some).map_err(unread);
+        if let Some(value) = header {
+            return Some(value.as_bytes());
         }
-        let Body::Yar(message) = &self.body else { return Ok(None) };
-        let text = std::str::from_utf8(field(&message.header)).map_err(unread)?;
-        Ok(Some(text).filter(|text| !text.is_empty() && *text != "Yar TCP Client"))
+        let Body::Yar(message) = &self.body else { return None };
+        Some(field(&message.header)).filter(|text| !text.is_empty() && *text != b"Yar TCP Client")
     }
 
     /// Looks on while its body comes, where it is still on the wire.
@@ -369,11 +362,6 @@ impl Read {
             Body::Yar(_) => None,
         };
         Stall { upload, patience, asked: self.asked }
-    }
-
-    /// A header as text.
-    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.head.headers.get(name)?.to_str().ok()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Headers that are for this sidecar or for one connection, and those that pass.
 
+use std::time::Duration;
+
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::CallError;
 
 /// Who calls.
 pub(super) static CALLER: HeaderName = HeaderName::from_static("x-caller");
@@ -8,8 +12,6 @@ pub(super) static CALLER: HeaderName = HeaderName::from_static("x-caller");
 pub(super) static KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The time it has left, in milliseconds.
 pub(super) static DEADLINE: HeaderName = HeaderName::from_static("x-deadline-ms");
-/// It wants to be told how its call went.
-pub(super) static EXPLAIN: HeaderName = HeaderName::from_static("x-remora-explain");
 
 /// What described the caller's body.
 static OF_THE_BODY: [HeaderName; 7] = [
@@ -22,10 +24,76 @@ static OF_THE_BODY: [HeaderName; 7] = [
     header::TRAILER,
 ];
 
-/// Leaves of a request's headers what is for its provider.
-pub(super) fn to_provider(headers: &mut HeaderMap) {
-    end_to_end(headers);
-    one_caller(headers);
+/// What a request's headers tell this sidecar, found in one look: to ask for each by its name costs more than that.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Who calls,
+    pub caller: Option<HeaderValue>,
+    /// and its key; of several, each is the first.
+    pub key: Option<HeaderValue>,
+    /// Whether there is a deadline.
+    pub has_deadline: bool,
+    /// Whether the caller wants to be told how its call went, where it says so.
+    explain: Option<bool>,
+    /// Whether something holds for this connection only.
+    has_one_hop: bool,
+    has_callers: bool,
+}
+
+impl Said {
+    pub(super) fn by(headers: &HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-caller" if said.caller.is_none() => said.caller = Some(value.clone()),
+                "x-caller" => said.has_callers = true,
+                "x-api-key" if said.key.is_none() => said.key = Some(value.clone()),
+                "x-api-key" => {}
+                "x-deadline-ms" => said.has_deadline = true,
+                "x-remora-explain" => _ = said.explain.get_or_insert(value == "1"),
+                name => said.has_one_hop |= is_one_hop(name),
+            }
+        }
+        said
+    }
+
+    /// Whether the caller wants to be told how its call went.
+    pub(super) fn explain(&self) -> bool {
+        self.explain == Some(true)
+    }
+}
+
+/// The time that a caller's headers say it has left.
+pub fn asked_patience(headers: &HeaderMap) -> Result<Option<Duration>, CallError> {
+    let mut given = headers.get_all(&DEADLINE).iter();
+    let Some(left) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        let twice = "X-Deadline-Ms is there twice, and only one can hold; send the milliseconds left once";
+        return Err(CallError::MalformedRequest(twice.into()));
+    }
+    let digits =
+        left.to_str().ok().filter(|left| !left.is_empty() && left.bytes().all(|b| b.is_ascii_digit()));
+    let Some(digits) = digits else {
+        let shown = left.as_bytes().get(..40).unwrap_or(left.as_bytes()).escape_ascii();
+        return Err(CallError::MalformedRequest(format!(
+            "X-Deadline-Ms \"{shown}\" is not the number of milliseconds left, 0 or more; leave it out for no deadline"
+        )));
+    };
+    // what is no u64 is longer than any timeout
+    Ok(Some(Duration::from_millis(digits.parse().unwrap_or(u64::MAX))))
+}
+
+/// Leaves of a request's headers, which `said` that, what is for its provider.
+pub(super) fn to_provider(headers: &mut HeaderMap, said: &Said) {
+    if said.key.is_some() {
+        headers.remove(&KEY);
+    }
+    if said.has_one_hop || said.explain.is_some() {
+        end_to_end(headers);
+    }
+    if said.has_callers {
+        one_caller(headers);
+    }
 }
 
 /// Leaves the name that was checked, where a caller gives several.
@@ -39,12 +107,12 @@ fn one_caller(headers: &mut HeaderMap) {
 /// Removes what holds for one connection only, what was meant for this sidecar, and keys.
 pub(super) fn end_to_end(headers: &mut HeaderMap) {
     // most heads have one such header or none: one look finds out, a removal by name each would cost more
-    let Some(mut found) = headers.keys().find(|name| is_one_hop(name)).cloned() else { return };
+    let Some(mut found) = headers.keys().find(|name| is_one_hop(name.as_str())).cloned() else { return };
     remove_named(headers);
     let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     loop {
         headers.remove(&found);
-        match headers.keys().find(|name| is_one_hop(name)) {
+        match headers.keys().find(|name| is_one_hop(name.as_str())) {
             Some(next) => found = next.clone(),
             None => break,
         }
@@ -67,9 +135,9 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-fn is_one_hop(name: &HeaderName) -> bool {
+fn is_one_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -131,15 +199,42 @@ mod tests {
     }
 
     #[test]
-    fn of_several_callers_the_one_that_was_checked_passes() {
+    fn of_several_callers_and_keys_the_ones_that_were_checked_count() {
         let mut headers = HeaderMap::new();
-        one_caller(&mut headers);
+        to_provider(&mut headers, &Said::by(&HeaderMap::new()));
         assert!(headers.is_empty());
-        for name in ["web", "root", "admin"] {
+        for (name, key) in [("web", "1"), ("root", "2"), ("admin", "3")] {
             headers.append(&CALLER, HeaderValue::from_static(name));
-            one_caller(&mut headers);
-            assert_eq!(headers.get_all(&CALLER).iter().collect::<Vec<_>>(), ["web"]);
+            headers.append(&KEY, HeaderValue::from_static(key));
+            let said = Said::by(&headers);
+            let first = [&said.caller, &said.key].map(|value| value.as_ref().unwrap().to_str().unwrap());
+            assert_eq!(first, ["web", "1"]);
+            let mut left = headers.clone();
+            to_provider(&mut left, &said);
+            assert_eq!(left.get_all(&CALLER).iter().collect::<Vec<_>>(), ["web"]);
+            assert_eq!(left.len(), 1, "no key passes");
         }
+    }
+
+    #[test]
+    fn what_is_for_this_sidecar_is_found_in_any_order_and_the_first_value_holds() {
+        let said = |given: &[(&'static str, &'static str)]| {
+            let pair = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            let mut headers = HeaderMap::new();
+            given.iter().map(pair).for_each(|(name, value)| _ = headers.append(name, value));
+            let said = Said::by(&headers);
+            let explain = said.explain();
+            to_provider(&mut headers, &said);
+            (said.has_deadline, explain, headers.keys().map(|name| name.to_string()).collect::<Vec<_>>())
+        };
+        let (host, explain) = (("host", "a"), "x-remora-explain");
+        assert_eq!(said(&[host]), (false, false, vec!["host".into()]));
+        assert_eq!(said(&[(explain, "1"), host, (explain, "0")]), (false, true, vec!["host".into()]));
+        assert_eq!(said(&[host, (explain, "0"), (explain, "1")]), (false, false, vec!["host".into()]));
+        assert!(said(&[("x-deadline-ms", "5"), ("te", "gzip")]).0);
+        assert_eq!(said(&[("connection", "x-caller"), ("x-caller", "web"), host]).2, ["host"]);
     }
 
     #[test]

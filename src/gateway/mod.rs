@@ -1,5 +1,6 @@
 //! The call, top to bottom: find the service, admit the caller, route, attempt, answer.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,9 @@ mod tried;
 
 pub use adapt::Answer;
 pub use attempt::broken_body;
-pub use call::{Arrival, Call, Target, Voice, asked_patience, peek};
+pub use call::{Arrival, Call, Target, Voice, peek};
 pub use end::End;
+pub use headers::asked_patience;
 pub use record::{Ending, Record};
 
 /// The service of a message that is still coming is looked for so long: then it counts as none until it is there.
@@ -148,9 +150,15 @@ async fn carry(
         Some(entry) => Ok(entry),
         None => Box::pin(worker.find(&call)).await,
     };
-    let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
-    let part = found.as_ref().map_or(worker.buffers.strays(), |entry| &entry.part);
-    let call = call.read((limit, part), worker.defaults.timeout, voice, record).await?;
+    let call = match call.unread() {
+        ControlFlow::Break(call) => call?,
+        ControlFlow::Continue(call) => {
+            let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
+            let part = found.as_ref().map_or(worker.buffers.strays(), |entry| &entry.part);
+            // boxed, as all that few calls do: the future of every call has room for the largest of its parts
+            Box::pin(call.read((limit, part), worker.defaults.timeout, voice, record)).await?
+        }
+    };
     let entry = found?;
     let caller = admit::identify(worker, &entry, &call, record)?;
     let plan = route::plan(&entry, &caller, &call, record).await?;
