@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::call::{Read, shortened};
 use super::headers::{CALLER, KEY};
 use super::{Record, Worker};
-use crate::directory::{Entry, Route};
+use crate::directory::{Account, Entry, Route};
 use crate::error::{CallError, OverQuota};
 use crate::limits::Beyond;
 use crate::model::{Access, Grant, Key, QuotaMode, State};
@@ -19,23 +19,31 @@ use crate::units::show_duration;
 const MAX_KEY: usize = 4096;
 
 /// Who calls, as far as the service wants to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+#[derive(Debug)]
+pub(super) struct Caller<'e> {
     name: Option<Arc<str>>,
+    /// What the registry grants it,
+    grants: &'e [Grant],
+    /// and what is counted of each.
+    accounts: &'e [Account],
     /// Which of its grants the key opened.
-    opened: Vec<usize>,
+    opened: Option<Opened>,
     /// It named none: the kernel vouches for it, or it is the host's own.
     is_of_host: bool,
 }
 
+/// Some of a caller's grants, by their place; most callers have one, and that one takes no memory.
+#[derive(Debug)]
+struct Opened(usize, Vec<usize>);
+
 /// Takes identity and key from the call; where it has neither, who the listener vouches for, or the
 /// host's own. Checks the key if the service wants one.
-pub(super) fn identify(
+pub(super) fn identify<'e>(
     worker: &Worker,
-    entry: &Entry,
+    entry: &'e Entry,
     call: &Read,
     record: &mut Record,
-) -> Result<Caller, CallError> {
+) -> Result<Caller<'e>, CallError> {
     record.knows_service();
     if entry.service.state != State::On {
         return Err(CallError::ServiceOff(entry.name.to_string()));
@@ -56,69 +64,83 @@ pub(super) fn identify(
         (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref().map(str::as_bytes)),
         (None, None) => (named, given),
     };
-    let name: Option<Arc<str>> = name.map(Arc::from);
-    record.caller = name.as_ref().map(shortened);
-    let mut opened = Vec::new();
+    let mut caller = Caller::of(entry, name, silent);
+    record.caller = caller.name.as_ref().map(shortened);
     if entry.service.access == Access::Key {
         let refused = |reason| CallError::UnknownKey { service: entry.name.to_string(), reason };
-        opened = match vouched {
-            Some(name) => without_key(entry, name),
-            None => check_key(entry, name.as_deref(), key, SystemTime::now()),
-        }
-        .map_err(refused)?;
+        let opened = match vouched {
+            Some(name) => caller.without_key(name),
+            None => check_key(entry, &caller, key, SystemTime::now()),
+        };
+        caller.opened = Some(opened.map_err(refused)?);
     }
-    let caller = Caller { name, opened, is_of_host: silent };
     record.trail.asked = call.said.explain() && caller.may_ask(worker);
     Ok(caller)
 }
 
-impl Caller {
+impl<'e> Caller<'e> {
+    fn of(entry: &'e Entry, name: Option<&str>, is_of_host: bool) -> Self {
+        let known = name.and_then(|name| entry.service.callers.get_key_value(name));
+        let accounts = known.map_or(&[][..], |(name, _)| entry.accounts.of(name.as_str()));
+        let grants = known.map_or(&[][..], |(_, grants)| grants.as_slice());
+        // a name that the registry has is there to be shared
+        let name = known.map(|(name, _)| name.shared()).or_else(|| name.map(Arc::from));
+        Self { name, grants, accounts, opened: None, is_of_host }
+    }
+
     /// Whether it may be told why its calls go as they do: a name that anybody may write is not enough.
     fn may_ask(&self, worker: &Worker) -> bool {
-        let is_proven = self.is_of_host || !self.opened.is_empty();
+        let is_proven = self.is_of_host || self.opened.is_some();
         is_proven && self.name.as_deref().is_some_and(|name| worker.askers.iter().any(|asker| asker == name))
+    }
+
+    /// All grants of a caller whom the kernel vouches for, at least one.
+    fn without_key(&self, name: &str) -> Result<Opened, String> {
+        let no_entry =
+            || format!("caller \"{name}\", this listener's name for the calling user, has no entry there");
+        Opened::by(0..self.grants.len()).ok_or_else(no_entry)
     }
 }
 
-/// All grants of a caller whom the kernel vouches for, at least one.
-fn without_key(entry: &Entry, name: &str) -> Result<Vec<usize>, String> {
-    match entry.service.callers.get(name).map_or(0, Vec::len) {
-        0 => Err(format!("caller \"{name}\", this listener's name for the calling user, has no entry there")),
-        grants => Ok((0..grants).collect()),
+impl Opened {
+    /// At least one.
+    fn by(mut places: impl Iterator<Item = usize>) -> Option<Self> {
+        let first = places.next()?;
+        Some(Self(first, places.collect()))
+    }
+
+    fn places(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.0).chain(self.1.iter().copied())
     }
 }
 
 /// The caller's grants that the key opens, at least one.
 fn check_key(
     entry: &Entry,
-    name: Option<&str>,
+    caller: &Caller<'_>,
     key: Option<&[u8]>,
     now: SystemTime,
-) -> Result<Vec<usize>, String> {
+) -> Result<Opened, String> {
+    let name = caller.name.as_deref();
     let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
     let key = key.ok_or_else(|| format!("caller \"{name}\" sent none by X-Api-Key (Yar: token)"))?;
-    let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
     if key.len() > MAX_KEY {
         return Err(format!("this one has {} bytes, more than the {MAX_KEY} that any has", key.len()));
     }
     let digest = Sha256::digest(key).into();
-    let accounts = entry.accounts.of(name);
-    let mut opened = Vec::new();
-    for (index, grant) in grants.iter().enumerate() {
-        let Some(key) = opens(&grant.keys, &digest, now) else { continue };
-        let last_use = accounts.get(index).and_then(|account| account.keys.get(key));
+    let opened = caller.grants.iter().enumerate().filter_map(|(index, grant)| {
+        let key = opens(&grant.keys, &digest, now)?;
+        let last_use = caller.accounts.get(index).and_then(|account| account.keys.get(key));
         last_use.into_iter().for_each(|last_use| last_use.touch(now));
-        opened.push(index);
-    }
-    if entry.service.callers.values().flatten().all(|grant| grant.keys.is_empty()) {
-        return Err(format!("nobody has one; /services/{} of the admin port says why", entry.name));
-    }
-    // an unknown caller and a wrong key read the same
-    if opened.is_empty() {
-        Err(format!("this one does not open it for caller \"{name}\""))
-    } else {
-        Ok(opened)
-    }
+        Some(index)
+    });
+    Opened::by(opened).ok_or_else(|| {
+        if entry.service.callers.values().flatten().all(|grant| grant.keys.is_empty()) {
+            return format!("nobody has one; /services/{} of the admin port says why", entry.name);
+        }
+        // an unknown caller and a wrong key read the same
+        format!("this one does not open it for caller \"{name}\"")
+    })
 }
 
 /// Which of the keys the given one is, while it lives.
@@ -134,41 +156,43 @@ fn opens(keys: &[Key], given: &[u8; 32], now: SystemTime) -> Option<usize> {
 /// callers without one.
 pub(super) fn permit(
     entry: &Entry,
-    caller: &Caller,
+    caller: &Caller<'_>,
     route: &Route,
     api: &str,
 ) -> Result<Option<usize>, CallError> {
-    let name = caller.name.as_deref().unwrap_or("");
-    let grants = entry.service.callers.get(name).map_or(&[][..], Vec::as_slice);
+    let grants = caller.grants;
     let is_about = |grant: &Grant| grant.apis.iter().any(|p| covers(p, api, route));
     if entry.service.access == Access::Open {
         return Ok(grants.iter().position(is_about));
     }
     let allows =
-        |index: &&usize| grants.get(**index).is_some_and(|grant| grant.state == State::On && is_about(grant));
-    match caller.opened.iter().find(allows) {
-        Some(index) => Ok(Some(*index)),
-        None => Err(CallError::Forbidden { caller: name.to_owned(), api: format!("{}/{api}", entry.name) }),
+        |index: &usize| grants.get(*index).is_some_and(|grant| grant.state == State::On && is_about(grant));
+    match caller.opened.iter().flat_map(Opened::places).find(allows) {
+        Some(index) => Ok(Some(index)),
+        None => {
+            let name = caller.name.as_deref().unwrap_or_default().to_owned();
+            Err(CallError::Forbidden { caller: name, api: format!("{}/{api}", entry.name) })
+        }
     }
 }
 
 /// Counts the call in the quota of its grant, where that has one; waits where its part of a fleet's quota is
-/// about to come.
+/// about to come. The time is then what this gives.
 pub(super) async fn within_quota(
-    entry: &Entry,
-    caller: &Caller,
+    caller: &Caller<'_>,
     grant: Option<usize>,
-    deadline: Instant,
+    (mut now, deadline): (Instant, Instant),
+    entry: &Entry,
     record: &mut Record,
-) -> Result<(), CallError> {
-    let (Some(name), Some(grant)) = (&caller.name, grant) else { return Ok(()) };
-    let account = entry.accounts.of(name).get(grant);
-    let Some(limiter) = account.and_then(|account| account.limiter.as_ref()) else { return Ok(()) };
+) -> Result<Instant, CallError> {
+    let account = grant.and_then(|grant| caller.accounts.get(grant));
+    let Some(limiter) = account.and_then(|account| account.limiter.as_ref()) else { return Ok(now) };
     let quota = limiter.quota();
-    let mut taken = limiter.take(Instant::now());
+    let mut taken = limiter.take(now);
     if let Err(Beyond { hope: Some(until), mode: QuotaMode::Enforce, .. }) = taken {
         Box::pin(limiter.given(until.min(deadline))).await;
-        taken = limiter.take(Instant::now());
+        now = Instant::now();
+        taken = limiter.take(now);
     }
     match taken {
         // what is only counted is not told
@@ -180,7 +204,7 @@ pub(super) async fn within_quota(
                 record.stands(beyond.standing, limiter);
                 let shown = || format!("{} per {}", quota.rate, show_duration(quota.per));
                 return Err(CallError::QuotaExceeded(OverQuota {
-                    caller: name.to_string(),
+                    caller: caller.name.as_deref().unwrap_or_default().to_owned(),
                     service: entry.name.to_string(),
                     quota: quota.is_read().then(shown),
                     part: beyond.part,
@@ -189,7 +213,7 @@ pub(super) async fn within_quota(
             }
         }
     }
-    Ok(())
+    Ok(now)
 }
 
 /// `*` at the end of a pattern stands for any rest; an API named `*` is covered by its own name too.

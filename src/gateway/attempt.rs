@@ -29,8 +29,8 @@ pub(super) async fn attempt_all(
     let until = tokio::time::Instant::from_std(plan.deadline);
     let stall = call.stall(Duration::from_millis(plan.patience_ms));
     let late = || stall.fault().unwrap_or(CallError::Deadline(plan.patience_ms));
+    let now = record.now(plan);
     // a timeout that has passed already would still let the attempt begin
-    let now = Instant::now();
     if now >= plan.deadline {
         return Err(late());
     }

@@ -144,6 +144,11 @@ impl Record {
         }
     }
 
+    /// The time when attempts begin: that of the plan, where the call did not wait since.
+    pub(super) fn now(&self, plan: &Plan) -> Instant {
+        if self.waits.is_none() { plan.decided } else { Instant::now() }
+    }
+
     /// Until when the call waits in line: `queue` from when it began to, in one line or in several.
     pub(super) fn waits_until(&mut self, plan: &Plan) -> Instant {
         *self.waits.get_or_insert_with(|| Instant::now() + plan.route.policy.queue)

@@ -22,7 +22,9 @@ pub(super) struct Plan {
     pub route: Arc<Route>,
     /// The API as called: the route's name unless that is `*`.
     pub api: Arc<str>,
-    /// Until then the answer's head must be there.
+    /// When it was decided,
+    pub decided: Instant,
+    /// and until when the answer's head must be there.
     pub deadline: Instant,
     /// The time the call had in all, in milliseconds.
     pub patience_ms: u64,
@@ -47,7 +49,7 @@ impl Plan {
 /// tried, and until when.
 pub(super) async fn plan(
     entry: &Entry,
-    caller: &Caller,
+    caller: &Caller<'_>,
     call: &Read,
     record: &mut Record,
 ) -> Result<Plan, CallError> {
@@ -84,17 +86,17 @@ pub(super) async fn plan(
     let grant = permit(entry, caller, &route, &api)?;
     let asked = call.asked.unwrap_or(route.policy.timeout);
     let deadline = call.started + asked.min(route.policy.timeout);
-    within_quota(entry, caller, grant, deadline, record).await?;
+    let decided = within_quota(caller, grant, (Instant::now(), deadline), entry, record).await?;
     if route.pool.is_empty() {
         return Err(CallError::NoProvider { service: service.to_string(), known: route.pool.known() });
     }
-    if let Some(retry_after) = route.pool.all_open(Instant::now()) {
+    if let Some(retry_after) = route.pool.all_open(decided) {
         return Err(CallError::CircuitOpen { service: service.to_string(), retry_after });
     }
     let patience_ms = millis(call.started, deadline);
     let hash = key::of(&route.policy, call);
     let (has_deadline, caller, trace) = (call.asked.is_some(), record.caller.clone(), record.trace());
-    Ok(Plan { service, route, api, deadline, patience_ms, has_deadline, caller, hash, trace })
+    Ok(Plan { service, route, api, decided, deadline, patience_ms, has_deadline, caller, hash, trace })
 }
 
 /// A JSON provider would get the rest of the path; dropped, it would be missed.
