@@ -32,6 +32,7 @@ mod route;
 mod story;
 mod traced;
 mod tried;
+mod visited;
 
 pub use adapt::Answer;
 pub use attempt::broken_body;

@@ -11,6 +11,7 @@ use super::route::Plan;
 use super::story::Trail;
 use super::traced::Traced;
 use super::tried::{Ended, Tried};
+use super::visited::Visited;
 use super::{Arrival, Call, Voice, Worker};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
@@ -52,7 +53,7 @@ pub struct Record {
     /// For a collector, where the call is recorded.
     pub(super) traced: Option<Box<Traced>>,
     /// Peers tried, in that order.
-    pub(super) tried: Vec<Arc<Peer>>,
+    pub(super) tried: Visited,
     /// The place at the peer that settled the call.
     pub(super) in_flight: Option<InFlight>,
     /// Its bodies held to be converted.
@@ -88,7 +89,7 @@ impl Record {
             panic: false,
             trail: Trail::new(),
             traced,
-            tried: Vec::new(),
+            tried: Visited::default(),
             in_flight: None,
             standing: None,
             wire: match call.body {
