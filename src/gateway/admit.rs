@@ -32,6 +32,12 @@ pub(super) struct Caller<'e> {
     is_of_host: bool,
 }
 
+/// The key that a call is checked by: its own, or the host's, which is hashed once.
+enum Shown<'c> {
+    Plain(&'c [u8]),
+    Hashed([u8; 32]),
+}
+
 /// Some of a caller's grants, by their place; most callers have one, and that one takes no memory.
 #[derive(Debug)]
 struct Opened(usize, Vec<usize>);
@@ -61,8 +67,8 @@ pub(super) fn identify<'e>(
     let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);
     let (name, key) = match (vouched, worker.host_caller.as_ref().filter(|_| silent)) {
         (Some(name), _) => (Some(name), None),
-        (None, Some(own)) => (Some(own.name.as_str()), own.key.as_deref().map(str::as_bytes)),
-        (None, None) => (named, given),
+        (None, Some(own)) => (Some(own.name.as_str()), worker.host_key.map(Shown::Hashed)),
+        (None, None) => (named, given.map(Shown::Plain)),
     };
     let mut caller = Caller::of(entry, name, silent);
     record.caller = caller.name.as_ref().map(shortened);
@@ -118,16 +124,19 @@ impl Opened {
 fn check_key(
     entry: &Entry,
     caller: &Caller<'_>,
-    key: Option<&[u8]>,
+    key: Option<Shown<'_>>,
     now: SystemTime,
 ) -> Result<Opened, String> {
     let name = caller.name.as_deref();
     let name = name.ok_or("say who calls by X-Caller (Yar: provider) and X-Api-Key (Yar: token)")?;
     let key = key.ok_or_else(|| format!("caller \"{name}\" sent none by X-Api-Key (Yar: token)"))?;
-    if key.len() > MAX_KEY {
-        return Err(format!("this one has {} bytes, more than the {MAX_KEY} that any has", key.len()));
-    }
-    let digest = Sha256::digest(key).into();
+    let digest = match key {
+        Shown::Hashed(digest) => digest,
+        Shown::Plain(key) if key.len() <= MAX_KEY => hashed(key),
+        Shown::Plain(key) => {
+            return Err(format!("this one has {} bytes, more than the {MAX_KEY} that any has", key.len()));
+        }
+    };
     let opened = caller.grants.iter().enumerate().filter_map(|(index, grant)| {
         let key = opens(&grant.keys, &digest, now)?;
         let last_use = caller.accounts.get(index).and_then(|account| account.keys.get(key));
@@ -141,6 +150,11 @@ fn check_key(
         // an unknown caller and a wrong key read the same
         format!("this one does not open it for caller \"{name}\"")
     })
+}
+
+/// A key as the registry has it.
+pub(super) fn hashed(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
 }
 
 /// Which of the keys the given one is, while it lives.

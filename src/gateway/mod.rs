@@ -55,8 +55,10 @@ pub struct Worker {
     pub upstream: Arc<Upstream>,
     /// This host's name, as a URL may call the listener.
     pub host: String,
-    /// Who the PHP on this host is.
+    /// Who the PHP on this host is,
     pub host_caller: Option<Caller>,
+    /// and its key as the registry has it.
+    host_key: Option<[u8; 32]>,
     /// Room for bodies that are converted; all workers share it.
     pub buffers: Arc<Budget>,
     /// Stories of calls; all workers share them.
@@ -171,11 +173,13 @@ impl Worker {
     /// A worker without connections yet.
     pub fn new(directory: Arc<Directory>, telemetry: Telemetry, means: Means) -> Arc<Self> {
         let Means { host, host_caller, defaults, buffers, memory, askers, end } = means;
+        let host_key = host_caller.as_ref().and_then(|own| own.key.as_deref());
         Arc::new(Self {
             directory,
             telemetry,
             upstream: Upstream::new(),
             host,
+            host_key: host_key.map(|key| admit::hashed(key.as_bytes())),
             host_caller,
             buffers,
             memory,
