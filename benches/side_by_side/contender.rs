@@ -56,7 +56,9 @@ impl Kind {
     fn program(self) -> Option<PathBuf> {
         let path = match self {
             Self::Direct => return None,
-            Self::Remora => PathBuf::from(env!("CARGO_BIN_EXE_remora")),
+            Self::Remora => {
+                std::env::var_os("REMORA").map_or_else(|| env!("CARGO_BIN_EXE_remora").into(), PathBuf::from)
+            }
             Self::Nginx => "/usr/sbin/nginx".into(),
             Self::Haproxy => "/usr/sbin/haproxy".into(),
             Self::Envoy => {

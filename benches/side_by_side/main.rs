@@ -2,7 +2,7 @@
 //!
 //! `benches/side_by_side/setup && cargo bench --bench side_by_side`; `-- rounds=9 calls=3000` sets how often
 //! every load is run at every contender and with how many calls, `peers=haproxy,envoy` beside whom, and
-//! further words choose loads by their names. `-- workers=2` compares one worker of remora with two instead.
+//! further words choose loads by their names. The variable `REMORA` names another binary of it. `-- workers=2` compares one worker of remora with two instead.
 //! One worker each, access logs off, connections to the two providers kept. Contenders share the first core; loads
 //! and the providers have the second. In every round they take turns; shown are medians over the rounds, and
 //! the ratio of remora to each within a round with its least and most. Written to `target/side_by_side.md`.

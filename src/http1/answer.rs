@@ -12,6 +12,9 @@ use super::MAX_HEADERS;
 use super::body::{Body, Inbox, is_chunked, keeps_alive, length, map};
 pub use super::body::{NotHttp, Part};
 
+/// Headers that are set on an answer: of a quota, and of a call's story.
+const OF_OURS: usize = 2;
+
 /// What is read of one answer.
 #[derive(Debug)]
 pub struct Reader {
@@ -117,7 +120,7 @@ fn parse(bytes: &Bytes) -> Result<Option<(Response<()>, usize)>, NotHttp> {
     {
         head.extensions_mut().insert(reason);
     }
-    *head.headers_mut() = map(bytes, parsed.headers)?;
+    *head.headers_mut() = map(bytes, parsed.headers, OF_OURS)?;
     Ok(Some((head, used)))
 }
 

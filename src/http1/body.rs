@@ -180,7 +180,7 @@ impl Inbox {
         let mut found = [EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&self.ahead, &mut found) {
             Ok(Status::Complete((used, found))) => {
-                let trailers = map(&self.ahead, found)?;
+                let trailers = map(&self.ahead, found, 0)?;
                 self.ahead.advance(used);
                 self.body = Body::Length(0);
                 Ok(Part::Trailers(trailers))
@@ -202,9 +202,9 @@ impl From<TooLong> for NotHttp {
     }
 }
 
-/// Headers as slices of the bytes they were read from.
-pub(super) fn map(bytes: &Bytes, found: &[Header<'_>]) -> Result<HeaderMap, NotHttp> {
-    let mut headers = HeaderMap::with_capacity(found.len());
+/// Headers as slices of the bytes they were read from; `more` of them can be set at no cost.
+pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<HeaderMap, NotHttp> {
+    let mut headers = HeaderMap::with_capacity(found.len() + more);
     for one in found {
         let name = HeaderName::from_bytes(one.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(one.value));

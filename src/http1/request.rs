@@ -128,7 +128,7 @@ fn parse(bytes: &Bytes) -> Result<Option<(Box<Parts>, usize)>, Refused> {
     if parsed.version == Some(0) {
         head.version = Version::HTTP_10;
     }
-    head.headers = map(bytes, parsed.headers)?;
+    head.headers = map(bytes, parsed.headers, 0)?;
     Ok(Some((Box::new(head), used)))
 }
 
