@@ -71,12 +71,14 @@ pub fn address(bound: &Bound, bind: &Bind) -> String {
 }
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
-    // without SO_REUSEPORT first: a port that somebody else serves is an error, not shared
+    // without SO_REUSEPORT first: a port that somebody else serves is an error, not shared; who listened here
+    // would let callers in only to reset them
     drop(tcp(address, false)?);
     let mut all = Vec::with_capacity(workers);
     let mut address = address;
     for _ in 0..workers {
         let socket = tcp(address, true)?;
+        socket.listen(BACKLOG)?;
         if let Some(actual) = socket.local_addr()?.as_socket() {
             address = actual;
         }
@@ -93,7 +95,6 @@ fn tcp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     // connections inherit it; a refused option costs latency, not the listener
     let _ = socket.set_tcp_nodelay(true);
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 

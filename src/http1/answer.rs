@@ -9,7 +9,7 @@ use hyper::header;
 use hyper::{Response, StatusCode};
 
 use super::MAX_HEADERS;
-use super::body::{Body, Inbox, is_chunked, keeps_alive, length, map};
+use super::body::{Body, Hop, Inbox, is_chunked, keeps_alive, length, map};
 pub use super::body::{NotHttp, Part};
 
 /// Headers that are set on an answer: of a quota, and of a call's story.
@@ -37,13 +37,13 @@ impl Reader {
 
     /// The answer's head, once it is whole; interim ones (100 to 199, but 101) are passed over.
     pub fn head(&mut self) -> Result<Option<Response<()>>, NotHttp> {
-        while let Some(mut head) = self.inbox.head(parse)? {
+        while let Some((mut head, hop)) = self.inbox.head(parse)? {
             if head.status().is_informational() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
             }
             let goes_on = head.status() != StatusCode::SWITCHING_PROTOCOLS;
-            self.keeps_alive = goes_on && keeps_alive(head.version(), head.headers());
-            self.inbox.body = self.body_of(&mut head)?;
+            self.keeps_alive = goes_on && keeps_alive(head.version(), head.headers(), hop);
+            self.inbox.body = self.body_of(&mut head, hop)?;
             return Ok(Some(head));
         }
         Ok(None)
@@ -56,12 +56,12 @@ impl Reader {
     }
 
     /// By RFC 9112, 6.3.
-    fn body_of(&self, head: &mut Response<()>) -> Result<Body, NotHttp> {
+    fn body_of(&self, head: &mut Response<()>, hop: Hop) -> Result<Body, NotHttp> {
         let has_none = matches!(head.status().as_u16(), 101 | 204 | 304);
         if has_none || self.is_for_head {
             return Ok(Body::Length(0));
         }
-        if let Some(is_chunked) = is_chunked(head.headers()) {
+        if let Some(is_chunked) = is_chunked(head.headers(), hop) {
             if head.version() == hyper::Version::HTTP_10 {
                 return Err(NotHttp("its version is 1.0, and it has a Transfer-Encoding".into()));
             }
@@ -69,7 +69,7 @@ impl Reader {
             head.headers_mut().remove(header::CONTENT_LENGTH);
             return Ok(if is_chunked { Body::Size } else { Body::ToTheEnd });
         }
-        Ok(length(head.headers_mut())?.map_or(Body::ToTheEnd, Body::Length))
+        Ok(length(head.headers_mut(), hop)?.map_or(Body::ToTheEnd, Body::Length))
     }
 
     /// What follows in the body.
@@ -99,7 +99,7 @@ impl Reader {
 }
 
 /// A head and its length in bytes; `None`: it is not whole.
-fn parse(bytes: &Bytes) -> Result<Option<(Response<()>, usize)>, NotHttp> {
+fn parse(bytes: &Bytes) -> Result<Option<((Response<()>, Hop), usize)>, NotHttp> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let read = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);
@@ -120,8 +120,9 @@ fn parse(bytes: &Bytes) -> Result<Option<(Response<()>, usize)>, NotHttp> {
     {
         head.extensions_mut().insert(reason);
     }
-    *head.headers_mut() = map(bytes, parsed.headers, OF_OURS)?;
-    Ok(Some((head, used)))
+    let (headers, hop) = map(bytes, parsed.headers, OF_OURS)?;
+    *head.headers_mut() = headers;
+    Ok(Some(((head, hop), used)))
 }
 
 #[cfg(test)]

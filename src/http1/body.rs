@@ -180,7 +180,7 @@ impl Inbox {
         let mut found = [EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&self.ahead, &mut found) {
             Ok(Status::Complete((used, found))) => {
-                let trailers = map(&self.ahead, found, 0)?;
+                let (trailers, _) = map(&self.ahead, found, 0)?;
                 self.ahead.advance(used);
                 self.body = Body::Length(0);
                 Ok(Part::Trailers(trailers))
@@ -202,22 +202,36 @@ impl From<TooLong> for NotHttp {
     }
 }
 
+/// Which headers of a message's own hop it has: to look for each in vain costs more than to note those that are there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hop {
+    pub(super) length: bool,
+    pub(super) coding: bool,
+    pub(super) connection: bool,
+}
+
 /// Headers as slices of the bytes they were read from; `more` of them can be set at no cost.
-pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<HeaderMap, NotHttp> {
-    let mut headers = HeaderMap::with_capacity(found.len() + more);
+pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(HeaderMap, Hop), NotHttp> {
+    let (mut headers, mut hop) = (HeaderMap::with_capacity(found.len() + more), Hop::default());
     for one in found {
         let name = HeaderName::from_bytes(one.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(one.value));
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(NotHttp(format!("its header {:?} can't be read", one.name)));
         };
+        hop.length |= name == header::CONTENT_LENGTH;
+        hop.coding |= name == header::TRANSFER_ENCODING;
+        hop.connection |= name == header::CONNECTION;
         headers.append(name, value);
     }
-    Ok(headers)
+    Ok((headers, hop))
 }
 
 /// The length that a head tells, made one where it is told more than once; `None`: it tells none.
-pub(super) fn length(headers: &mut HeaderMap) -> Result<Option<u64>, NotHttp> {
+pub(super) fn length(headers: &mut HeaderMap, hop: Hop) -> Result<Option<u64>, NotHttp> {
+    if !hop.length {
+        return Ok(None);
+    }
     let (mut length, mut told) = (None, 0);
     for value in headers.get_all(header::CONTENT_LENGTH) {
         for word in value.as_bytes().split(|byte| *byte == b',') {
@@ -236,15 +250,21 @@ pub(super) fn length(headers: &mut HeaderMap) -> Result<Option<u64>, NotHttp> {
 }
 
 /// Whether a message comes in chunks, as its last coding says; `None`: it has no coding.
-pub(super) fn is_chunked(headers: &HeaderMap) -> Option<bool> {
+pub(super) fn is_chunked(headers: &HeaderMap, hop: Hop) -> Option<bool> {
+    if !hop.coding {
+        return None;
+    }
     let last = headers.get_all(header::TRANSFER_ENCODING).iter().next_back()?;
     let word = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
     Some(word.eq_ignore_ascii_case(b"chunked"))
 }
 
 /// RFC 9112, 9.3: any `close` ends the connection; version 1.0 must ask that it stays.
-pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap) -> bool {
+pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap, hop: Hop) -> bool {
     let mut stays = version == hyper::Version::HTTP_11;
+    if !hop.connection {
+        return stays;
+    }
     for value in headers.get_all(header::CONNECTION) {
         for word in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if word.eq_ignore_ascii_case(b"close") {

@@ -7,7 +7,7 @@ use httparse::{ParserConfig, Status};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version, header};
 
-use super::body::{Body, Inbox, NotHttp, Part, TooLong, is_chunked, keeps_alive, length, map};
+use super::body::{Body, Hop, Inbox, NotHttp, Part, TooLong, is_chunked, keeps_alive, length, map};
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// What is read of the requests of one connection.
@@ -48,9 +48,9 @@ impl Reader {
 
     /// The next request's head, once it is whole; ask for it when the one before is over.
     pub fn head(&mut self) -> Result<Option<Box<Parts>>, Refused> {
-        let Some(mut head) = self.inbox.head(parse)? else { return Ok(None) };
-        self.keeps_alive = keeps_alive(head.version, &head.headers);
-        self.inbox.body = self.body_of(&mut head)?;
+        let Some((mut head, hop)) = self.inbox.head(parse)? else { return Ok(None) };
+        self.keeps_alive = keeps_alive(head.version, &head.headers, hop);
+        self.inbox.body = self.body_of(&mut head, hop)?;
         Ok(Some(head))
     }
 
@@ -61,9 +61,9 @@ impl Reader {
     }
 
     /// By RFC 9112, 6.3.
-    fn body_of(&mut self, head: &mut Parts) -> Result<Body, Refused> {
-        match is_chunked(&head.headers) {
-            None => Ok(Body::Length(length(&mut head.headers)?.unwrap_or(0))),
+    fn body_of(&mut self, head: &mut Parts, hop: Hop) -> Result<Body, Refused> {
+        match is_chunked(&head.headers, hop) {
+            None => Ok(Body::Length(length(&mut head.headers, hop)?.unwrap_or(0))),
             Some(true) if head.version == Version::HTTP_11 => {
                 // whoever reads on must not see two lengths, and whoever wrote both may mean the other
                 self.keeps_alive &= head.headers.remove(header::CONTENT_LENGTH).is_none();
@@ -101,7 +101,7 @@ impl Reader {
 }
 
 /// A head and its length in bytes; `None`: it is not whole.
-fn parse(bytes: &Bytes) -> Result<Option<(Box<Parts>, usize)>, Refused> {
+fn parse(bytes: &Bytes) -> Result<Option<((Box<Parts>, Hop), usize)>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let mut config = ParserConfig::default();
@@ -114,9 +114,10 @@ fn parse(bytes: &Bytes) -> Result<Option<(Box<Parts>, usize)>, Refused> {
         }
         Err(why) => return Err(Refused::NotHttp(why.to_string())),
     };
-    let lines = bytes.iter().take(used).filter(|byte| **byte == b'\n').count();
+    let text = bytes.get(..used).unwrap_or_default();
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
     // a line that is no header was left out: other programs may read it
-    if lines != parsed.headers.len() + 2 && hides_length(bytes.get(..used).unwrap_or_default()) {
+    if lines != parsed.headers.len() + 2 && hides_length(text) {
         return Err(Refused::HiddenLength);
     }
     let (mut head, ()) = Request::new(()).into_parts();
@@ -128,8 +129,9 @@ fn parse(bytes: &Bytes) -> Result<Option<(Box<Parts>, usize)>, Refused> {
     if parsed.version == Some(0) {
         head.version = Version::HTTP_10;
     }
-    head.headers = map(bytes, parsed.headers, 0)?;
-    Ok(Some((Box::new(head), used)))
+    let (headers, hop) = map(bytes, parsed.headers, 0)?;
+    head.headers = headers;
+    Ok(Some(((Box::new(head), hop), used)))
 }
 
 /// Whether a line has a blank before its colon and tells a length, as `Content-Length : 7` does.

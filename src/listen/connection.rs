@@ -72,12 +72,14 @@ pub(super) async fn serve(
     let first = bytes.get(..TELLING).unwrap_or(&bytes).to_vec();
     let line = CallerLine::new(stream, bytes);
     let connection = Connection { worker, line, alarm, here, stops: AtomicBool::new(false) };
+    let began = stop.clone();
     let over = pin!(async {
         stopped(&mut stop).await;
         connection.stops.store(true, Relaxed);
         connection.worker.end.comes().await;
     });
-    let end = connection.run(until, &first, over).await;
+    let mut over = Over { over, began, has_begun: &connection.stops, is_known: false };
+    let end = connection.run(until, &first, Pin::new(&mut over)).await;
     if let Some(stream) = connection.line.take() {
         close(stream, end, connection.stops()).await;
     }
@@ -238,6 +240,30 @@ impl Connection {
             Poll::Pending => over.as_mut().poll(cx).map(|()| None),
         })
         .await
+    }
+}
+
+/// The end of the process, asked about only once it has begun: it is looked for at every wait of every call.
+struct Over<'o, F> {
+    over: Pin<&'o mut F>,
+    /// Changes when it begins,
+    began: watch::Receiver<bool>,
+    /// unless it had before.
+    has_begun: &'o AtomicBool,
+    /// It knows whom to wake.
+    is_known: bool,
+}
+
+impl<F: Future<Output = ()>> Future for Over<'_, F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let has_begun = self.has_begun.load(Relaxed) || !matches!(self.began.has_changed(), Ok(false));
+        if self.is_known && !has_begun {
+            return Poll::Pending;
+        }
+        self.is_known = true;
+        self.over.as_mut().poll(cx)
     }
 }
 
