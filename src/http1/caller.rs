@@ -1,6 +1,6 @@
 //! A caller's connection: whoever carries a call reads its body here, and whoever serves the connection the rest.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -130,7 +130,7 @@ impl CallerLine {
     }
 
     /// Writes some of an answer.
-    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut line = self.lock();
         if line.interim.len() < CONTINUE.len() {
             ready!(line.poll_continue(cx))?;
@@ -140,7 +140,10 @@ impl CallerLine {
         let Some(stream) = &mut line.stream else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        Pin::new(stream).poll_write(cx, data)
+        match data {
+            [one] => Pin::new(stream).poll_write(cx, one),
+            several => Pin::new(stream).poll_write_vectored(cx, several),
+        }
     }
 
     /// Takes the connection away from whoever still reads from it.

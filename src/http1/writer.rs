@@ -1,6 +1,6 @@
 //! A message on its way out: a head that was made, and a body as it comes.
 
-use std::io::Write as _;
+use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,7 +10,9 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use tokio::io::AsyncWrite;
 
 /// A body's frames up to this size, in bytes, are copied behind what is written before them.
-pub const COPIED: usize = 16 << 10;
+pub const COPIED: usize = 4 << 10;
+/// Bytes that are gathered before they are written.
+const GATHERED: usize = 16 << 10;
 
 /// What of a message is still to be written.
 #[derive(Debug)]
@@ -77,8 +79,8 @@ impl Writer {
     {
         loop {
             let waits = self.gather(cx, body)?;
-            while let Some(left) = self.left() {
-                match ready!(Pin::new(&mut *stream).poll_write(cx, left)) {
+            while self.has_more() {
+                match ready!(self.write(cx, stream)) {
                     Ok(bytes @ 1..) => self.wrote(bytes),
                     Ok(0) | Err(_) => return Poll::Ready(Err(Stuck::Connection)),
                 }
@@ -107,7 +109,7 @@ impl Writer {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        while !matches!(self.framing, Framing::Over) && self.large.is_empty() && self.out.len() < COPIED {
+        while !matches!(self.framing, Framing::Over) && self.large.is_empty() && self.out.len() < GATHERED {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Some(Ok(frame))) => {
@@ -185,25 +187,33 @@ impl Writer {
         Ok(())
     }
 
-    fn left(&self) -> Option<&[u8]> {
-        let out = self.out.get(self.written..).filter(|out| !out.is_empty());
-        out.or(Some(&self.large[..])).filter(|left| !left.is_empty())
+    fn has_more(&self) -> bool {
+        self.written < self.out.len() || !self.large.is_empty()
+    }
+
+    fn write(&self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<usize>> {
+        let (stream, out) = (Pin::new(stream), self.out.get(self.written..).unwrap_or_default());
+        match (out, &self.large[..]) {
+            (out, []) => stream.poll_write(cx, out),
+            ([], large) => stream.poll_write(cx, large),
+            (out, large) => stream.poll_write_vectored(cx, &[IoSlice::new(out), IoSlice::new(large)]),
+        }
     }
 
     fn wrote(&mut self, bytes: usize) {
         self.is_fresh &= bytes == 0;
         self.has_moved = true;
-        if self.written < self.out.len() {
-            self.written += bytes;
-            if self.written == self.out.len() {
-                self.out.clear();
-                self.written = 0;
-            }
-            return;
+        let of_out = bytes.min(self.out.len() - self.written);
+        self.written += of_out;
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
         }
-        self.large.advance(bytes);
-        if self.large.is_empty() {
-            self.ends_chunk();
+        if !self.large.is_empty() {
+            self.large.advance(bytes - of_out);
+            if self.large.is_empty() {
+                self.ends_chunk();
+            }
         }
     }
 }
@@ -262,3 +272,6 @@ fn is_of_a_head(name: &HeaderName) -> bool {
     ]
     .contains(name)
 }
+
+#[cfg(test)]
+mod tests;
