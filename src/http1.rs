@@ -33,7 +33,9 @@ pub fn read(
     if let Some(left) = left.filter(|left| *left >= AT_ONCE as u64) {
         let mut bytes = Vec::with_capacity(left.min(MOST_AT_ONCE) as usize);
         let read = pin!(stream.read_buf(&mut bytes)).poll(cx);
-        return read.map_ok(|_| Bytes::from(bytes));
+        // little that was read is not kept in much room
+        let fits = bytes.len() > bytes.capacity() / 2;
+        return read.map_ok(|_| if fits { bytes.into() } else { Bytes::copy_from_slice(&bytes) });
     }
     let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
     let mut room = ReadBuf::uninit(&mut room);

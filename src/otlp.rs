@@ -134,7 +134,7 @@ async fn send_metrics(
 fn next_metrics(sent: &Result<Taken, Trouble>, interval: Duration) -> Duration {
     match sent {
         Err(Trouble { again: Some(Some(asked)), .. }) => heeded(*asked),
-        _ => interval,
+        Ok(_) | Err(Trouble { again: None | Some(None), .. }) => interval,
     }
 }
 

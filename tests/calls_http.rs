@@ -165,8 +165,9 @@ fn trailers_of_an_answer_pass() {
     let answer = remora.call("GET", "/user/getUser", &[("TE", "trailers")], b"");
     assert_eq!(answer.text(), "abc");
     assert_eq!(answer.trailer("x-sum"), Some("294"));
-    // And without asking for them, at least the body.
-    assert_eq!(remora.get("/user/getUser").text(), "abc");
+    // And without asking for them, the body alone.
+    let plain = remora.get("/user/getUser");
+    assert_eq!((plain.text().as_str(), plain.trailer("x-sum")), ("abc", None));
 }
 
 #[test]
@@ -313,6 +314,31 @@ fn connect_is_refused() {
     let answer = remora.call("CONNECT", "user:80", &[("Host", "user:80")], b"");
     assert_eq!(answer.status, 405);
     assert_eq!(remora.get("/user/getUser").status, 200);
+    // whatever body it tells of, and whether that comes
+    for (told, sent) in
+        [("Content-Length: 1", ""), ("Content-Length: 1", "x"), ("Transfer-Encoding: chunked", "1\r\nx\r\n")]
+    {
+        let mut conn = remora.conn();
+        conn.send(format!("CONNECT user:80 HTTP/1.1\r\nHost: user:80\r\n{told}\r\n\r\n{sent}")).unwrap();
+        assert_eq!(conn.answer().unwrap().status, 405);
+        conn.half_close();
+        assert!(conn.is_closed(), "{told} {sent}");
+    }
+}
+
+#[test]
+fn a_refused_body_that_came_is_read_over_and_one_that_did_not_ends_the_connection() {
+    let peer = Peer::echo();
+    let remora = sidecar(&peer);
+    let mut conn = remora.conn();
+    for _ in 0..2 {
+        let refused = conn.request("POST", "/nobody/x", &[], &[b'x'; 3000]).unwrap();
+        assert_eq!((refused.status, refused.header("connection")), (404, None));
+    }
+    conn.send("POST /nobody/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nsome of it").unwrap();
+    let refused = conn.answer().unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (404, Some("close")));
+    assert!(conn.is_closed());
 }
 
 #[test]

@@ -220,7 +220,7 @@ mod made_up_time {
     /// For a head, and for the next one of a kept connection.
     const PATIENCE: Duration = Duration::from_secs(75);
     /// The first ten bytes, which tell Yar from HTTP, have as much time for themselves.
-    const LONGEST: Duration = Duration::from_secs(151);
+    const LONGEST: Duration = Duration::from_secs(80);
 
     /// A listener without a registry behind it: every call is refused at once.
     struct Scene {

@@ -272,7 +272,7 @@ fn of_an_answer_with_two_lengths_the_chunks_hold() {
 #[test]
 fn an_answer_that_breaks_before_any_of_it_has_left_is_an_error_with_a_reason() {
     let peer = Peer::http(|_| b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n".to_vec());
-    let remora = sidecar("retries: 0", &peer);
+    let remora = sidecar("policy: { retries: 0 }", &peer);
     let mut conn = remora.conn();
     for _ in 0..2 {
         let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
@@ -281,5 +281,55 @@ fn an_answer_that_breaks_before_any_of_it_has_left_is_an_error_with_a_reason() {
     let counted = "remora_calls_total{api=\"x\",outcome=\"cut\",service=\"user\"} 2";
     eventually("both are counted", Duration::from_secs(5), || {
         remora.admin("GET", "/metrics").text().contains(counted)
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_behind_its_request_takes_an_early_answer_with_it() {
+    let peer = early(CHUNKED);
+    let remora = sidecar("policy: { timeout: 1h, idle_timeout: 1h }", &peer);
+    let mut conn = remora.conn();
+    conn.send(upload(10)).unwrap();
+    conn.send("begun").unwrap();
+    // the answer has begun, and the rest of the request is read by whoever sends it on
+    assert_eq!(conn.head().unwrap().status, 200);
+    conn.send("ended").unwrap();
+    assert!(!is_idle(&remora));
+    drop(conn);
+    eventually("its call is over", SOON, || is_idle(&remora));
+    assert_blames_the_caller(&remora, "caller-gone");
+}
+
+#[test]
+fn an_answer_without_a_length_breaks_off_where_its_caller_half_closes() {
+    let peer = early(CHUNKED);
+    let remora = sidecar("policy: { timeout: 1h, idle_timeout: 1h }", &peer);
+    let mut stream = TcpStream::connect(&remora.address).unwrap();
+    stream.write_all(b"GET /user/x HTTP/1.0\r\n\r\n").unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"hello") {
+        let mut some = [0; 1000];
+        let read = stream.read(&mut some).unwrap();
+        seen.extend_from_slice(&some[..read]);
+    }
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let end = stream.read(&mut [0; 10]);
+    assert!(end.is_err(), "it looks whole: {end:?}");
+}
+
+#[test]
+fn a_converted_answer_that_its_caller_does_not_take_is_not_told_as_taken() {
+    let result = [&b"\xdb\x01\x00\x00\x00"[..], &vec![b'x'; LARGE]].concat();
+    let peer = Peer::http(move |request| {
+        support::peer::answer(200, &[], &yar::msgpack_answer(&request.body, &result))
+    });
+    let api = ("x", "{ encoding: yar-msgpack }");
+    let remora =
+        Remora::embedded(&service_with("calc", "policy: { idle_timeout: 1s }", &[api], &[&peer.address]))
+            .start();
+    let mut conn = remora.conn();
+    conn.send("POST /calc/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n[]").unwrap();
+    eventually("it is given up", SOON, || {
+        remora.admin("GET", "/metrics").text().contains("outcome=\"caller-gone\"")
     });
 }

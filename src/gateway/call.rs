@@ -16,7 +16,7 @@ use super::beside::{convert, convert_by};
 use super::headers::{Said, asked_patience};
 use crate::alarm::Alarm;
 use crate::error::CallError;
-use crate::http1::caller::Cut;
+use crate::http1::caller::Unfinished;
 use crate::limits::Part;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::budget::Share;
@@ -366,7 +366,7 @@ impl Read {
 }
 
 /// Reads frames until they show whether the body is Yar; what was read so far stays in it.
-pub async fn peek(body: &mut Inbound) -> Result<bool, Cut> {
+pub async fn peek(body: &mut Inbound) -> Result<bool, Unfinished> {
     let mut seen = Vec::new();
     while seen.len() < 10 && yar::may_become_yar(&seen) {
         let next = std::future::poll_fn(|cx| body.rest.poll_frame(cx)).await;

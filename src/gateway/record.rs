@@ -218,6 +218,11 @@ impl Record {
         self.status = status;
     }
 
+    /// Nothing of an answer has left, and another of this status does in its place.
+    pub fn replaces(&mut self, status: u16) {
+        (self.status, self.bytes) = (status, 0);
+    }
+
     /// How long either side of a stream may be silent.
     pub fn idle_timeout(&self) -> Duration {
         self.route.as_ref().map_or(Duration::ZERO, |route| route.policy.idle_timeout)

@@ -1,6 +1,6 @@
 //! Where a message's head ends, and its body: told by a length, by chunks, or by the connection's end.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, Header, Status};
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -65,9 +65,13 @@ impl Inbox {
     /// Takes bytes that came.
     pub(super) fn push(&mut self, more: Bytes) {
         // what is left over is the beginning of a head or a line: short, or refused
-        self.ahead = match self.ahead.is_empty() {
-            true => more,
-            false => [&self.ahead[..], &more[..]].concat().into(),
+        self.ahead = match std::mem::take(&mut self.ahead) {
+            none if none.is_empty() => more,
+            ahead => {
+                let mut all = ahead.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                all.extend_from_slice(&more);
+                all.freeze()
+            }
         };
     }
 
@@ -85,7 +89,8 @@ impl Inbox {
             return Err(TooLong.into());
         }
         let Some((head, used)) = whole else { return Ok(None) };
-        self.ahead.advance(used);
+        // nothing is kept of what was read whole
+        drop(self.ahead.split_to(used));
         self.looked = 0;
         Ok(Some(head))
     }
@@ -158,6 +163,9 @@ impl Inbox {
         if self.ahead.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
             return Err(odd());
         }
+        if !self.ahead.contains(&b'\n') && self.ahead.len() < MAX_LINES {
+            return Ok(None);
+        }
         match httparse::parse_chunk_size(&self.ahead) {
             Ok(Status::Complete((used, size))) => {
                 if self.ahead.get(..used - 2).is_some_and(|line| line.contains(&b'\n')) {
@@ -176,6 +184,9 @@ impl Inbox {
             self.ahead.advance(2);
             self.body = Body::Length(0);
             return Ok(Part::End);
+        }
+        if !has_empty_line(&self.ahead) && self.ahead.len() < MAX_LINES {
+            return Ok(Part::More);
         }
         let mut found = [EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&self.ahead, &mut found) {
@@ -208,6 +219,7 @@ pub(super) struct Hop {
     pub(super) length: bool,
     pub(super) coding: bool,
     pub(super) connection: bool,
+    pub(super) te: bool,
 }
 
 /// Headers as slices of the bytes they were read from; `more` of them can be set at no cost.
@@ -222,6 +234,7 @@ pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(H
         hop.length |= name == header::CONTENT_LENGTH;
         hop.coding |= name == header::TRANSFER_ENCODING;
         hop.connection |= name == header::CONNECTION;
+        hop.te |= name == header::TE;
         headers.append(name, value);
     }
     Ok((headers, hop))

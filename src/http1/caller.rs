@@ -15,6 +15,8 @@ use super::request::{Reader, Refused};
 use super::{MAX_HEAD, read};
 use crate::socket::Stream;
 
+/// How often the connection is asked for what is left of a body that nobody reads: small ones come with their heads.
+const SKIMMED: usize = 4;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection whose requests are read one after the other.
@@ -28,9 +30,9 @@ struct Line {
     reader: Reader,
     /// What is still to be said to a caller that sends its body only then.
     interim: &'static [u8],
-    /// Nobody will read what is left of the body.
+    /// Nobody reads the body, or what is left of it.
     is_left: bool,
-    /// Whoever waits until the body is over, or left.
+    /// Whoever serves the connection, and waits until the body is over, or left.
     waits: Option<Waker>,
 }
 
@@ -43,7 +45,7 @@ pub struct CallerBody {
 
 /// A body ended before its end, or can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut;
+pub struct Unfinished;
 
 /// What became of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl CallerLine {
         let mut line = self.lock();
         loop {
             if let Some(head) = line.reader.head()? {
+                (line.is_left, line.interim) = (true, b"");
                 return Poll::Ready(Ok(Some(head)));
             }
             if !matches!(ready!(line.read(cx)), Ok(1..)) {
@@ -99,34 +102,40 @@ impl CallerLine {
                 return Poll::Ready(());
             }
         }
+        if !line.reader.is_over() {
+            // whoever reads the body sees a caller leave, but not behind its end
+            line.is_awaited(cx);
+        }
         Poll::Pending
     }
 
     /// What became of the body, once it is over or left.
     pub fn poll_body_end(&self, cx: &mut Context<'_>) -> Poll<BodyEnd> {
         let mut line = self.lock();
-        if line.is_left {
-            // what is there already costs nothing to read over
-            while let Ok(Part::Data(_) | Part::Trailers(_)) = line.reader.part() {}
-        }
-        if line.reader.is_over() {
+        if line.skims(cx) {
             return Poll::Ready(BodyEnd::Over);
         }
         if line.is_left {
             return Poll::Ready(BodyEnd::Left);
         }
-        line.waits = Some(cx.waker().clone());
+        line.is_awaited(cx);
         Poll::Pending
     }
 
     /// Whether another request may follow the one that was read last.
-    pub fn keeps_alive(&self) -> bool {
-        self.lock().reader.keeps_alive()
+    pub fn stays(&self, cx: &mut Context<'_>) -> bool {
+        let mut line = self.lock();
+        line.reader.keeps_alive() && (line.skims(cx) || !line.is_left)
+    }
+
+    /// Whether the one that was read last wants trailers.
+    pub fn takes_trailers(&self) -> bool {
+        self.lock().reader.takes_trailers()
     }
 
     /// Whether some of a head was read that is not whole.
     pub fn is_in_head(&self) -> bool {
-        !self.lock().reader.ahead().is_empty()
+        self.lock().reader.ahead().iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Writes some of an answer.
@@ -151,7 +160,7 @@ impl CallerLine {
         self.lock().stream.take()
     }
 
-    fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<(Part, bool), Cut>> {
+    fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Result<(Part, bool), Unfinished>> {
         let mut line = self.lock();
         loop {
             match line.reader.part() {
@@ -163,10 +172,10 @@ impl CallerLine {
                     }
                     return Poll::Ready(Ok((part, is_over)));
                 }
-                Err(_) => return Poll::Ready(Err(Cut)),
+                Err(_) => return Poll::Ready(Err(Unfinished)),
             }
             if ready!(line.poll_continue(cx)).is_err() || !matches!(ready!(line.read(cx)), Ok(1..)) {
-                return Poll::Ready(Err(Cut));
+                return Poll::Ready(Err(Unfinished));
             }
         }
     }
@@ -177,6 +186,25 @@ impl CallerLine {
 }
 
 impl Line {
+    /// Whether the body is over, once what is here of one that nobody reads was read over.
+    fn skims(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut reads = SKIMMED;
+        while self.is_left && !self.reader.is_over() {
+            match self.reader.part() {
+                Ok(Part::Data(_) | Part::Trailers(_)) => {}
+                Ok(Part::More) if reads > 0 && matches!(self.read(cx), Poll::Ready(Ok(1..))) => reads -= 1,
+                Ok(Part::End | Part::More) | Err(_) => break,
+            }
+        }
+        self.reader.is_over()
+    }
+
+    fn is_awaited(&mut self, cx: &mut Context<'_>) {
+        if !self.waits.as_ref().is_some_and(|waits| waits.will_wake(cx.waker())) {
+            self.waits = Some(cx.waker().clone());
+        }
+    }
+
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let left = self.reader.left();
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
@@ -201,7 +229,7 @@ impl Line {
 
 impl CallerBody {
     /// What follows of it.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let Some(line) = &self.line else { return Poll::Ready(None) };
         let (part, is_over) = ready!(line.poll_body(cx))?;
         if is_over {

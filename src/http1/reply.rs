@@ -18,12 +18,14 @@ pub struct Asked {
     pub is_head: bool,
     /// Its version is 1.0, which knows no chunks.
     pub is_old: bool,
+    /// It wants trailers.
+    pub takes_trailers: bool,
 }
 
 impl Asked {
     /// By a request of this method and version.
-    pub fn by(method: &Method, version: Version) -> Self {
-        Self { is_head: *method == Method::HEAD, is_old: version == Version::HTTP_10 }
+    pub fn by(method: &Method, version: Version, takes_trailers: bool) -> Self {
+        Self { is_head: *method == Method::HEAD, is_old: version == Version::HTTP_10, takes_trailers }
     }
 }
 
@@ -89,7 +91,8 @@ fn framing<B: Body>(response: &Response<B>, asked: Asked) -> (Framing, Told) {
         (_, Some(0)) => (Framing::Over, Told::Length(0)),
         (_, Some(length)) => (Framing::Length(length), Told::Length(length)),
         (_, None) if asked.is_old => (Framing::ToTheEnd, Told::Nothing),
-        (_, None) => (Framing::chunks(response.headers()), Told::Chunks),
+        (_, None) if asked.takes_trailers => (Framing::chunks(response.headers()), Told::Chunks),
+        (_, None) => (Framing::Chunks(Vec::new()), Told::Chunks),
     }
 }
 

@@ -3,18 +3,23 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use httparse::{ParserConfig, Status};
+use httparse::{Header, ParserConfig, Status};
+use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Uri, Version, header};
+use hyper::{Method, Request, Uri, Version};
 
 use super::body::{Body, Hop, Inbox, NotHttp, Part, TooLong, is_chunked, keeps_alive, length, map};
 use super::{MAX_HEAD, MAX_HEADERS};
+
+/// Headers by which a body's length is told.
+const LENGTHS: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
 /// What is read of the requests of one connection.
 #[derive(Debug, Default)]
 pub struct Reader {
     inbox: Inbox,
     keeps_alive: bool,
+    takes_trailers: bool,
 }
 
 /// Why what came is no request; what follows it can't be read either.
@@ -24,13 +29,15 @@ pub enum Refused {
     TooLarge(String),
     /// It is not HTTP/1; why.
     NotHttp(String),
+    /// What it says can't be meant; why.
+    Malformed(String),
     /// It tells its body's length in a way that only some programs obey.
     HiddenLength,
 }
 
 impl From<NotHttp> for Refused {
     fn from(NotHttp(why): NotHttp) -> Self {
-        Self::NotHttp(why)
+        Self::Malformed(why)
     }
 }
 
@@ -50,6 +57,7 @@ impl Reader {
     pub fn head(&mut self) -> Result<Option<Box<Parts>>, Refused> {
         let Some((mut head, hop)) = self.inbox.head(parse)? else { return Ok(None) };
         self.keeps_alive = keeps_alive(head.version, &head.headers, hop);
+        self.takes_trailers = hop.te && takes_trailers(&head.headers);
         self.inbox.body = self.body_of(&mut head, hop)?;
         Ok(Some(head))
     }
@@ -69,8 +77,12 @@ impl Reader {
                 self.keeps_alive &= head.headers.remove(header::CONTENT_LENGTH).is_none();
                 Ok(Body::Size)
             }
-            Some(true) => Err(Refused::NotHttp("its version is 1.0, and it has a Transfer-Encoding".into())),
-            Some(false) => Err(Refused::NotHttp("its Transfer-Encoding does not end in \"chunked\"".into())),
+            Some(true) => {
+                Err(Refused::Malformed("its version is 1.0, and it has a Transfer-Encoding".into()))
+            }
+            Some(false) => {
+                Err(Refused::Malformed("its Transfer-Encoding does not end in \"chunked\"".into()))
+            }
         }
     }
 
@@ -87,6 +99,11 @@ impl Reader {
     /// Whether another request may follow on the connection.
     pub fn keeps_alive(&self) -> bool {
         self.keeps_alive
+    }
+
+    /// Whether the caller of the request that was read last wants trailers.
+    pub fn takes_trailers(&self) -> bool {
+        self.takes_trailers
     }
 
     /// Bytes of the body that are not handed on yet, where its length was told.
@@ -117,15 +134,15 @@ fn parse(bytes: &Bytes) -> Result<Option<((Box<Parts>, Hop), usize)>, Refused> {
     let text = bytes.get(..used).unwrap_or_default();
     let lines = text.iter().filter(|byte| **byte == b'\n').count();
     // a line that is no header was left out: other programs may read it
-    if lines != parsed.headers.len() + 2 && hides_length(text) {
+    if lines != parsed.headers.len() + 2 && hides_length(text, parsed.headers) {
         return Err(Refused::HiddenLength);
     }
     let (mut head, ()) = Request::new(()).into_parts();
-    let no = |what: &str| Refused::NotHttp(format!("its {what} can't be read"));
+    let no = |what: &str| Refused::Malformed(format!("its {what} can't be read"));
     head.method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| no("method"))?;
     let path = bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes());
-    head.uri = Uri::from_maybe_shared(path).map_err(|why| Refused::NotHttp(format!("its URL: {why}")))?;
+    head.uri = Uri::from_maybe_shared(path).map_err(|why| Refused::Malformed(format!("its URL: {why}")))?;
     if parsed.version == Some(0) {
         head.version = Version::HTTP_10;
     }
@@ -134,17 +151,27 @@ fn parse(bytes: &Bytes) -> Result<Option<((Box<Parts>, Hop), usize)>, Refused> {
     Ok(Some(((Box::new(head), hop), used)))
 }
 
-/// Whether a line has a blank before its colon and tells a length, as `Content-Length : 7` does.
-fn hides_length(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').any(|line| {
-        let Some(name) = line.split(|byte| *byte == b':').next().filter(|name| name.len() < line.len())
-        else {
-            return false;
-        };
-        let bare = name.trim_ascii_end();
-        let is = |wanted: &[u8]| bare.eq_ignore_ascii_case(wanted);
-        bare.len() < name.len() && (is(b"content-length") || is(b"transfer-encoding"))
-    })
+/// Whether a line that is no header tells a length, as `Content-Length : 7` does.
+fn hides_length(head: &[u8], headers: &[Header<'_>]) -> bool {
+    let is_of_length =
+        |name: &[u8]| LENGTHS.iter().any(|length| name.eq_ignore_ascii_case(length.as_str().as_bytes()));
+    let lines = head.split(|byte| *byte == b'\n').filter(|line| line.contains(&b':'));
+    let named = lines.filter_map(|line| line.split(|byte| *byte == b':').next());
+    let told = named.filter(|name| is_of_length(bare(name))).count();
+    told > headers.iter().filter(|header| is_of_length(header.name.as_bytes())).count()
+}
+
+/// A name without what other programs may read over.
+fn bare(name: &[u8]) -> &[u8] {
+    let is_odd = |byte: &u8| !byte.is_ascii_graphic();
+    let start = name.iter().take_while(|byte| is_odd(byte)).count();
+    let end = name.iter().rev().take_while(|byte| is_odd(byte)).count();
+    name.get(start..name.len() - end).unwrap_or_default()
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let words = headers.get_all(header::TE).iter().flat_map(|te| te.as_bytes().split(|byte| *byte == b','));
+    words.map(<[u8]>::trim_ascii).any(|word| word.eq_ignore_ascii_case(b"trailers"))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ enum Waited<T> {
     /// The caller went away meanwhile.
     Gone,
     /// The process ends now.
-    Over,
+    TimeUp,
 }
 
 /// Serves one connection until it ends; after `stop`, until the call under way is answered.
@@ -106,27 +106,27 @@ impl Connection {
 
     /// Answers its requests until there are no more; the first head is waited for `until` then.
     async fn run(&self, until: Instant, first: &[u8], mut over: Pin<&mut impl Future<Output = ()>>) -> End {
-        let mut until = Some(until);
+        let (mut until, mut is_first) = (Some(until), true);
         loop {
             let head = match self.head(until.take(), over.as_mut()).await {
                 Ok(Some(head)) => head,
                 Ok(None) => return End::Quiet,
-                Err(refused) => return self.refuse(&refused, first, over).await,
+                Err(refused) => return self.refuse(&refused, is_first.then_some(first), over).await,
             };
-            let asked = Asked::by(&head.method, head.version);
+            let asked = Asked::by(&head.method, head.version, self.line.takes_trailers());
             let response = match self.answer(head, over.as_mut()).await {
                 Waited::Done(response) => response,
                 Waited::Gone => return End::Quiet,
-                Waited::Over => return End::GivenUp,
+                Waited::TimeUp => return End::GivenUp,
             };
             let stays = match self.tell(response, asked, over.as_mut()).await {
                 Ok(stays) => stays,
                 Err(end) => return end,
             };
             match self.body_end(over.as_mut()).await {
-                Some(BodyEnd::Over) if stays => {}
-                Some(BodyEnd::Over) | None => return End::Quiet,
-                Some(BodyEnd::Left) => return End::Unread,
+                Some(BodyEnd::Over) if stays => is_first = false,
+                Some(BodyEnd::Over) => return End::Quiet,
+                Some(BodyEnd::Left) | None => return End::Unread,
             }
         }
     }
@@ -160,9 +160,15 @@ impl Connection {
     }
 
     /// What follows can't be read: what came before it is all that is answered.
-    async fn refuse(&self, refused: &Refused, first: &[u8], over: Pin<&mut impl Future<Output = ()>>) -> End {
+    async fn refuse(
+        &self,
+        refused: &Refused,
+        first: Option<&[u8]>,
+        over: Pin<&mut impl Future<Output = ()>>,
+    ) -> End {
         let response = refusal::no_request(&self.worker, refused, first);
-        let told = self.tell(response, Asked { is_head: false, is_old: false }, over).await;
+        let asked = Asked { is_head: false, is_old: false, takes_trailers: false };
+        let told = self.tell(response, asked, over).await;
         told.err().unwrap_or(End::Unread)
     }
 
@@ -184,7 +190,7 @@ impl Connection {
         if self.line.poll_gone(cx).is_ready() {
             return Poll::Ready(Waited::Gone);
         }
-        over.poll(cx).map(|()| Waited::Over)
+        over.poll(cx).map(|()| Waited::TimeUp)
     }
 
     /// Writes an answer; whether another request may follow.
@@ -194,7 +200,8 @@ impl Connection {
         asked: Asked,
         mut over: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<bool, End> {
-        let may_stay = self.line.keeps_alive() && !self.stops() && !response.body().closes;
+        let may_stay = !self.stops() && !response.body().closes;
+        let may_stay = may_stay && poll_fn(|cx| Poll::Ready(self.line.stays(cx))).await;
         let (head, framing, stays) = reply::head(&response, asked, may_stay, Instant::now().into_std());
         let (mut writer, mut body) = (Writer::new(head, framing), response.into_body());
         let (mut outlet, patience) = (Outlet { line: &self.line, since: None }, body.patience);
@@ -214,8 +221,9 @@ impl Connection {
                 body.finish(Ending::Whole);
                 return Ok(stays);
             }
-            Waited::Gone | Waited::Done(Err(Some(Stuck::Connection))) => return Err(End::Quiet),
-            Waited::Over => return Err(End::Broken),
+            Waited::Gone | Waited::TimeUp | Waited::Done(Err(Some(Stuck::Connection))) => {
+                return Err(End::Broken);
+            }
             Waited::Done(Err(None)) => {
                 body.finish(Ending::Untaken(patience));
                 return Err(End::Broken);
@@ -225,7 +233,10 @@ impl Connection {
         };
         // as long as nothing of the answer has left, there is time to say so
         match writer.is_fresh().then(|| http::broken(&mut body, why)).flatten() {
-            Some(response) => Box::pin(self.tell(response, asked, over)).await,
+            Some(response) => {
+                drop(body);
+                Box::pin(self.tell(response, asked, over)).await
+            }
             None => {
                 body.finish(Ending::Broken(why));
                 Err(End::Broken)

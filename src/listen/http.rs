@@ -199,7 +199,7 @@ pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leavi
     }
     let (mut record, error) = (answer.record.take()?, gateway::broken_body(why, 0));
     record.ended(Ending::Broken(why));
-    record.passes(error.verdict().status);
+    record.replaces(error.verdict().status);
     Some(problem(&error, Some(record)))
 }
 
@@ -224,10 +224,6 @@ impl Body for Leaving {
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
-        }
-        // a chunked body is known to be over when nothing more comes
-        if frame.is_none() || frame.as_ref().is_some_and(Result::is_ok) && this.body.is_end_stream() {
-            this.finish(Ending::Whole);
         }
         Poll::Ready(frame)
     }

@@ -11,16 +11,20 @@ use crate::http1::request::Refused;
 
 /// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
 const HTTP_2: &[u8] = b"PRI * HTTP";
-const HIDDEN_LENGTH: &str =
-    "a header that tells the body's length has a blank before its colon; write it without";
+const HIDDEN_LENGTH: &str = "a line that tells the body's length is no header, as with a blank before its colon; other programs may obey it";
 const LATE_HEAD: &str = "the head of a request began, and was not there within 75s";
 
-/// What a caller is told whose request can't be read; counted and logged.
-pub(super) fn no_request(worker: &Worker, refused: &Refused, first: &[u8]) -> Response<Leaving> {
-    let error = match refused {
-        Refused::TooLarge(what) => CallError::HeadTooLarge(what.clone()),
-        Refused::HiddenLength => CallError::MalformedRequest(HIDDEN_LENGTH.to_owned()),
-        Refused::NotHttp(why) => {
+/// What a caller is told whose request can't be read; counted and logged. `first`: how its connection begins, unless
+/// there were requests before.
+pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]>) -> Response<Leaving> {
+    let error = match (refused, first) {
+        (Refused::TooLarge(what), _) => CallError::HeadTooLarge(what.clone()),
+        (Refused::HiddenLength, _) => CallError::MalformedRequest(HIDDEN_LENGTH.to_owned()),
+        (Refused::Malformed(why), _) => CallError::MalformedRequest(format!("the request: {why}")),
+        (Refused::NotHttp(why), None) => {
+            CallError::MalformedRequest(format!("what follows on the connection is no request: {why}"))
+        }
+        (Refused::NotHttp(why), Some(first)) => {
             let what = match first {
                 HTTP_2 => "HTTP/2, which is not offered",
                 [0x16, ..] => "neither HTTP nor Yar (TLS?)",

@@ -16,7 +16,7 @@ use super::http::Lease;
 use super::inbound::Inbound;
 use super::progress::Progress;
 use super::yar::RawAnswer;
-use crate::http1::caller::Cut;
+use crate::http1::caller::Unfinished;
 
 /// A body in either direction.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl RequestStream {
         self.progress.end(with_trailers);
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let polled = self.from.poll_rest(cx);
         self.progress.wait(polled.is_pending());
         polled

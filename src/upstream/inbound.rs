@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Frame;
 
-use crate::http1::caller::{CallerBody, Cut};
+use crate::http1::caller::{CallerBody, Unfinished};
 
 /// A caller's body, still on the wire.
 #[derive(Debug)]
@@ -52,7 +52,10 @@ impl Inbound {
     }
 
     /// The next frame of the rest.
-    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    pub(super) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let frame = self.rest.poll_frame(cx);
         if let Some(upload) = &self.upload {
             upload.sees(&frame);
@@ -90,7 +93,7 @@ impl Upload {
     }
 
     /// What came when more of it was asked for.
-    fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, Cut>>>) {
+    fn sees(&self, polled: &Poll<Option<Result<Frame<Bytes>, Unfinished>>>) {
         // what is there when it is asked for costs no look at the clock
         if self.waits.swap(polled.is_pending(), Relaxed) && polled.is_ready() {
             *self.came.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::*;
 
-const NEW: Asked = Asked { is_head: false, is_old: false };
+const NEW: Asked = Asked { is_head: false, is_old: false, takes_trailers: false };
 const OLD: Asked = Asked { is_old: true, ..NEW };
 const HEAD: Asked = Asked { is_head: true, ..NEW };
 

@@ -56,10 +56,21 @@ fn refused(bytes: &str) -> Refused {
     end.unwrap_err()
 }
 
+fn malformed(bytes: &str) -> String {
+    match refused(bytes) {
+        Refused::Malformed(why) => why,
+        other @ (Refused::TooLarge(_) | Refused::NotHttp(_) | Refused::HiddenLength) => {
+            panic!("{other:?} for {bytes:?}")
+        }
+    }
+}
+
 fn not_http(bytes: &str) -> String {
     match refused(bytes) {
         Refused::NotHttp(why) => why,
-        other @ (Refused::TooLarge(_) | Refused::HiddenLength) => panic!("{other:?} for {bytes:?}"),
+        other @ (Refused::TooLarge(_) | Refused::Malformed(_) | Refused::HiddenLength) => {
+            panic!("{other:?} for {bytes:?}")
+        }
     }
 }
 
@@ -97,11 +108,11 @@ fn of_two_lengths_the_chunks_hold_and_the_connection_ends() {
 #[test]
 fn lengths_that_are_none_are_refused() {
     for length in ["many", "-1", "+1", "1 1", "0x1", "", "99999999999999999999", "1, 2"] {
-        let why = not_http(&format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nx"));
+        let why = malformed(&format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\nx"));
         assert_eq!(why, format!("its Content-Length is {length:?}"));
     }
     let coded = |coding: &str, version: &str| {
-        not_http(&format!("POST / HTTP/{version}\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"))
+        malformed(&format!("POST / HTTP/{version}\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"))
     };
     for coding in ["gzip", "chunked, gzip", "xchunked", ""] {
         assert_eq!(coded(coding, "1.1"), "its Transfer-Encoding does not end in \"chunked\"");
@@ -111,7 +122,15 @@ fn lengths_that_are_none_are_refused() {
 
 #[test]
 fn a_length_that_only_some_programs_obey_is_refused_and_other_odd_lines_are_left_out() {
-    for hidden in ["Content-Length : 14", "Transfer-Encoding\t: chunked", "content-length \t : 1"] {
+    for hidden in [
+        "Content-Length : 14",
+        "Transfer-Encoding\t: chunked",
+        "content-length \t : 1",
+        "Content-Length: 7\u{1}",
+        "Transfer-Encoding: \u{1}chunked",
+        " Transfer-Encoding: chunked",
+        "Content-Length: 2\r\nContent-Length : 2",
+    ] {
         let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{hidden}\r\n\r\n");
         assert_eq!(refused(&head), Refused::HiddenLength, "{hidden}");
         // it is the fault of its own request only
@@ -121,7 +140,7 @@ fn a_length_that_only_some_programs_obey_is_refused_and_other_odd_lines_are_left
     let body = "\nContent-Length : 7\n";
     let (seen, end) = any(&format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     assert_eq!((seen.len(), end), (1, Ok(())), "a body may say what it likes");
-    let (seen, _) = any("GET / HTTP/1.1\r\nno colon here\r\nX-Odd : 1\r\nHost: a\r\n\r\n");
+    let (seen, _) = any("GET / HTTP/1.1\r\nno colon here\r\nX-Length : 1\r\nHost: a\r\n\r\n");
     assert_eq!(seen[0].1, [("host".into(), "a".into())]);
 }
 
