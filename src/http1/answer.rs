@@ -9,7 +9,7 @@ use hyper::header;
 use hyper::{Response, StatusCode};
 
 use super::MAX_HEADERS;
-use super::body::{Body, Hop, Inbox, is_chunked, keeps_alive, length, map};
+use super::body::{Body, Hop, Inbox, Parsed, is_chunked, keeps_alive, length, map};
 pub use super::body::{NotHttp, Part};
 
 /// Headers that are set on an answer: of a quota, and of a call's story.
@@ -98,8 +98,8 @@ impl Reader {
     }
 }
 
-/// A head and its length in bytes; `None`: it is not whole.
-fn parse(bytes: &Bytes) -> Result<Option<((Response<()>, Hop), usize)>, NotHttp> {
+/// A head, if that is whole.
+fn parse(bytes: &Bytes) -> Result<Parsed<Response<()>>, NotHttp> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let read = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);

@@ -222,6 +222,9 @@ pub(super) struct Hop {
     pub(super) te: bool,
 }
 
+/// A head with what was noted of it, and its length in bytes; `None`: it is not whole.
+pub(super) type Parsed<H> = Option<((H, Hop), usize)>;
+
 /// Headers as slices of the bytes they were read from; `more` of them can be set at no cost.
 pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(HeaderMap, Hop), NotHttp> {
     let (mut headers, mut hop) = (HeaderMap::with_capacity(found.len() + more), Hop::default());

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version};
 
-use super::body::{Body, Hop, Inbox, NotHttp, Part, TooLong, is_chunked, keeps_alive, length, map};
+use super::body::{Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map};
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Headers by which a body's length is told.
@@ -117,8 +117,8 @@ impl Reader {
     }
 }
 
-/// A head and its length in bytes; `None`: it is not whole.
-fn parse(bytes: &Bytes) -> Result<Option<((Box<Parts>, Hop), usize)>, Refused> {
+/// A head, if that is whole.
+fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let mut config = ParserConfig::default();
