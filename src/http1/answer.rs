@@ -61,13 +61,13 @@ impl Reader {
         if has_none || self.is_for_head {
             return Ok(Body::Length(0));
         }
-        if let Some(is_chunked) = is_chunked(head.headers(), hop) {
+        if is_chunked(head.headers(), hop)? {
             if head.version() == hyper::Version::HTTP_10 {
                 return Err(NotHttp("its version is 1.0, and it has a Transfer-Encoding".into()));
             }
             // whoever reads on must not see two lengths
             head.headers_mut().remove(header::CONTENT_LENGTH);
-            return Ok(if is_chunked { Body::Size } else { Body::ToTheEnd });
+            return Ok(Body::Size);
         }
         Ok(length(head.headers_mut(), hop)?.map_or(Body::ToTheEnd, Body::Length))
     }

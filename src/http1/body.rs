@@ -265,14 +265,20 @@ pub(super) fn length(headers: &mut HeaderMap, hop: Hop) -> Result<Option<u64>, N
     Ok(length)
 }
 
-/// Whether a message comes in chunks, as its last coding says; `None`: it has no coding.
-pub(super) fn is_chunked(headers: &HeaderMap, hop: Hop) -> Option<bool> {
+/// Whether a message comes in chunks; fails where it is coded otherwise, which would be lost on its way.
+pub(super) fn is_chunked(headers: &HeaderMap, hop: Hop) -> Result<bool, NotHttp> {
     if !hop.coding {
-        return None;
+        return Ok(false);
     }
-    let last = headers.get_all(header::TRANSFER_ENCODING).iter().next_back()?;
-    let word = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-    Some(word.eq_ignore_ascii_case(b"chunked"))
+    let mut told = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (told.next(), told.next()) {
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (coding, _) => {
+            let coding = coding.map_or(&b""[..], |coding| coding.as_bytes());
+            let shown = coding.get(..40).unwrap_or(coding).escape_ascii();
+            Err(NotHttp(format!("its Transfer-Encoding is not \"chunked\" alone, but begins \"{shown}\"")))
+        }
+    }
 }
 
 /// RFC 9112, 9.3: any `close` ends the connection; version 1.0 must ask that it stays.
@@ -292,7 +298,7 @@ pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap, hop: Hop
     stays
 }
 
-fn has_empty_line(bytes: &[u8]) -> bool {
+pub(super) fn has_empty_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 

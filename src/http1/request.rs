@@ -3,16 +3,18 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use httparse::{Header, ParserConfig, Status};
-use hyper::header::{self, HeaderMap, HeaderName};
+use httparse::{EMPTY_HEADER, ParserConfig, Status};
+use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version};
 
-use super::body::{Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map};
+use super::body::{
+    Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, has_empty_line, is_chunked, keeps_alive, length, map,
+};
 use super::{MAX_HEAD, MAX_HEADERS};
 
-/// Headers by which a body's length is told.
-const LENGTHS: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+/// Bytes of a line that are shown where it is none.
+const SHOWN: usize = 40;
 
 /// What is read of the requests of one connection.
 #[derive(Debug, Default)]
@@ -31,8 +33,6 @@ pub enum Refused {
     NotHttp(String),
     /// What it says can't be meant; why.
     Malformed(String),
-    /// It tells its body's length in a way that only some programs obey.
-    HiddenLength,
 }
 
 impl From<NotHttp> for Refused {
@@ -70,20 +70,15 @@ impl Reader {
 
     /// By RFC 9112, 6.3.
     fn body_of(&mut self, head: &mut Parts, hop: Hop) -> Result<Body, Refused> {
-        match is_chunked(&head.headers, hop) {
-            None => Ok(Body::Length(length(&mut head.headers, hop)?.unwrap_or(0))),
-            Some(true) if head.version == Version::HTTP_11 => {
-                // whoever reads on must not see two lengths, and whoever wrote both may mean the other
-                self.keeps_alive &= head.headers.remove(header::CONTENT_LENGTH).is_none();
-                Ok(Body::Size)
-            }
-            Some(true) => {
-                Err(Refused::Malformed("its version is 1.0, and it has a Transfer-Encoding".into()))
-            }
-            Some(false) => {
-                Err(Refused::Malformed("its Transfer-Encoding does not end in \"chunked\"".into()))
-            }
+        if !is_chunked(&head.headers, hop)? {
+            return Ok(Body::Length(length(&mut head.headers, hop)?.unwrap_or(0)));
         }
+        if head.version != Version::HTTP_11 {
+            return Err(Refused::Malformed("its version is 1.0, and it has a Transfer-Encoding".into()));
+        }
+        // whoever reads on must not see two lengths, and whoever wrote both may mean the other
+        self.keeps_alive &= head.headers.remove(header::CONTENT_LENGTH).is_none();
+        Ok(Body::Size)
     }
 
     /// What follows in the body.
@@ -121,22 +116,17 @@ impl Reader {
 fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
-    let mut config = ParserConfig::default();
-    config.ignore_invalid_headers_in_requests(true);
-    let used = match config.parse_request_with_uninit_headers(&mut parsed, bytes, &mut room) {
+    let read = ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, bytes, &mut room);
+    let used = match read {
         Ok(Status::Complete(used)) => used,
         Ok(Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refused::TooLarge(format!("the request has more than {MAX_HEADERS} headers")));
+        // what is wrong with a line is told once all of it is there
+        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) if !has_empty_line(bytes) => {
+            return Ok(None);
         }
-        Err(why) => return Err(Refused::NotHttp(why.to_string())),
+        Err(httparse::Error::Version) if !bytes.contains(&b'\n') => return Ok(None),
+        Err(why) => return Err(refused(bytes, why)),
     };
-    let text = bytes.get(..used).unwrap_or_default();
-    let lines = text.iter().filter(|byte| **byte == b'\n').count();
-    // a line that is no header was left out: other programs may read it
-    if lines != parsed.headers.len() + 2 && hides_length(text, parsed.headers) {
-        return Err(Refused::HiddenLength);
-    }
     let (mut head, ()) = Request::new(()).into_parts();
     let no = |what: &str| Refused::Malformed(format!("its {what} can't be read"));
     head.method =
@@ -151,22 +141,39 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     Ok(Some(((Box::new(head), hop), used)))
 }
 
-/// Whether a line that is no header tells a length, as `Content-Length : 7` does.
-fn hides_length(head: &[u8], headers: &[Header<'_>]) -> bool {
-    let is_of_length =
-        |name: &[u8]| LENGTHS.iter().any(|length| name.eq_ignore_ascii_case(length.as_str().as_bytes()));
-    let lines = head.split(|byte| *byte == b'\n').filter(|line| line.contains(&b':'));
-    let named = lines.filter_map(|line| line.split(|byte| *byte == b':').next());
-    let told = named.filter(|name| is_of_length(bare(name))).count();
-    told > headers.iter().filter(|header| is_of_length(header.name.as_bytes())).count()
-}
-
-/// A name without what other programs may read over.
-fn bare(name: &[u8]) -> &[u8] {
-    let is_odd = |byte: &u8| !byte.is_ascii_graphic();
-    let start = name.iter().take_while(|byte| is_odd(byte)).count();
-    let end = name.iter().rev().take_while(|byte| is_odd(byte)).count();
-    name.get(start..name.len() - end).unwrap_or_default()
+/// Why a head is none, in words that help whoever wrote it.
+fn refused(head: &[u8], why: httparse::Error) -> Refused {
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let parts: Vec<_> = first.split(|byte| *byte == b' ').collect();
+    match why {
+        httparse::Error::TooManyHeaders => {
+            Refused::TooLarge(format!("the request has more than {MAX_HEADERS} headers"))
+        }
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
+            let is_none = |line: &&[u8]| {
+                httparse::parse_headers(&[line, &b"\r\n\r\n"[..]].concat(), &mut [EMPTY_HEADER]).is_err()
+            };
+            let line = lines.take_while(|line| !line.is_empty()).find(is_none);
+            // what stands behind the colon may be a key
+            let name = line.and_then(|line| line.split(|byte| *byte == b':').next()).unwrap_or_default();
+            let shown = name.get(..SHOWN).unwrap_or(name).escape_ascii();
+            Refused::Malformed(format!(
+                "its line \"{shown}…\" is no header ({why}); other programs may obey it"
+            ))
+        }
+        httparse::Error::Version
+            if parts.len() > 3 && parts.last().is_some_and(|last| last.starts_with(b"HTTP/1.")) =>
+        {
+            Refused::Malformed(
+                "its URL has a blank; encode it as %20 (rawurlencode, http_build_query)".into(),
+            )
+        }
+        httparse::Error::Version
+        | httparse::Error::NewLine
+        | httparse::Error::Status
+        | httparse::Error::Token => Refused::NotHttp(why.to_string()),
+    }
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

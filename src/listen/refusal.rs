@@ -11,7 +11,6 @@ use crate::http1::request::Refused;
 
 /// How a client begins that knows, or so it thinks, that HTTP/2 is spoken here.
 const HTTP_2: &[u8] = b"PRI * HTTP";
-const HIDDEN_LENGTH: &str = "a line that tells the body's length is no header, as with a blank before its colon; other programs may obey it";
 const LATE_HEAD: &str = "the head of a request began, and was not there within 75s";
 
 /// What a caller is told whose request can't be read; counted and logged. `first`: how its connection begins, unless
@@ -19,7 +18,6 @@ const LATE_HEAD: &str = "the head of a request began, and was not there within 7
 pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]>) -> Response<Leaving> {
     let error = match (refused, first) {
         (Refused::TooLarge(what), _) => CallError::HeadTooLarge(what.clone()),
-        (Refused::HiddenLength, _) => CallError::MalformedRequest(HIDDEN_LENGTH.to_owned()),
         (Refused::Malformed(why), _) => CallError::MalformedRequest(format!("the request: {why}")),
         (Refused::NotHttp(why), None) => {
             CallError::MalformedRequest(format!("what follows on the connection is no request: {why}"))
