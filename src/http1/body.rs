@@ -298,7 +298,7 @@ pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap, hop: Hop
     stays
 }
 
-pub(super) fn has_empty_line(bytes: &[u8]) -> bool {
+fn has_empty_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 

@@ -8,12 +8,23 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version};
 
-use super::body::{
-    Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, has_empty_line, is_chunked, keeps_alive, length, map,
-};
+use super::body::{Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map};
 use super::{MAX_HEAD, MAX_HEADERS};
 
-/// Bytes of a line that are shown where it is none.
+/// Headers that change what becomes of a request: one that can't be read is not left out.
+const HEEDED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    "x-api-key",
+    "x-caller",
+    "x-deadline-ms",
+    "x-remora-explain",
+];
+/// Bytes of a name that are shown where it is none.
 const SHOWN: usize = 40;
 
 /// What is read of the requests of one connection.
@@ -116,17 +127,21 @@ impl Reader {
 fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
-    let read = ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, bytes, &mut room);
-    let used = match read {
+    let mut config = ParserConfig::default();
+    // old Yar clients print a structure where the host's name belongs
+    config.ignore_invalid_headers_in_requests(true);
+    let used = match config.parse_request_with_uninit_headers(&mut parsed, bytes, &mut room) {
         Ok(Status::Complete(used)) => used,
         Ok(Status::Partial) => return Ok(None),
-        // what is wrong with a line is told once all of it is there
-        Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) if !has_empty_line(bytes) => {
-            return Ok(None);
-        }
+        // what is wrong with the first line is told once all of it is there
         Err(httparse::Error::Version) if !bytes.contains(&b'\n') => return Ok(None),
         Err(why) => return Err(refused(bytes, why)),
     };
+    let text = bytes.get(..used).unwrap_or_default();
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    if lines != parsed.headers.len() + 2 {
+        left_out(text)?;
+    }
     let (mut head, ()) = Request::new(()).into_parts();
     let no = |what: &str| Refused::Malformed(format!("its {what} can't be read"));
     head.method =
@@ -141,35 +156,52 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     Ok(Some(((Box::new(head), hop), used)))
 }
 
+/// The lines of a head, the request's own first.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty())
+}
+
+/// Fails where a line was left out that says something of weight, to us or to programs that read it all the same.
+fn left_out(head: &[u8]) -> Result<(), Refused> {
+    for line in lines(head).skip(1) {
+        let whole = [line, b"\r\n\r\n"].concat();
+        let Err(why) = httparse::parse_headers(&whole, &mut [EMPTY_HEADER]) else { continue };
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_heeded = |heeded: &&str| bare(name).eq_ignore_ascii_case(heeded.as_bytes());
+        let is_folded = line.first().is_some_and(|first| matches!(first, b' ' | b'\t'));
+        if is_folded || HEEDED.iter().any(is_heeded) {
+            // what stands behind the colon may be a key
+            let shown = name.get(..SHOWN).unwrap_or(name).escape_ascii();
+            return Err(Refused::Malformed(format!("its line \"{shown}…\" is no header: {why}")));
+        }
+    }
+    Ok(())
+}
+
+/// A name without what other programs may read over.
+fn bare(name: &[u8]) -> &[u8] {
+    let is_odd = |byte: &&u8| !byte.is_ascii_graphic();
+    let start = name.iter().take_while(is_odd).count();
+    let end = name.iter().rev().take_while(is_odd).count();
+    name.get(start..name.len().saturating_sub(end)).unwrap_or_default()
+}
+
 /// Why a head is none, in words that help whoever wrote it.
 fn refused(head: &[u8], why: httparse::Error) -> Refused {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let first = lines(head).next().unwrap_or_default();
     let parts: Vec<_> = first.split(|byte| *byte == b' ').collect();
+    let is_http = parts.last().is_some_and(|last| last.starts_with(b"HTTP/1."));
     match why {
         httparse::Error::TooManyHeaders => {
             Refused::TooLarge(format!("the request has more than {MAX_HEADERS} headers"))
         }
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
-            let is_none = |line: &&[u8]| {
-                httparse::parse_headers(&[line, &b"\r\n\r\n"[..]].concat(), &mut [EMPTY_HEADER]).is_err()
-            };
-            let line = lines.take_while(|line| !line.is_empty()).find(is_none);
-            // what stands behind the colon may be a key
-            let name = line.and_then(|line| line.split(|byte| *byte == b':').next()).unwrap_or_default();
-            let shown = name.get(..SHOWN).unwrap_or(name).escape_ascii();
-            Refused::Malformed(format!(
-                "its line \"{shown}…\" is no header ({why}); other programs may obey it"
-            ))
-        }
+        httparse::Error::Version if is_http && parts.len() > 3 => Refused::Malformed(
+            "its URL has a blank; encode it as %20 (rawurlencode, http_build_query)".into(),
+        ),
         httparse::Error::Version
-            if parts.len() > 3 && parts.last().is_some_and(|last| last.starts_with(b"HTTP/1.")) =>
-        {
-            Refused::Malformed(
-                "its URL has a blank; encode it as %20 (rawurlencode, http_build_query)".into(),
-            )
-        }
-        httparse::Error::Version
+        | httparse::Error::HeaderName
+        | httparse::Error::HeaderValue
         | httparse::Error::NewLine
         | httparse::Error::Status
         | httparse::Error::Token => Refused::NotHttp(why.to_string()),
