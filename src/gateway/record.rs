@@ -71,7 +71,8 @@ pub struct Record {
     pub(super) status: u16,
     pub(super) outcome: &'static str,
     pub(super) detail: Option<String>,
-    bytes: u64,
+    /// Of the answer's body so far.
+    pub bytes: u64,
     /// The answer has left to its end.
     is_whole: bool,
 }

@@ -24,6 +24,8 @@ use crate::upstream::{Inbound, Payload};
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// Bytes of an answer that counts as taken when all of it is here; a larger one does when all of it is written.
+const SMALL: u64 = 64 << 10;
 /// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -224,6 +226,11 @@ impl Body for Leaving {
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if let (Some(record), Some(Ok(frame))) = (&mut this.record, &frame) {
             record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        let is_over = frame.as_ref().is_none_or(|frame| frame.is_ok() && this.body.is_end_stream());
+        // the kernel takes it at once, and who has the answer may ask for its story
+        if is_over && this.record.as_ref().is_some_and(|record| record.bytes <= SMALL) {
+            this.finish(Ending::Whole);
         }
         Poll::Ready(frame)
     }
