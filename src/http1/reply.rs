@@ -9,7 +9,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header;
 use hyper::{Method, Response, StatusCode, Version};
 
-use super::writer::{self, COPIED, Framing};
+use super::writer::{self, Framing};
 
 /// What of a request says how it can be answered.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +39,7 @@ pub fn head<B: Body>(
     let (status, headers) = (response.status(), response.headers());
     let (framing, told) = framing(response, asked);
     let stays = stays && !matches!(framing, Framing::ToTheEnd);
-    let body = response.body().size_hint().lower().min(COPIED as u64) as usize;
-    let mut out = Vec::with_capacity(writer::size(headers) + body + 160);
+    let mut out = Vec::with_capacity(writer::size(headers, response.body()) + 160);
     let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
     let reason = reason.unwrap_or(status.canonical_reason().unwrap_or("").as_bytes());
     out.extend_from_slice(if asked.is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });

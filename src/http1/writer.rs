@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use tokio::io::AsyncWrite;
 
 /// A body's frames up to this size, in bytes, are copied behind what is written before them.
-pub const COPIED: usize = 4 << 10;
+const COPIED: usize = 4 << 10;
 /// Bytes that are gathered before they are written.
 const GATHERED: usize = 16 << 10;
 
@@ -237,9 +237,11 @@ pub fn headers(out: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
-/// How many bytes [`headers`] writes at most.
-pub fn size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+/// How many bytes [`headers`] writes at most, and what is copied behind them of a body that is told of.
+pub fn size(headers: &HeaderMap, body: &impl Body) -> usize {
+    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let body = usize::try_from(body.size_hint().lower()).ok().filter(|body| *body <= COPIED);
+    lines + body.unwrap_or(0)
 }
 
 /// Writes one header.

@@ -205,8 +205,8 @@ pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leavi
     Some(problem(&error, Some(record)))
 }
 
-/// An answer on its way out; its call's record is written when it has left, or was dropped.
-/// One that is dropped before its end has lost its caller.
+/// An answer on its way out; its call's record is written when it has left, or all of a small one is here. One that is
+/// dropped before has lost its caller.
 #[derive(Debug)]
 pub(super) struct Leaving {
     body: Payload,

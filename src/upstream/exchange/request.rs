@@ -8,7 +8,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request};
 use tokio::io::AsyncWrite;
 
-use crate::http1::writer::{self, COPIED, Framing};
+use crate::http1::writer::{self, Framing};
 use crate::upstream::Payload;
 use crate::upstream::body::Broken;
 
@@ -65,10 +65,8 @@ fn framing(request: &Request<Payload>) -> Framing {
 fn head(request: &Request<Payload>, host: &str, framing: &Framing) -> Vec<u8> {
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let headers = request.headers();
-    let size = writer::size(headers);
-    let body = request.body().size_hint().lower().min(COPIED as u64) as usize;
-    let mut out =
-        Vec::with_capacity(request.method().as_str().len() + path.len() + host.len() + size + body + 64);
+    let size = writer::size(headers, request.body());
+    let mut out = Vec::with_capacity(request.method().as_str().len() + path.len() + host.len() + size + 64);
     for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
