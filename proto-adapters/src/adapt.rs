@@ -33,10 +33,28 @@ use crate::{Charset, Fault, path};
 /// it), [`Fault::Unadaptable`] if something in it has no form in `to`, [`Fault::TooLong`] if it
 /// becomes longer than [`Options::room`].
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
+    if let Some(text) = to_text(from, to, value, o) {
+        return Ok(text);
+    }
     let mut writer = Writer::new(to, o);
     writer.reserve(room(from, to, value.len()));
     carry(from, value, &mut writer, root, o.from)?;
     Ok(writer.finish())
+}
+
+/// The value as JSON, if nothing is wrong with it: its strings, which must be UTF-8, are looked at all at once, which
+/// costs less than one by one.
+fn to_text(from: Wire, to: Wire, value: &[u8], o: Options) -> Option<Vec<u8>> {
+    if from == Wire::Json || to != Wire::Json || o.from != Charset::Utf8 {
+        return None;
+    }
+    let mut reader = Reader::new(from, value).bytewise();
+    let mut writer = Writer::new(to, o).trusting();
+    writer.reserve(room(from, to, value.len()));
+    pump(&mut reader, &mut writer).ok()?;
+    reader.finish().ok()?;
+    let text = writer.finish();
+    str::from_utf8(&text).is_ok().then_some(text)
 }
 
 /// Bytes that a value of `len` bytes mostly needs in the other codec, so that what is written

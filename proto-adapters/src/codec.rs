@@ -63,6 +63,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Gives strings as the bytes they are, text or not, unless it reads JSON.
+    pub(crate) fn bytewise(self) -> Self {
+        match self {
+            Self::Json(reader) => Self::Json(reader),
+            Self::Msgpack(reader) => Self::Msgpack(reader.bytewise()),
+            Self::Php(reader) => Self::Php(reader.bytewise()),
+        }
+    }
+
     /// The next event; `None` once the value is complete.
     ///
     /// # Errors
@@ -225,6 +234,12 @@ impl Writer {
         let differ = wire != Wire::Json && options.from != options.to;
         let room = options.room.unwrap_or(usize::MAX);
         Self { out, charsets: differ.then_some((options.from, options.to)), coded: Vec::new(), room }
+    }
+
+    /// Takes bytes for text where it writes JSON; whoever has the whole finds out whether they are.
+    pub(crate) fn trusting(self) -> Self {
+        let Out::Json(writer) = self.out else { return self };
+        Self { out: Out::Json(writer.trusting()), ..self }
     }
 
     /// Makes room for so many bytes more, so that what is written does not move until they are used up.

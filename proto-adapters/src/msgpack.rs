@@ -31,10 +31,13 @@ pub struct Reader<'a> {
     input: &'a [u8],
     at: usize,
     start: usize,
-    /// One entry per open container: how many items are still to come.
+    /// Items still to come of the innermost open container, or of the whole: one value.
+    left: u64,
+    /// The same of each container around it, and of the whole.
     stack: Stack<u64>,
-    begun: bool,
     charset: Charset,
+    /// Whether strings are given as the bytes they are, text or not.
+    bytewise: bool,
     /// Where text in another charset is put, once it was given back.
     spare: String,
 }
@@ -47,7 +50,21 @@ impl<'a> Reader<'a> {
 
     /// A reader whose strings are in this charset.
     pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
-        Self { input, at: 0, start: 0, stack: Stack::default(), begun: false, charset, spare: String::new() }
+        Self {
+            input,
+            at: 0,
+            start: 0,
+            left: 1,
+            stack: Stack::default(),
+            charset,
+            bytewise: false,
+            spare: String::new(),
+        }
+    }
+
+    /// Gives strings as the bytes they are, text or not.
+    pub(crate) fn bytewise(self) -> Self {
+        Self { bytewise: true, ..self }
     }
 
     /// Offset of the first byte of the last event, in bytes; an `End` has none of its own.
@@ -70,18 +87,15 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, uses the
     /// reserved marker, or nests too deep.
-    #[inline]
+    #[inline(always)]
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         self.start = self.at;
-        match self.stack.last_mut() {
-            Some(0) => {
-                self.stack.pop();
-                return Ok(Some(Event::End));
-            }
-            Some(left) => *left -= 1,
-            None if self.begun => return Ok(None),
-            None => self.begun = true,
+        if self.left == 0 {
+            let Some(left) = self.stack.pop() else { return Ok(None) };
+            self.left = left;
+            return Ok(Some(Event::End));
         }
+        self.left -= 1;
         let event = self.token()?;
         Ok(Some(event))
     }
@@ -89,18 +103,39 @@ impl<'a> Reader<'a> {
     /// Reads to the end of the list or map that began last, and makes nothing of what is in it.
     pub(crate) fn skip_rest(&mut self) -> Result<(), Fault> {
         let around = self.stack.len().saturating_sub(1);
-        while self.stack.len() > around {
+        loop {
+            self.skip_small();
             self.start = self.at;
-            match self.stack.last_mut() {
-                Some(left) if *left > 0 => *left -= 1,
-                Some(_) | None => {
-                    self.stack.pop();
-                    continue;
-                }
+            if self.left > 0 {
+                self.left -= 1;
+                self.skip_token()?;
+                continue;
             }
-            self.skip_token()?;
+            self.left = self.stack.pop().unwrap_or_default();
+            if self.stack.len() <= around {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// Steps over what is whole, holds nothing else, and tells its size by its first byte.
+    fn skip_small(&mut self) {
+        let (mut at, mut left) = (self.at, self.left);
+        while left > 0 {
+            let behind = match self.input.get(at) {
+                Some(0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff) => at + 1,
+                Some(marker @ 0xa0..=0xbf) => at + 1 + usize::from(marker & 31),
+                Some(marker @ 0xcc..=0xd3) => at + 1 + (1 << (marker & 3)),
+                Some(0xca) => at + 5,
+                Some(0xcb) => at + 9,
+                _ => break,
+            };
+            if behind > self.input.len() {
+                break;
+            }
+            (at, left) = (behind, left - 1);
+        }
+        (self.at, self.left) = (at, left);
     }
 
     fn skip_token(&mut self) -> Result<(), Fault> {
@@ -142,7 +177,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::Malformed`] at the first byte behind the value.
     pub fn finish(self) -> Result<(), Fault> {
-        if !self.begun || self.stack.len() > 0 {
+        if self.left > 0 || self.stack.len() > 0 {
             return Err(Fault::malformed(self.at, "the input ends inside the value"));
         }
         match self.input.get(self.at) {
@@ -226,9 +261,10 @@ impl<'a> Reader<'a> {
         Fault::malformed(self.at, format!("{wanted} bytes wanted, {left} left"))
     }
 
+    #[inline(always)]
     fn string(&mut self, len: u64) -> Result<Event<'a>, Fault> {
         let bytes = self.take(len)?;
-        Ok(self.charset.event(bytes, &mut self.spare))
+        Ok(if self.bytewise { Event::Bytes(bytes) } else { self.charset.event(bytes, &mut self.spare) })
     }
 
     fn ext(&mut self, len: u64) -> Result<Event<'a>, Fault> {
@@ -247,7 +283,7 @@ impl<'a> Reader<'a> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}")));
         }
-        self.stack.push(items);
+        self.stack.push(std::mem::replace(&mut self.left, items));
         Ok(if map { Event::Map } else { Event::Array })
     }
 }

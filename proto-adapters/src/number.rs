@@ -10,8 +10,11 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
 /// The float that a number is; `None` for one beyond all floats, and for one that would become 0.
 pub(crate) fn read_float(text: &str) -> Option<f64> {
     let value = text.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    if value != 0.0 {
+        return Some(value);
+    }
     let digits = text.split(['e', 'E']).next().unwrap_or_default();
-    (value != 0.0 || !digits.contains(|c: char| matches!(c, '1'..='9'))).then_some(value)
+    (!digits.contains(|c: char| matches!(c, '1'..='9'))).then_some(value)
 }
 
 /// Appends the shortest text that reads back as the same float and stays one: `3.0`, `1e25`. JSON

@@ -70,6 +70,7 @@ fn drive<'a>(source: &mut impl Source<'a>, sink: &mut impl Sink, room: usize) ->
 }
 
 impl<'a> Source<'a> for json::Reader<'a> {
+    #[inline(always)]
     fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         json::Reader::pull(self)
     }
@@ -80,6 +81,7 @@ impl<'a> Source<'a> for json::Reader<'a> {
 }
 
 impl<'a> Source<'a> for msgpack::Reader<'a> {
+    #[inline(always)]
     fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         msgpack::Reader::pull(self)
     }
@@ -100,6 +102,7 @@ impl<'a> Source<'a> for php::Reader<'a> {
 }
 
 impl Sink for json::Writer {
+    #[inline(always)]
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         json::Writer::push(self, event)
     }
@@ -110,6 +113,7 @@ impl Sink for json::Writer {
 }
 
 impl Sink for msgpack::Writer {
+    #[inline(always)]
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         msgpack::Writer::push(self, event)
     }

@@ -30,18 +30,6 @@ impl<T: Copy> Stack<T> {
         self.len = top;
         self.few.get(top).copied().or_else(|| self.more.pop())
     }
-
-    #[inline]
-    pub(crate) fn last(&self) -> Option<&T> {
-        let top = self.len.checked_sub(1)?;
-        self.few.get(top).or_else(|| self.more.last())
-    }
-
-    #[inline]
-    pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
-        let top = self.len.checked_sub(1)?;
-        self.few.get_mut(top).or_else(|| self.more.last_mut())
-    }
 }
 
 #[cfg(test)]
@@ -51,14 +39,13 @@ mod tests {
     #[test]
     fn it_goes_up_and_down_past_its_first_places() {
         let mut stack = Stack::default();
-        assert_eq!((stack.pop(), stack.last()), (None, None));
+        assert_eq!(stack.pop(), None);
         for round in [3, 20, 7] {
             for item in 0..round {
                 stack.push(item);
-                assert_eq!((stack.len(), stack.last()), (item + 1, Some(&item)));
+                assert_eq!(stack.len(), item + 1);
             }
             for item in (0..round).rev() {
-                assert_eq!(stack.last_mut().copied(), Some(item));
                 assert_eq!(stack.pop(), Some(item));
             }
             assert_eq!((stack.len(), stack.pop()), (0, None));

@@ -15,9 +15,14 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `text` as a JSON string; only what JSON forbids is escaped.
 pub(crate) fn push_json_string(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text.as_bytes();
-    out.reserve(rest.len() + 2);
+    push_json_bytes(out, text.as_bytes());
+}
+
+/// The same of bytes that are text only if the whole turns out to be.
+pub(crate) fn push_json_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(bytes.len() + 2);
     out.push(b'"');
+    let mut rest = bytes;
     loop {
         let (run, tail) = rest.split_at(plain(rest));
         out.extend_from_slice(run);
@@ -28,18 +33,51 @@ pub(crate) fn push_json_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// As much of it as is UTF-8.
+pub(crate) fn beginning(bytes: &[u8]) -> &str {
+    match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            str::from_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default()
+        }
+    }
+}
+
 /// How many bytes from the beginning stand in a JSON string as they are.
-#[inline]
+#[inline(always)]
 pub(crate) fn plain(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks();
     for (at, word) in words.iter().enumerate() {
         let marks = marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return at * 8 + marks.trailing_zeros() as usize / 8;
+            return at * 8 + first(marks);
         }
     }
-    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    bytes.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
+    match (rest, bytes.last_chunk()) {
+        ([], _) => bytes.len(),
+        // those of them that were looked at have no marks
+        (_, Some(last)) => bytes.len() - 8 + first(marks(u64::from_le_bytes(*last))),
+        (_, None) => few(bytes),
+    }
+}
+
+/// The same of fewer than eight bytes.
+fn few(bytes: &[u8]) -> usize {
+    let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+        return bytes.iter().position(special).unwrap_or(bytes.len());
+    };
+    // the halves of a word, which may have bytes in common
+    let word = u64::from(u32::from_le_bytes(*low)) | u64::from(u32::from_le_bytes(*high)) << 32;
+    match first(marks(word)) {
+        at @ ..4 => at,
+        at => bytes.len() + at - 8,
+    }
+}
+
+/// Which byte of a word is marked first; 8: none.
+fn first(marks: u64) -> usize {
+    marks.trailing_zeros() as usize / 8
 }
 
 /// Eight bytes at once: the lowest bit that is set is the highest of the first byte that a JSON

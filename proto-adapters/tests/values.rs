@@ -198,7 +198,7 @@ fn escapes_are_decoded_and_surrogate_pairs_joined() {
 
 #[test]
 fn what_php_does_not_read_as_json_is_malformed_here_too() {
-    let cases: [(&[u8], usize); 24] = [
+    let cases: [(&[u8], usize); 30] = [
         (b"", 0),
         (b" ", 1),
         (b"\xef\xbb\xbf1", 0),
@@ -223,6 +223,12 @@ fn what_php_does_not_read_as_json_is_malformed_here_too() {
         (b"\"a\xff\"", 2),
         (b"\"\\x\"", 2),
         (b"[1] 2", 4),
+        (b"[\"ab\xffc\"]", 4),
+        (b"{\"\xc3\":1}", 2),
+        (b"[\"a\\n\xc3\xa9\xed\xa0\x80\"]", 7),
+        (b"[1,] \xff", 3),
+        (b"[\"a\"]\xff", 5),
+        (b"[-\xff]", 2),
     ];
     for (json, at) in cases {
         assert_eq!(malformed(json), at, "{}", json.escape_ascii());
@@ -236,6 +242,15 @@ fn bytes_that_are_not_utf_8_are_refused_with_their_place() {
         unpack(&packed).unwrap_err().to_string(),
         "$.user.photo: 12 bytes that are not UTF-8 cannot become JSON"
     );
+}
+
+#[test]
+fn of_all_faults_of_a_value_the_first_is_told() {
+    // halves of an é in two strings are none; NaN, an extension or a broken end behind bytes come later than these
+    for rest in ["a1a9", "cb7ff8000000000000", "d401ff", "c1"] {
+        let told = unpack(&unhex(&format!("92a1c3{rest}"))).unwrap_err().to_string();
+        assert_eq!(told, "$[0]: 1 bytes that are not UTF-8 cannot become JSON", "{rest}");
+    }
 }
 
 #[test]

@@ -14,7 +14,6 @@ enum State {
     Value,
     FirstItem,
     FirstKey,
-    Key,
     Next,
     Done,
 }
@@ -23,6 +22,8 @@ enum State {
 #[derive(Debug)]
 pub struct Reader<'a> {
     input: &'a [u8],
+    /// As much of it as is UTF-8: strings are parts of it, and need not be looked at one by one.
+    text: &'a str,
     at: usize,
     start: usize,
     open: Open,
@@ -38,6 +39,8 @@ pub struct Reader<'a> {
 struct Open {
     maps: [u64; MAX_DEPTH.div_ceil(64)],
     depth: usize,
+    /// Whether the innermost one is a map.
+    in_map: bool,
 }
 
 impl Open {
@@ -47,16 +50,13 @@ impl Open {
             *word = if map { *word | bit } else { *word & !bit };
         }
         self.depth += 1;
+        self.in_map = map;
     }
 
     fn pop(&mut self) {
         self.depth = self.depth.saturating_sub(1);
-    }
-
-    /// Whether the innermost one is a map.
-    fn in_map(&self) -> bool {
         let top = self.depth.wrapping_sub(1);
-        self.maps.get(top / 64).is_some_and(|word| word >> (top % 64) & 1 == 1)
+        self.in_map = self.maps.get(top / 64).is_some_and(|word| word >> (top % 64) & 1 == 1);
     }
 }
 
@@ -65,6 +65,7 @@ impl<'a> Reader<'a> {
     pub fn new(input: &'a [u8]) -> Self {
         Self {
             input,
+            text: text::beginning(input),
             at: 0,
             start: 0,
             open: Open::default(),
@@ -98,20 +99,27 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Fault::Malformed`] at the first byte that is not JSON, or nests too deep.
-    #[inline]
+    #[inline(always)]
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         if self.state == State::Done {
             return Ok(None);
         }
-        self.skip_space();
+        let next = self.skip_space();
         self.start = self.at;
-        if self.state == State::Next && self.separator()? {
-            return Ok(Some(self.close()));
-        }
-        let event = match (self.state, self.peek()) {
+        let event = match (self.state, next) {
+            (State::Next, Some(b',')) => {
+                self.at += 1;
+                let next = self.skip_space();
+                self.start = self.at;
+                if self.open.in_map { self.key(next)? } else { self.value(next)? }
+            }
+            (State::Next, Some(b'}')) if self.open.in_map => self.close(),
+            (State::Next, Some(b']')) if !self.open.in_map => self.close(),
+            (State::Next, _) if self.open.in_map => return Err(self.unexpected("',' or '}'")),
+            (State::Next | State::Done, _) => return Err(self.unexpected("',' or ']'")),
             (State::FirstItem, Some(b']')) | (State::FirstKey, Some(b'}')) => self.close(),
-            (State::FirstKey | State::Key, _) => self.key()?,
-            (State::Value | State::FirstItem | State::Next | State::Done, _) => self.value()?,
+            (State::FirstKey, _) => self.key(next)?,
+            (State::Value | State::FirstItem, _) => self.value(next)?,
         };
         Ok(Some(event))
     }
@@ -150,26 +158,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn skip_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+    /// Steps over white space; gives what follows it.
+    #[inline]
+    fn skip_space(&mut self) -> Option<u8> {
+        loop {
+            let next = self.peek();
+            let Some(b' ' | b'\t' | b'\n' | b'\r') = next else { return next };
             self.at += 1;
-        }
-    }
-
-    /// Steps over a comma; true if the container ends instead.
-    fn separator(&mut self) -> Result<bool, Fault> {
-        let map = self.open.in_map();
-        match (self.peek(), map) {
-            (Some(b','), _) => {
-                self.at += 1;
-                self.skip_space();
-                self.start = self.at;
-                self.state = if map { State::Key } else { State::Value };
-                Ok(false)
-            }
-            (Some(b'}'), true) | (Some(b']'), false) => Ok(true),
-            (_, true) => Err(self.unexpected("',' or '}'")),
-            (_, false) => Err(self.unexpected("',' or ']'")),
         }
     }
 
@@ -184,13 +179,14 @@ impl<'a> Reader<'a> {
         self.state = if self.open.depth == 0 { State::Done } else { State::Next };
     }
 
-    fn key(&mut self) -> Result<Event<'a>, Fault> {
-        if self.peek() != Some(b'"') {
+    /// A key, whose first byte is at hand.
+    #[inline(always)]
+    fn key(&mut self, first: Option<u8>) -> Result<Event<'a>, Fault> {
+        if first != Some(b'"') {
             return Err(self.unexpected("a key"));
         }
         let key = self.string()?;
-        self.skip_space();
-        if self.peek() != Some(b':') {
+        if self.skip_space() != Some(b':') {
             return Err(self.unexpected("':'"));
         }
         self.at += 1;
@@ -198,8 +194,10 @@ impl<'a> Reader<'a> {
         Ok(Event::Str(key))
     }
 
-    fn value(&mut self) -> Result<Event<'a>, Fault> {
-        let event = match self.peek() {
+    /// A value, or its beginning, whose first byte is at hand.
+    #[inline(always)]
+    fn value(&mut self, first: Option<u8>) -> Result<Event<'a>, Fault> {
+        let event = match first {
             Some(b'[') => return self.open(false),
             Some(b'{') => return self.open(true),
             Some(b'"') => Event::Str(self.string()?),
@@ -233,18 +231,33 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<Event<'a>, Fault> {
         let from = self.at;
-        if self.peek() == Some(b'-') {
+        let negative = self.peek() == Some(b'-');
+        let first = from + usize::from(negative);
+        self.at = first;
+        let mut value = 0_i64;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit & 15));
             self.at += 1;
         }
-        match self.peek() {
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
+        if self.at == first {
+            return Err(self.unexpected("a digit"));
         }
-        let mut whole = true;
+        if self.input.get(first) == Some(&b'0') {
+            // no digit follows it
+            (self.at, value) = (first + 1, 0);
+        }
+        match self.peek() {
+            Some(b'.' | b'e' | b'E') => self.float(from),
+            _ if self.at - first < 19 => Ok(Event::Int(if negative { -value } else { value })),
+            _ => Ok(long(self.text.get(from..self.at).unwrap_or_default())),
+        }
+    }
+
+    /// Reads on behind the digits of a number that has a fraction or an exponent.
+    fn float(&mut self, from: usize) -> Result<Event<'a>, Fault> {
         if self.peek() == Some(b'.') {
             self.at += 1;
             self.digits()?;
-            whole = false;
         }
         if let Some(b'e' | b'E') = self.peek() {
             self.at += 1;
@@ -252,12 +265,12 @@ impl<'a> Reader<'a> {
                 self.at += 1;
             }
             self.digits()?;
-            whole = false;
         }
-        let digits = self.input.get(from..self.at).unwrap_or_default();
-        Ok(if whole { integer(digits) } else { float(digits) })
+        let text = self.text.get(from..self.at).unwrap_or_default();
+        Ok(number::read_float(text).map_or(Event::Beyond(text), Event::Float))
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), Fault> {
         let from = self.at;
         while let Some(b'0'..=b'9') = self.peek() {
@@ -267,6 +280,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the string whose opening quote is at hand; borrows it unless it has escapes.
+    #[inline(always)]
     fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.at += 1;
         let plain = self.plain()?;
@@ -278,12 +292,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Text up to a quote, a backslash or what may not stand there.
+    #[inline(always)]
     fn plain(&mut self) -> Result<&'a str, Fault> {
-        let rest = self.input.get(self.at..).unwrap_or_default();
-        let run = rest.get(..text::plain(rest)).unwrap_or_default();
-        let plain = str::from_utf8(run)
-            .map_err(|error| Fault::malformed(self.at + error.valid_up_to(), "not UTF-8"))?;
-        self.at += run.len();
+        let from = self.at;
+        let end = from + text::plain(self.input.get(from..).unwrap_or_default());
+        let plain = self.text.get(from..end).ok_or_else(|| Fault::malformed(self.text.len(), "not UTF-8"))?;
+        self.at = end;
         Ok(plain)
     }
 
@@ -353,13 +367,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn integer(digits: &[u8]) -> Event<'_> {
-    let (negative, short) = digits.strip_prefix(b"-").map_or((false, digits), |rest| (true, rest));
-    if short.len() < 19 {
-        let value = short.iter().fold(0, |value, digit| value * 10 + i64::from(digit & 15));
-        return Event::Int(if negative { -value } else { value });
-    }
-    let text = str::from_utf8(digits).unwrap_or_default();
+/// An integer of so many digits that it may have more than 64 bits.
+fn long(text: &str) -> Event<'_> {
     if let Ok(value) = text.parse() {
         return Event::Int(value);
     }
@@ -367,9 +376,4 @@ fn integer(digits: &[u8]) -> Event<'_> {
         Ok(value) => Event::UInt(value),
         Err(_) => Event::Beyond(text),
     }
-}
-
-fn float(digits: &[u8]) -> Event<'_> {
-    let text = str::from_utf8(digits).unwrap_or_default();
-    number::read_float(text).map_or(Event::Beyond(text), Event::Float)
 }

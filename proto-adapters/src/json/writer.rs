@@ -15,9 +15,14 @@ struct Frame {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
+    /// What is being written: a container's contents, or the one value.
+    top: Frame,
+    /// What is around it.
     stack: Stack<Frame>,
     bytes: BytesAs,
     from: Charset,
+    /// Whether bytes are written as if they were text.
+    as_text: bool,
     /// Most lists and maps in each other.
     most: usize,
 }
@@ -25,7 +30,20 @@ pub struct Writer {
 impl Writer {
     /// An empty writer that does with strings that are no text in `from` what `bytes` says.
     pub fn new(bytes: BytesAs, from: Charset) -> Self {
-        Self { out: Vec::new(), stack: Stack::default(), bytes, from, most: usize::MAX }
+        Self {
+            out: Vec::new(),
+            top: Frame::default(),
+            stack: Stack::default(),
+            bytes,
+            from,
+            as_text: false,
+            most: usize::MAX,
+        }
+    }
+
+    /// Takes bytes for text; whoever has the whole finds out whether they are.
+    pub(crate) fn trusting(self) -> Self {
+        Self { as_text: true, ..self }
     }
 
     /// Refuses more than so many lists and maps in each other.
@@ -54,18 +72,14 @@ impl Writer {
     /// # Errors
     /// A [`Refusal`] for what JSON cannot say: PHP objects, keys that are neither strings nor
     /// integers, NaN, infinities, extensions, and bytes that are no text.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         if matches!(event, Event::End) {
-            let map = self.stack.pop().is_some_and(|frame| frame.map);
-            self.out.push(if map { b'}' } else { b']' });
+            self.close();
             return Ok(());
         }
-        if let Some(Frame { map: true, items }) = self.stack.last()
-            && items % 2 == 0
-        {
-            let first = *items == 0;
-            return self.key(event, first);
+        if self.top.map && self.top.items.is_multiple_of(2) {
+            return self.key(event);
         }
         self.separate();
         self.value(event)
@@ -87,26 +101,30 @@ impl Writer {
         self.out
     }
 
+    #[inline(always)]
     fn separate(&mut self) {
-        if let Some(frame) = self.stack.last_mut() {
-            if frame.map && frame.items % 2 == 1 {
-                self.out.push(b':');
-            } else if frame.items > 0 {
-                self.out.push(b',');
-            }
-            frame.items += 1;
+        if self.top.map && !self.top.items.is_multiple_of(2) {
+            self.out.push(b':');
+        } else if self.top.items > 0 {
+            self.out.push(b',');
         }
+        self.top.items += 1;
     }
 
-    fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
+    fn close(&mut self) {
+        let Some(around) = self.stack.pop() else { return };
+        self.out.push(if self.top.map { b'}' } else { b']' });
+        self.top = around;
+    }
+
+    #[inline(always)]
+    fn key(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         match event {
-            Event::Str(key) => {
-                self.separate();
-                text::push_json_string(&mut self.out, key);
-            }
+            Event::Str(key) => self.text_key(key.as_bytes()),
+            Event::Bytes(key) if self.as_text => self.text_key(key),
             Event::Int(key) => self.number_key(*key),
             Event::UInt(key) => self.number_key(*key),
-            Event::Null if first => return Err(Refusal::Object("JSON")),
+            Event::Null if self.top.items == 0 => return Err(Refusal::Object("JSON")),
             Event::Bytes(_) => {
                 let from = self.from.name();
                 let reason = format!("a string that is not {from} as a key cannot become JSON");
@@ -127,6 +145,12 @@ impl Writer {
         Ok(())
     }
 
+    #[inline(always)]
+    fn text_key(&mut self, key: &[u8]) {
+        self.separate();
+        text::push_json_bytes(&mut self.out, key);
+    }
+
     fn number_key(&mut self, key: impl itoa::Integer) {
         self.separate();
         self.out.push(b'"');
@@ -134,6 +158,7 @@ impl Writer {
         self.out.push(b'"');
     }
 
+    #[inline(always)]
     fn value(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         let out = &mut self.out;
         match event {
@@ -148,6 +173,7 @@ impl Writer {
             }
             Event::Beyond(text) => out.extend_from_slice(text.as_bytes()),
             Event::Str(value) => text::push_json_string(out, value),
+            Event::Bytes(value) if self.as_text => text::push_json_bytes(out, value),
             Event::Bytes(value) if self.bytes == BytesAs::Base64 => {
                 out.push(b'"');
                 text::push_base64(out, value);
@@ -168,7 +194,7 @@ impl Writer {
     fn open(&mut self, map: bool) -> Result<(), Refusal> {
         self.check_depth(0)?;
         self.out.push(if map { b'{' } else { b'[' });
-        self.stack.push(Frame { map, items: 0 });
+        self.stack.push(std::mem::replace(&mut self.top, Frame { map, items: 0 }));
         Ok(())
     }
 }

@@ -19,6 +19,9 @@ struct Frame {
 #[derive(Debug)]
 pub struct Writer {
     out: Vec<u8>,
+    /// What is being written: a container's contents, or the one value.
+    top: Frame,
+    /// What is around it.
     stack: Stack<Frame>,
     /// Heads that need more than their one byte, with their places.
     long: Vec<Gap>,
@@ -28,7 +31,7 @@ pub struct Writer {
 impl Writer {
     /// An empty writer that does with empty maps what `empty` says.
     pub fn new(empty: Empty) -> Self {
-        Self { out: Vec::new(), stack: Stack::default(), long: Vec::new(), empty }
+        Self { out: Vec::new(), top: Frame::default(), stack: Stack::default(), long: Vec::new(), empty }
     }
 
     /// What was written so far; lengths in it may not be final.
@@ -42,17 +45,16 @@ impl Writer {
     /// A [`Refusal`] for integers beyond PHP's signed 64 bits (it would read a string of digits),
     /// for numbers beyond floats, for PHP objects and what else only PHP makes, for extensions,
     /// and for strings of 4 GiB.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         if matches!(event, Event::End) {
             self.close();
             return Ok(());
         }
-        if matches!(event, Event::Null) && self.stack.last().is_some_and(|map| map.map && map.items == 0) {
-            return Err(Refusal::Object("msgpack"));
-        }
-        self.count();
+        let first_key = self.top.map && self.top.items == 0;
+        self.top.items += 1;
         match event {
+            Event::Null if first_key => return Err(Refusal::Object("msgpack")),
             Event::Null => self.out.push(0xc0),
             Event::Bool(value) => self.out.push(if *value { 0xc3 } else { 0xc2 }),
             Event::Int(value) => push_int(&mut self.out, *value),
@@ -77,7 +79,7 @@ impl Writer {
 
     /// Appends a value that is msgpack already.
     pub fn raw(&mut self, value: &[u8]) {
-        self.count();
+        self.top.items += 1;
         self.out.extend_from_slice(value);
     }
 
@@ -91,19 +93,15 @@ impl Writer {
         gaps::widen(self.out, &mut self.long)
     }
 
-    fn count(&mut self) {
-        if let Some(frame) = self.stack.last_mut() {
-            frame.items += 1;
-        }
-    }
-
     fn open(&mut self, map: bool) {
-        self.stack.push(Frame { at: self.out.len(), map, items: 0 });
+        let around = std::mem::replace(&mut self.top, Frame { at: self.out.len(), map, items: 0 });
+        self.stack.push(around);
         self.out.push(0);
     }
 
     fn close(&mut self) {
-        let Some(frame) = self.stack.pop() else { return };
+        let Some(around) = self.stack.pop() else { return };
+        let frame = std::mem::replace(&mut self.top, around);
         let entries = if frame.map { frame.items / 2 } else { frame.items };
         if entries >= 16 {
             self.long.push(gap(&frame));
@@ -167,6 +165,7 @@ fn push_uint(out: &mut Vec<u8>, value: u64) {
     }
 }
 
+#[inline(always)]
 fn push_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refusal> {
     let len = bytes.len();
     match len {

@@ -42,6 +42,8 @@ pub struct Reader<'a> {
     head: Option<Head<'a>>,
     begun: bool,
     charset: Charset,
+    /// Whether strings are given as the bytes they are, text or not.
+    bytewise: bool,
     /// Where text in another charset is put, once it was given back.
     spare: String,
 }
@@ -62,8 +64,14 @@ impl<'a> Reader<'a> {
             head: None,
             begun: false,
             charset,
+            bytewise: false,
             spare: String::new(),
         }
+    }
+
+    /// Gives strings as the bytes they are, text or not.
+    pub(crate) fn bytewise(self) -> Self {
+        Self { bytewise: true, ..self }
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -174,7 +182,7 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, bytes: &'a [u8]) -> Event<'a> {
-        self.charset.event(bytes, &mut self.spare)
+        if self.bytewise { Event::Bytes(bytes) } else { self.charset.event(bytes, &mut self.spare) }
     }
 
     fn check_depth(&self) -> Result<(), Fault> {

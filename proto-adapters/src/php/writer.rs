@@ -8,11 +8,20 @@ use crate::stack::Stack;
 /// What is said of everything that only PHP could make again.
 const PLAIN: &str = "serialized PHP, where only plain values are made";
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    /// The one value.
+    #[default]
+    Whole,
+    List,
+    Map,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
+    kind: Kind,
     /// Where its count stands: one digit until the end.
     at: usize,
-    map: bool,
     /// Keys and values alike.
     items: usize,
 }
@@ -24,6 +33,9 @@ struct Frame {
 #[derive(Debug, Default)]
 pub struct Writer {
     out: Vec<u8>,
+    /// What is being written.
+    top: Frame,
+    /// What is around it.
     stack: Stack<Frame>,
     /// Counts of more than one digit.
     long: Vec<Gap>,
@@ -51,12 +63,9 @@ impl Writer {
             self.close();
             return Ok(());
         }
-        if let Some(Frame { map: true, items, .. }) = self.stack.last_mut()
-            && *items % 2 == 0
-        {
-            let first = *items == 0;
-            *items += 1;
-            return self.key(event, first);
+        if self.top.kind == Kind::Map && self.top.items.is_multiple_of(2) {
+            self.top.items += 1;
+            return self.key(event);
         }
         self.place();
         self.value(event)
@@ -80,20 +89,18 @@ impl Writer {
 
     /// Counts a value, and writes the key of a list's item.
     fn place(&mut self) {
-        if let Some(frame) = self.stack.last_mut() {
-            if !frame.map {
-                push_int(&mut self.out, frame.items);
-            }
-            frame.items += 1;
+        if self.top.kind == Kind::List {
+            push_int(&mut self.out, self.top.items);
         }
+        self.top.items += 1;
     }
 
-    fn key(&mut self, event: &Event<'_>, first: bool) -> Result<(), Refusal> {
+    fn key(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         match event {
             Event::Int(key) => push_int(&mut self.out, *key),
             Event::Str(key) => self.text_key(key.as_bytes()),
             Event::Bytes(key) => self.text_key(key),
-            Event::Null if first => return Err(Refusal::Object(PLAIN)),
+            Event::Null if self.top.items == 1 => return Err(Refusal::Object(PLAIN)),
             Event::Null
             | Event::Bool(_)
             | Event::UInt(_)
@@ -132,22 +139,24 @@ impl Writer {
             Event::Ext(..) | Event::End => {
                 return Err(Refusal::because(format!("{} cannot become PHP", event.kind())));
             }
-            Event::Array => self.open(false),
-            Event::Map => self.open(true),
+            Event::Array => self.open(Kind::List),
+            Event::Map => self.open(Kind::Map),
         }
         Ok(())
     }
 
-    fn open(&mut self, map: bool) {
+    fn open(&mut self, kind: Kind) {
         self.out.extend_from_slice(b"a:");
-        self.stack.push(Frame { at: self.out.len(), map, items: 0 });
+        let begun = Frame { kind, at: self.out.len(), items: 0 };
+        self.stack.push(std::mem::replace(&mut self.top, begun));
         self.out.extend_from_slice(b"0:{");
     }
 
     fn close(&mut self) {
         self.out.push(b'}');
-        let Some(frame) = self.stack.pop() else { return };
-        let entries = if frame.map { frame.items / 2 } else { frame.items };
+        let Some(around) = self.stack.pop() else { return };
+        let frame = std::mem::replace(&mut self.top, around);
+        let entries = if frame.kind == Kind::Map { frame.items / 2 } else { frame.items };
         if entries > 9 {
             self.long.push(Gap::new(frame.at, itoa::Buffer::new().format(entries).as_bytes()));
         } else if let Some(place) = self.out.get_mut(frame.at) {
