@@ -11,6 +11,7 @@ use std::sync::atomic::{
 };
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::Uri;
 use moka::sync::Cache;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -105,6 +106,8 @@ pub struct Route {
     pub name: ApiName,
     /// As the registry says.
     pub api: Arc<Api>,
+    /// Its path, read once for all calls; `None`: it can't be read as one.
+    pub path: Option<Uri>,
     /// The API's policy over the service's.
     pub policy: Arc<Policy>,
     /// Who serves it.
@@ -310,6 +313,7 @@ impl Directory {
             let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
+                path: Uri::try_from(api.path.as_str()).ok(),
                 api: api.clone(),
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),

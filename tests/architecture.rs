@@ -43,6 +43,7 @@ const CRATES: [(&[&str], &[&str]); 10] = [
     (
         &["hyper", "hyper_util", "http_body_util"],
         &[
+            "src/directory",
             "src/http1",
             "src/listen",
             "src/upstream",

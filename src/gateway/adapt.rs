@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::{Method, Request, Uri, Version};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
@@ -20,7 +20,7 @@ use crate::error::{CallError, NoRoom};
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
 use crate::upstream::budget::Share;
-use crate::upstream::{Inbound, Outgoing, Payload};
+use crate::upstream::{Answered, Inbound, Outgoing, Payload};
 
 const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
@@ -29,7 +29,7 @@ const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug)]
 pub enum Answer {
     /// As the provider gave it, its body streamed.
-    Http(Response<Payload>),
+    Http(Answered),
     /// The result of a Yar provider, as JSON.
     Json(Bytes),
     /// A whole Yar message.
@@ -227,7 +227,7 @@ async fn yar_request(
     headers.insert(header::CONTENT_TYPE, YAR_BODY);
     let mut request = Request::new(Payload::full(message));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::try_from(plan.route.api.path.as_str()).map_err(|_| bad_path(plan))?;
+    *request.uri_mut() = own_path(plan)?;
     *request.headers_mut() = headers;
     Ok((Outgoing::Http(Box::new(request)), sent))
 }
@@ -309,12 +309,20 @@ fn bad_path(plan: &Plan) -> CallError {
     CallError::MalformedRequest(format!("path \"{}\" of the api is no URL path", plan.route.api.path))
 }
 
+fn own_path(plan: &Plan) -> Result<Uri, CallError> {
+    plan.route.path.clone().ok_or_else(|| bad_path(plan))
+}
+
 /// The provider's path: the API's own, for `*` with what the caller wrote behind the service, and the query.
 fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
     let query = query.filter(|query| !query.is_empty());
+    let takes_rest = plan.route.name.as_str() == "*";
+    if query.is_none() && !takes_rest {
+        return own_path(plan);
+    }
     let base = plan.route.api.path.as_str();
     let mut path = base.to_owned();
-    if plan.route.name.as_str() == "*" {
+    if takes_rest {
         path.truncate(base.trim_end_matches('/').len());
         path.push('/');
         path.push_str(rest);

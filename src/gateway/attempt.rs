@@ -59,7 +59,6 @@ pub(super) struct Attempts<'c> {
     alarm: &'c Alarm,
     /// Whether it may run twice.
     pub(super) is_idempotent: bool,
-    patience: Patience,
 }
 
 impl<'c> Attempts<'c> {
@@ -69,13 +68,12 @@ impl<'c> Attempts<'c> {
         (sent, stall, alarm): (&'c Sent, &'c Stall, &'c Alarm),
         request: &Outgoing,
     ) -> Self {
-        let (api, policy) = (&plan.route.api, &plan.route.policy);
+        let api = &plan.route.api;
         let reads = match request {
             Outgoing::Http(request) => [Method::GET, Method::HEAD].contains(request.method()),
             Outgoing::Raw(_) => false,
         };
-        let patience = Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false };
-        Self { worker, plan, sent, stall, alarm, is_idempotent: api.idempotent || reads, patience }
+        Self { worker, plan, sent, stall, alarm, is_idempotent: api.idempotent || reads }
     }
 
     /// Tries peers until one settles the call, or nothing more may be tried.
@@ -143,6 +141,11 @@ impl<'c> Attempts<'c> {
         share
     }
 
+    fn patience(&self, began: Instant) -> Patience {
+        let policy = &self.plan.route.policy;
+        Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false, began }
+    }
+
     /// Whether anything of the call may be sent a second time, after its first attempt or beside it.
     fn may_send_again(&self) -> bool {
         self.plan.may_repeat() || (self.is_idempotent && self.plan.route.hedges.is_some())
@@ -173,7 +176,7 @@ impl<'c> Attempts<'c> {
         spare: Option<&Spare>,
     ) -> Tried {
         let began = place.since();
-        let mut share = self.room();
+        let (mut share, patience) = (self.room(), self.patience(began));
         let running = Running { place: &mut place, stall: self.stall };
         let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
@@ -181,9 +184,9 @@ impl<'c> Attempts<'c> {
         let exchanged = {
             // pinned here: handed on by value, all that the exchange may hold would be copied twice
             let exchange = pin!(async {
-                let sent = self.worker.upstream.send(&peer.address, request, self.patience).await;
+                let sent = self.worker.upstream.send(&peer.address, request, patience).await;
                 let sent = match sent {
-                    Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
+                    Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, patience)).await,
                     sent => sent,
                 };
                 let outcome = judge::outcome(&sent, self.plan.route.policy.circuit.failures);
@@ -219,15 +222,20 @@ impl<'c> Attempts<'c> {
     /// Once more, on a new connection: the one that was kept ended without a word.
     ///
     /// One that had been closed before says so within a round trip; later than that, the call may have run.
-    async fn afresh(&self, peer: &Peer, spare: Option<&Spare>, began: Instant) -> Result<Answered, Failure> {
-        let is_soon = began.elapsed() <= self.patience.connect;
+    async fn afresh(
+        &self,
+        peer: &Peer,
+        spare: Option<&Spare>,
+        patience: Patience,
+    ) -> Result<Answered, Failure> {
+        let is_soon = patience.began.elapsed() <= patience.connect;
         let spare = spare.filter(|_| self.is_idempotent || is_soon);
         let again = spare.and_then(Spare::request).filter(|_| self.can_afford());
         let Some(mut request) = again else { return Err(Failure::Cut) };
         let telemetry = &self.worker.telemetry;
         telemetry.retried(self.plan.service.as_str());
         adapt::address(&mut request, self.plan, peer);
-        let patience = Patience { afresh: true, ..self.patience };
+        let patience = Patience { afresh: true, ..patience };
         match self.worker.upstream.send(&peer.address, request, patience).await {
             // this one was not, but the first may have been
             Err(Failure::Unreached { .. }) => Err(Failure::Cut),

@@ -216,10 +216,20 @@ impl From<TooLong> for NotHttp {
 /// Which headers of a message's own hop it has: to look for each in vain costs more than to note those that are there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hop {
-    pub(super) length: bool,
+    pub(super) length: Told,
     pub(super) coding: bool,
     pub(super) connection: bool,
     pub(super) te: bool,
+}
+
+/// What a head tells of its body's length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    Plain(u64),
+    /// More than once, or something else.
+    Otherwise,
 }
 
 /// A head with what was noted of it, and its length in bytes; `None`: it is not whole.
@@ -234,7 +244,10 @@ pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(H
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(NotHttp(format!("its header {:?} can't be read", one.name)));
         };
-        hop.length |= name == header::CONTENT_LENGTH;
+        if name == header::CONTENT_LENGTH {
+            let plain = number(one.value).filter(|_| hop.length == Told::Nothing);
+            hop.length = plain.map_or(Told::Otherwise, Told::Plain);
+        }
         hop.coding |= name == header::TRANSFER_ENCODING;
         hop.connection |= name == header::CONNECTION;
         hop.te |= name == header::TE;
@@ -245,8 +258,10 @@ pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(H
 
 /// The length that a head tells, made one where it is told more than once; `None`: it tells none.
 pub(super) fn length(headers: &mut HeaderMap, hop: Hop) -> Result<Option<u64>, NotHttp> {
-    if !hop.length {
-        return Ok(None);
+    match hop.length {
+        Told::Nothing => return Ok(None),
+        Told::Plain(length) => return Ok(Some(length)),
+        Told::Otherwise => {}
     }
     let (mut length, mut told) = (None, 0);
     for value in headers.get_all(header::CONTENT_LENGTH) {

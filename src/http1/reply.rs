@@ -46,7 +46,7 @@ pub fn head<B: Body>(
     for part in [status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
         out.extend_from_slice(part);
     }
-    writer::headers(&mut out, headers);
+    let seen = writer::headers(&mut out, headers);
     match told {
         Told::Length(length) => writer::length(&mut out, length),
         Told::Provided => {
@@ -62,7 +62,7 @@ pub fn head<B: Body>(
     } else if asked.is_old {
         writer::line(&mut out, "connection", b"keep-alive");
     }
-    if !headers.contains_key(header::DATE) {
+    if !seen.date {
         date(&mut out, now);
     }
     out.extend_from_slice(b"\r\n");
@@ -81,11 +81,11 @@ enum Told {
 /// By RFC 9112, 6.
 fn framing<B: Body>(response: &Response<B>, asked: Asked) -> (Framing, Told) {
     let exact = response.body().size_hint().exact();
-    let is_provided = response.headers().contains_key(header::CONTENT_LENGTH);
+    let is_provided = || response.headers().contains_key(header::CONTENT_LENGTH);
     match (response.status(), exact) {
         (StatusCode::NO_CONTENT, _) => (Framing::Over, Told::Nothing),
         (StatusCode::NOT_MODIFIED, _) => (Framing::Over, Told::Provided),
-        (_, Some(length @ 1..)) if asked.is_head && !is_provided => (Framing::Over, Told::Length(length)),
+        (_, Some(length @ 1..)) if asked.is_head && !is_provided() => (Framing::Over, Told::Length(length)),
         _ if asked.is_head => (Framing::Over, Told::Provided),
         (_, Some(0)) => (Framing::Over, Told::Length(0)),
         (_, Some(length)) => (Framing::Length(length), Told::Length(length)),

@@ -227,14 +227,29 @@ impl Framing {
     }
 }
 
+/// What [`headers`] came across.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// A length of the body.
+    pub length: bool,
+    /// When it was made.
+    pub date: bool,
+}
+
 /// Writes headers, without those of this hop: whom it goes to, how its body ends, whether it stays.
-pub fn headers(out: &mut Vec<u8>, headers: &HeaderMap) {
-    let own = [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+pub fn headers(out: &mut Vec<u8>, headers: &HeaderMap) -> Seen {
+    let mut seen = Seen::default();
     for (name, value) in headers {
-        if !own.contains(name) {
-            line(out, name.as_str(), value.as_bytes());
+        match name.as_str() {
+            "content-length" => seen.length = true,
+            "host" | "transfer-encoding" | "connection" => {}
+            name => {
+                seen.date |= name == "date";
+                line(out, name, value.as_bytes());
+            }
         }
     }
+    seen
 }
 
 /// How many bytes [`headers`] writes at most, and what is copied behind them of a body that is told of.

@@ -58,6 +58,8 @@ pub struct Patience {
     pub idle: Duration,
     /// Whether no kept connection is good enough.
     pub afresh: bool,
+    /// When the attempt began.
+    pub began: Instant,
 }
 
 impl Upstream {
@@ -78,7 +80,7 @@ impl Upstream {
         mut request: Box<Request<Payload>>,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer)).flatten() {
+        while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer, patience.began)).flatten() {
             match self.exchange(peer, stream, request, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent(unsent)) => request = unsent,
@@ -131,7 +133,7 @@ impl Upstream {
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
         let head = std::future::poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
         answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
-        Ok(head.map(|()| Payload::answer(answer)))
+        Ok(Box::new(head.map(|()| Payload::answer(answer))))
     }
 
     /// Closes connections that were idle for too long, or were closed by their peers; call it every few seconds.
@@ -145,11 +147,11 @@ impl Upstream {
 
 impl Pool {
     /// The connection used last, if its peer left it open and said nothing on it since.
-    pub(super) fn take(&self, peer: &Address) -> Option<TcpStream> {
+    pub(super) fn take(&self, peer: &Address, now: Instant) -> Option<TcpStream> {
         let mut idle = lock(&self.0);
         let kept = idle.get_mut(peer)?;
         while let Some(Idle { stream, since }) = kept.pop() {
-            if since.elapsed() < IDLE && is_quiet(&stream) {
+            if now.saturating_duration_since(since) < IDLE && is_quiet(&stream) {
                 return Some(stream);
             }
         }

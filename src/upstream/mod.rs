@@ -29,8 +29,9 @@ pub enum Outgoing {
     Raw(Bytes),
 }
 
-/// An answer's head, its body still to be read; status 200 where the answer is a raw Yar message.
-pub type Answered = Response<Payload>;
+/// An answer's head, its body still to be read; status 200 where the answer is a raw Yar message. Boxed, as it is
+/// handed from hand to hand.
+pub type Answered = Box<Response<Payload>>;
 
 /// How an attempt failed.
 #[derive(Debug)]

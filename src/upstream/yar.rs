@@ -65,7 +65,7 @@ impl Upstream {
         message: Bytes,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer)).flatten() {
+        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer, patience.began)).flatten() {
             match self.exchange_raw(peer, stream, &message, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent) => {}
@@ -97,7 +97,7 @@ impl Upstream {
         let left = length - answer.len();
         let silence = Silence::new(idle);
         let answer = RawAnswer { begun: answer.into(), left, length, silence, lease: Some(lease) };
-        Ok(Response::new(Payload::raw_answer(answer)))
+        Ok(Box::new(Response::new(Payload::raw_answer(answer))))
     }
 }
 

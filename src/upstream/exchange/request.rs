@@ -3,7 +3,6 @@
 use std::task::{Context, Poll};
 
 use hyper::body::Body;
-use hyper::header;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request};
 use tokio::io::AsyncWrite;
@@ -70,19 +69,20 @@ fn head(request: &Request<Payload>, host: &str, framing: &Framing) -> Vec<u8> {
     for part in [request.method().as_str(), " ", path, " HTTP/1.1\r\nhost: ", host, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    writer::headers(&mut out, headers);
+    let seen = writer::headers(&mut out, headers);
     match framing {
         Framing::Length(length) => writer::length(&mut out, *length),
         Framing::Chunks(_) => writer::line(&mut out, "transfer-encoding", b"chunked"),
-        Framing::Over | Framing::ToTheEnd if tells_of_none(request) => writer::length(&mut out, 0),
+        Framing::Over | Framing::ToTheEnd if seen.length || may_have_one(request.method()) => {
+            writer::length(&mut out, 0)
+        }
         Framing::Over | Framing::ToTheEnd => {}
     }
     out.extend_from_slice(b"\r\n");
     out
 }
 
-/// Whether a request without a body says so: what its method leads to expect, or its caller said.
-fn tells_of_none(request: &Request<Payload>) -> bool {
-    [Method::POST, Method::PUT, Method::PATCH].contains(request.method())
-        || request.headers().contains_key(header::CONTENT_LENGTH)
+/// Whether a request of this method says so where it has no body; others do where their caller did.
+fn may_have_one(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
