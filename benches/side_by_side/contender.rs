@@ -171,10 +171,16 @@ fn remora(means: Means, port: u16, unix: &Path) -> String {
         "/service/bench: {{ access: key }}\n\
          /api/bench/small: {{ path: /bench/small }}\n\
          /api/bench/large: {{ path: /bench/large }}\n\
-         /access/bench/web: {}\n\
+         /api/bench/echo: {{ path: /bench/echo }}\n\
+         /access/bench/web: {access}\n\
          /address/bench/{one}: {{}}\n\
-         /address/bench/{two}: {{}}\n",
-        wire::access()
+         /address/bench/{two}: {{}}\n\
+         /service/yar: {{ access: key }}\n\
+         /api/yar/echo: {{ encoding: yar-msgpack }}\n\
+         /access/yar/web: {access}\n\
+         /address/yar/{one}: {{}}\n\
+         /address/yar/{two}: {{}}\n",
+        access = wire::access()
     );
     fs::write(&file, &registry).unwrap();
     let registry: String = registry.lines().map(|line| format!("# {line}\n")).collect();

@@ -18,9 +18,14 @@ pub(crate) struct Load {
     /// Whether a connection carries more than one call.
     keep: bool,
     unix: bool,
+    /// Whether the provider speaks otherwise than the caller, which nobody else does: measured beside [`PASSED_ON`].
+    pub(crate) is_adapted: bool,
     /// CPU per call of Pingora 0.9 and of linkerd2-proxy ÷ HAProxy's, as measured on another machine, plain proxying.
     pub(crate) by_figure: Option<[f64; 2]>,
 }
+
+/// The same kilobyte of JSON, to a provider that speaks as its caller does.
+pub(crate) const PASSED_ON: &str = "keep-alive 16, POST 1 KB JSON, echo";
 
 /// In the order of [`Load::by_figure`].
 pub(crate) const BY_FIGURE: [&str; 2] = ["Pingora 0.9", "linkerd2-proxy"];
@@ -45,8 +50,11 @@ pub(crate) fn all() -> Vec<Load> {
         connections,
         keep: true,
         unix: false,
+        is_adapted: false,
         by_figure,
     };
+    let json = wire::kilobyte();
+    let echo = |path| wire::request("POST", path, &wire::keyed(), json.as_bytes());
     vec![
         load("keep-alive 16, GET 200 B", &small, 16, Some([1.79, 2.17])),
         load("keep-alive 16, POST 300 B", &post, 16, Some([2.01, 2.22])),
@@ -56,13 +64,18 @@ pub(crate) fn all() -> Vec<Load> {
         load("keep-alive 64, GET 8 KB", &large, 64, None),
         Load { keep: false, ..load("new connection per call", &once, 16, Some([1.67, 2.11])) },
         Load { unix: true, keep: false, ..load("new unix connection per call", &once, 16, None) },
+        load(PASSED_ON, &echo("/bench/echo"), 16, None),
+        Load {
+            is_adapted: true,
+            ..load("keep-alive 16, POST 1 KB JSON to Yar-msgpack, echo", &echo("/yar/echo"), 16, None)
+        },
     ]
 }
 
 /// Makes `calls` calls and looks what they cost; `None`: there is no such way to it.
 pub(crate) fn run(load: &Load, contender: &Contender, calls: usize) -> Option<Slice> {
     // the provider has no unix socket
-    if load.unix && contender.kind == Kind::Direct {
+    if load.unix && contender.kind == Kind::Direct || load.is_adapted && contender.kind != Kind::Remora {
         return None;
     }
     let (cpu, start) = (contender.cpu(), Instant::now());

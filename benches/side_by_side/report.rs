@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::contender::{Contender, Kind};
-use super::load::{BY_FIGURE, Load, Slice};
+use super::load::{BY_FIGURE, Load, PASSED_ON, Slice};
 
 /// Everything that was measured, as Markdown.
 pub(crate) fn write(
@@ -34,6 +34,17 @@ pub(crate) fn write(
             if let Some(own) = of(kind) {
                 row(&mut text, kind, own, remora, direct);
             }
+        }
+        let passed_on = loads.iter().position(|load| load.name == PASSED_ON).filter(|_| load.is_adapted);
+        if let Some(passed_on) = passed_on.and_then(|index| slices.get(&(index, Kind::Remora))) {
+            let (ratios, cpu) = (ratios(remora, passed_on), median(passed_on.iter().map(|slice| slice.cpu)));
+            let (least, most) = (ratios.first().unwrap(), ratios.last().unwrap());
+            let ratio = median(ratios.iter().copied());
+            writeln!(
+                text,
+                "| remora, passed on | {cpu:.1} | {ratio:.2} ({least:.2}–{most:.2}) | | | | | | |"
+            )
+            .unwrap();
         }
         if let (Some(by_figure), Some(haproxy)) = (load.by_figure, of(Kind::Haproxy)) {
             for (name, factor) in BY_FIGURE.iter().zip(by_figure) {
