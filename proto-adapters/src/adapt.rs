@@ -119,11 +119,12 @@ pub fn body_to_params(body: &[u8], to: Wire, names: &[String], o: Options) -> Re
     if body.is_empty() {
         return positional(to, o, 0, |_| Ok(()));
     }
-    let mut reader = Reader::new(Wire::Json, body);
-    let first = reader.first()?;
-    if first == Event::Array {
+    // a list is read once, as it is carried over
+    if body.trim_ascii_start().starts_with(b"[") {
         return transcode(Wire::Json, to, body, "$", o);
     }
+    let mut reader = Reader::new(Wire::Json, body);
+    let first = reader.first()?;
     if first == Event::Map {
         return if names.is_empty() {
             one_map(reader, body, to, o)

@@ -11,6 +11,7 @@ use crate::error::CallError;
 use crate::words::beginning;
 
 const FORM: &str = "application/x-www-form-urlencoded";
+const MULTIPART: &str = "multipart/";
 /// Bytes of a body that are shown.
 const SHOWN: usize = 40;
 /// UTF-8, and UTF-16 in both orders.
@@ -44,7 +45,7 @@ pub(super) fn of_request(
     check_mark(body)?;
     let params = if body.iter().all(u8::is_ascii_whitespace) {
         adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
-    } else if announced(head) == FORM && !looks_like_json(body) {
+    } else if announced(head).eq_ignore_ascii_case(FORM) && !looks_like_json(body) {
         check_form(body)?;
         check_text(body)?;
         adapt::form_to_params(body, wire, names, o)
@@ -59,17 +60,19 @@ fn looks_like_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start(), [b'[' | b'{', ..])
 }
 
-/// The type of the body, without its parameters, in lower case.
-fn announced(head: &Parts) -> String {
+/// The type of the body, without its parameters.
+fn announced(head: &Parts) -> &str {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+    kind.split(';').next().unwrap_or("").trim()
 }
 
 fn refuse_multipart(head: &Parts) -> Result<(), CallError> {
     let kind = announced(head);
-    if !kind.starts_with("multipart/") {
+    let is_multipart = kind.get(..MULTIPART.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(MULTIPART));
+    if !is_multipart {
         return Ok(());
     }
+    let kind = kind.to_ascii_lowercase();
     Err(CallError::MalformedRequest(format!(
         "the body is {kind}, which can't become parameters; send JSON or a form as http_build_query makes it"
     )))

@@ -319,6 +319,10 @@ fn has_empty_line(bytes: &[u8]) -> bool {
 
 /// Digits alone: no sign, no blank.
 fn number(digits: &[u8]) -> Option<u64> {
-    let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    digits.first()?;
+    digits.iter().try_fold(0, add)
 }

@@ -26,6 +26,8 @@ static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Bytes of an answer that counts as taken when all of it is here; a larger one does when all of it is written.
 const SMALL: u64 = 64 << 10;
+/// Headers that most answers of our own have at most.
+const OF_OURS: usize = 6;
 /// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -174,7 +176,7 @@ fn leave(
     if let Some(record) = &mut record {
         body = record.leaves(body);
     }
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(OF_OURS);
     record.iter().for_each(|record| tell_quota(&mut headers, record));
     record.iter_mut().for_each(|record| explain(record, &mut headers));
     let mut response = Response::new(Leaving::new(Payload::full(body), record));
