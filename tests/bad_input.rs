@@ -288,16 +288,29 @@ fn two_framings_at_once_are_never_both_believed() {
 #[test]
 fn a_chunk_that_is_no_chunk() {
     let scene = Scene::new();
-    for chunk in ["zz\r\nabc\r\n", "ffffffffffffffffff\r\nabc\r\n", "3\r\nabcdef\r\n", "-1\r\n\r\n"] {
+    let (size, longer) = ("a chunk's size can't be read", "a chunk is longer than its size");
+    let chunks = [
+        ("zz\r\nabc\r\n", size, "zz"),
+        ("ffffffffffffffffff\r\nabc\r\n", size, "ffffffffffff"),
+        ("3\r\nabcdef\r\n", longer, "def"),
+        ("-1\r\n\r\n", size, "-1"),
+        // behind more than is looked at before the call is
+        ("a\r\n[123456789\r\nzz\r\n", size, "zz"),
+        ("b\r\n[123456789]]\r\n", longer, "]"),
+        ("2\r\n[]\r\n0\r\nno trailer\r\n\r\n", "its trailers can't be read", "no trailer"),
+    ];
+    for (chunk, why, there) in chunks {
         for path in ["/user/x", "/calc/x"] {
             let mut conn = scene.conn();
             let head =
                 format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
-            let _ = conn.send(head);
+            conn.send(head).unwrap();
+            let answer = conn.answer().unwrap();
+            assert_problem(&answer, "malformed-request", 400);
+            let told = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(told.contains(why) && told.contains(there), "{chunk:?}: {told}");
             conn.half_close();
-            if let Ok(answer) = conn.answer() {
-                assert!(answer.status >= 400, "{chunk:?}: {}", answer.status);
-            }
+            assert!(conn.is_closed(), "what follows may be read as a request");
         }
     }
     scene.unharmed();

@@ -271,17 +271,29 @@ fn of_an_answer_with_two_lengths_the_chunks_hold() {
 
 #[test]
 fn an_answer_that_breaks_before_any_of_it_has_left_is_an_error_with_a_reason() {
-    let peer = Peer::http(|_| b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n".to_vec());
-    let remora = sidecar("policy: { retries: 0 }", &peer);
-    let mut conn = remora.conn();
-    for _ in 0..2 {
-        let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
-        assert_problem(&answer, "cut", 502);
+    for (chunk, why) in [
+        ("no chunk\r\n", "a chunk's size can't be read"),
+        ("3\r\nabcdef\r\n", "a chunk is longer than its size"),
+    ] {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let peer = Peer::http(move |_| [head, chunk].concat().into_bytes());
+        let remora = sidecar("policy: { retries: 0, circuit: { consecutive: 1000 } }", &peer);
+        let mut conn = remora.conn();
+        for _ in 0..2 {
+            let answer = conn.request("GET", "/user/x", &[], b"").unwrap();
+            assert_problem(&answer, "bad-answer", 502);
+            assert!(answer.text().contains(why), "{}", answer.text());
+        }
+        let seen = yar::json_payload(&yar::send(&remora, "/user", &yar::json_request("x", "[]")));
+        assert_eq!(seen["e"]["code"], 10508, "{seen}");
+        assert!(seen["e"]["message"].as_str().unwrap().contains(why), "{seen}");
+        let counted = "remora_calls_total{api=\"x\",outcome=\"bad-answer\",service=\"user\"} 3";
+        let blamed = "reason=\"bad-answer\",service=\"user\"} 3";
+        eventually("all are counted", Duration::from_secs(5), || {
+            let metrics = remora.admin("GET", "/metrics").text();
+            metrics.contains(counted) && metrics.contains(blamed)
+        });
     }
-    let counted = "remora_calls_total{api=\"x\",outcome=\"cut\",service=\"user\"} 2";
-    eventually("both are counted", Duration::from_secs(5), || {
-        remora.admin("GET", "/metrics").text().contains(counted)
-    });
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn read<'d>(parts: impl IntoIterator<Item = &'d [u8]>, is_for_head: bool) -> Res
     };
     let (mut body, mut trailers) = (Vec::new(), 0);
     loop {
-        match reader.part().map_err(why)? {
+        match reader.part().map_err(|bad| bad.why())? {
             Part::Data(data) => {
                 assert!(!data.is_empty(), "a part that says nothing would be asked for without end");
                 body.extend_from_slice(&data);

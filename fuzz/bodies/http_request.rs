@@ -3,7 +3,7 @@
 //! that runs the corpus.
 
 use bytes::Bytes;
-use remora::http1::body::{NotHttp, Part};
+use remora::http1::body::Part;
 use remora::http1::request::{Reader, Refused};
 
 /// What is seen of a request: method, URL, headers, body, trailers, whether the connection stays.
@@ -53,7 +53,7 @@ fn read<'d>(parts: impl IntoIterator<Item = &'d [u8]>) -> (Vec<Seen>, Option<Ref
                     Some(part) => reader.push(Bytes::copy_from_slice(part)),
                     None => return (seen, None),
                 },
-                Err(NotHttp(why)) => return (seen, Some(Refused::NotHttp(why))),
+                Err(bad) => return (seen, Some(Refused::NotHttp(bad.why().into()))),
             }
         }
         let headers = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));

@@ -155,7 +155,8 @@ async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallErro
         Broken::NoRoom(_) => CallError::Unheld(NoRoom::default()),
         Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Idle => CallError::Stalled,
-        Broken::Caller | Broken::Provider => CallError::Cut,
+        Broken::BadAnswer(_) => CallError::BadAnswer(broken.to_string()),
+        Broken::Caller | Broken::BadRequest(_) | Broken::Provider => CallError::Cut,
     })
 }
 

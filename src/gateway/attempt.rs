@@ -249,6 +249,8 @@ pub fn broken_body(broken: Broken, limit: u64) -> CallError {
     match broken {
         Broken::TooLarge => CallError::TooLarge(limit),
         Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
+        Broken::BadRequest(_) => CallError::MalformedRequest(broken.to_string()),
+        Broken::BadAnswer(_) => CallError::BadAnswer(broken.to_string()),
         Broken::Short(have, of) => CallError::CutShort(have, of),
         Broken::Provider | Broken::Idle => CallError::Cut,
         // whoever has the call's share says whose room it is

@@ -30,8 +30,12 @@ pub(super) fn outcome(sent: &Result<Answered, Failure>, failures: Statuses) -> O
             | Failure::Stale
             | Failure::Body(Broken::Provider | Broken::Short(..) | Broken::Idle),
         ) => Fault::Cut,
-        Err(Failure::NotHttp(_) | Failure::NotYar(_)) => Fault::BadAnswer,
-        Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::NoRoom(_))) => return None,
+        Err(Failure::NotHttp(_) | Failure::NotYar(_) | Failure::Body(Broken::BadAnswer(_))) => {
+            Fault::BadAnswer
+        }
+        Err(Failure::Body(Broken::TooLarge | Broken::Caller | Broken::BadRequest(_) | Broken::NoRoom(_))) => {
+            return None;
+        }
     };
     Some(Outcome::bad(fault))
 }
@@ -44,6 +48,18 @@ pub(super) fn of_answer(error: &CallError) -> Option<Outcome> {
         (true, _) => Some(Outcome::bad(Fault::Cut)),
         (_, true) => Some(Outcome::bad(Fault::BadAnswer)),
         (false, false) => None,
+    }
+}
+
+/// The outcome of a stream to the caller that broke off, and what it says of its provider.
+pub(super) fn of_break(why: Broken) -> (&'static str, Option<Fault>) {
+    match why {
+        // the provider waited for it, and answered before it could know
+        Broken::Caller => ("caller-gone", None),
+        Broken::BadRequest(_) => ("malformed-request", None),
+        Broken::TooLarge => ("too-large", None),
+        Broken::BadAnswer(_) => ("bad-answer", Some(Fault::BadAnswer)),
+        Broken::Provider | Broken::Short(..) | Broken::Idle | Broken::NoRoom(_) => ("cut", Some(Fault::Cut)),
     }
 }
 

@@ -12,10 +12,9 @@ use super::story::Trail;
 use super::traced::Traced;
 use super::tried::{Ended, Tried};
 use super::visited::Visited;
-use super::{Arrival, Call, Voice, Worker};
+use super::{Arrival, Call, Voice, Worker, judge};
 use crate::directory::{Entry, Route};
 use crate::error::CallError;
-use crate::health::Fault;
 use crate::limits::{Beyond, Gate, Limiter, Place, Standing};
 use crate::peer::{InFlight, Outcome, Peer};
 use crate::telemetry::Line;
@@ -259,19 +258,6 @@ impl Record {
         self.in_flight.as_ref().map(InFlight::peer).or(self.tried.last())
     }
 
-    /// The outcome of a stream to the caller that broke off; whose fault it is.
-    fn breaks(&mut self, why: Broken) -> &'static str {
-        match why {
-            // the provider waited for it, and answered before it could know
-            Broken::Caller => "caller-gone",
-            Broken::TooLarge => "too-large",
-            Broken::Provider | Broken::Short(..) | Broken::Idle | Broken::NoRoom(_) => {
-                self.learns(Outcome::bad(Fault::Cut), Instant::now());
-                "cut"
-            }
-        }
-    }
-
     /// Counts the call, and how long it took where it went to a provider.
     fn counts(&self, took: Duration) {
         let telemetry = &self.worker.telemetry;
@@ -317,7 +303,9 @@ impl Record {
             }
             Ending::Broken(why) => {
                 self.detail = Some(why.to_string());
-                self.breaks(why)
+                let (outcome, fault) = judge::of_break(why);
+                fault.into_iter().for_each(|fault| self.learns(Outcome::bad(fault), Instant::now()));
+                outcome
             }
         };
     }

@@ -9,8 +9,8 @@ use hyper::header;
 use hyper::{Response, StatusCode};
 
 use super::MAX_HEADERS;
+pub use super::body::{BadBody, NotHttp, Part};
 use super::body::{Body, Hop, Inbox, Parsed, is_chunked, keeps_alive, length, map};
-pub use super::body::{NotHttp, Part};
 
 /// Headers that are set on an answer: of a quota, and of a call's story.
 const OF_OURS: usize = 2;
@@ -73,7 +73,7 @@ impl Reader {
     }
 
     /// What follows in the body.
-    pub fn part(&mut self) -> Result<Part, NotHttp> {
+    pub fn part(&mut self) -> Result<Part, BadBody> {
         self.inbox.part()
     }
 

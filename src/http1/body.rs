@@ -1,5 +1,7 @@
 //! Where a message's head ends, and its body: told by a length, by chunks, or by the connection's end.
 
+use std::fmt;
+
 use bytes::{Buf, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, Header, Status};
 use hyper::HeaderMap;
@@ -9,6 +11,8 @@ use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Most bytes of a line that tells a chunk's size, and of all trailers.
 pub(super) const MAX_LINES: usize = 16 << 10;
+/// Bytes that are shown of a body that can't be read.
+const SHOWN: usize = 12;
 
 /// What came of messages that follow each other, and is not handed on.
 #[derive(Debug, Default)]
@@ -56,6 +60,34 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotHttp(pub String);
 
+/// A body can't be read: why, and what stands in that place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadBody {
+    why: &'static str,
+    there: [u8; SHOWN],
+    shown: usize,
+}
+
+impl BadBody {
+    fn new(why: &'static str, ahead: &[u8]) -> Self {
+        let (mut there, shown) = ([0; SHOWN], ahead.len().min(SHOWN));
+        there.iter_mut().zip(ahead).for_each(|(to, from)| *to = *from);
+        Self { why, there, shown }
+    }
+
+    /// Why, without what stands there: of that more or less may have come.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+}
+
+impl fmt::Display for BadBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = self.there.get(..self.shown).unwrap_or_default();
+        write!(f, "{}; there stands \"{}\"", self.why, there.escape_ascii())
+    }
+}
+
 impl Inbox {
     /// What came, and was not read yet.
     pub(super) fn ahead(&self) -> &Bytes {
@@ -96,7 +128,7 @@ impl Inbox {
     }
 
     /// What follows in the body.
-    pub(super) fn part(&mut self) -> Result<Part, NotHttp> {
+    pub(super) fn part(&mut self) -> Result<Part, BadBody> {
         loop {
             match self.body {
                 Body::Length(0) => return Ok(Part::End),
@@ -121,7 +153,7 @@ impl Inbox {
                         self.ahead.advance(2);
                         self.body = Body::Size;
                     }
-                    Some(_) => return Err(NotHttp("a chunk is longer than its size".into())),
+                    Some(_) => return Err(BadBody::new("a chunk is longer than its size", &self.ahead)),
                     None => return Ok(Part::More),
                 },
                 Body::Size => match self.size()? {
@@ -157,11 +189,11 @@ impl Inbox {
         self.ahead.split_to(self.ahead.len().min(most))
     }
 
-    fn size(&mut self) -> Result<Option<u64>, NotHttp> {
-        let odd = || NotHttp("a chunk's size can't be read".into());
+    fn size(&mut self) -> Result<Option<u64>, BadBody> {
+        let odd = |ahead: &[u8]| BadBody::new("a chunk's size can't be read", ahead);
         // the parser takes a line without digits for 0, and line feeds in what follows them
         if self.ahead.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
-            return Err(odd());
+            return Err(odd(&self.ahead));
         }
         if !self.ahead.contains(&b'\n') && self.ahead.len() < MAX_LINES {
             return Ok(None);
@@ -169,17 +201,17 @@ impl Inbox {
         match httparse::parse_chunk_size(&self.ahead) {
             Ok(Status::Complete((used, size))) => {
                 if self.ahead.get(..used - 2).is_some_and(|line| line.contains(&b'\n')) {
-                    return Err(odd());
+                    return Err(odd(&self.ahead));
                 }
                 self.ahead.advance(used);
                 Ok(Some(size))
             }
             Ok(Status::Partial) if self.ahead.len() < MAX_LINES => Ok(None),
-            Ok(Status::Partial) | Err(_) => Err(odd()),
+            Ok(Status::Partial) | Err(_) => Err(odd(&self.ahead)),
         }
     }
 
-    fn trailers(&mut self) -> Result<Part, NotHttp> {
+    fn trailers(&mut self) -> Result<Part, BadBody> {
         if self.ahead.starts_with(b"\r\n") {
             self.ahead.advance(2);
             self.body = Body::Length(0);
@@ -188,17 +220,18 @@ impl Inbox {
         if !has_empty_line(&self.ahead) && self.ahead.len() < MAX_LINES {
             return Ok(Part::More);
         }
+        let bad = |ahead: &[u8]| BadBody::new("its trailers can't be read", ahead);
         let mut found = [EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&self.ahead, &mut found) {
             Ok(Status::Complete((used, found))) => {
-                let (trailers, _) = map(&self.ahead, found, 0)?;
+                let (trailers, _) = map(&self.ahead, found, 0).map_err(|_| bad(&self.ahead))?;
                 self.ahead.advance(used);
                 self.body = Body::Length(0);
                 Ok(Part::Trailers(trailers))
             }
             Ok(Status::Partial) if self.ahead.len() < MAX_LINES => Ok(Part::More),
-            Ok(Status::Partial) => Err(NotHttp(format!("its trailers have more than {MAX_LINES} bytes"))),
-            Err(why) => Err(NotHttp(why.to_string())),
+            Ok(Status::Partial) => Err(BadBody::new("its trailers have more than 16 KiB", &self.ahead)),
+            Err(_) => Err(bad(&self.ahead)),
         }
     }
 }

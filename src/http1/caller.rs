@@ -10,7 +10,7 @@ use hyper::body::{Frame, SizeHint};
 use hyper::http::request::Parts;
 use tokio::io::AsyncWrite;
 
-use super::body::Part;
+use super::body::{BadBody, Part};
 use super::request::{Reader, Refused};
 use super::{MAX_HEAD, read};
 use crate::socket::Stream;
@@ -43,9 +43,14 @@ pub struct CallerBody {
     line: Option<Arc<CallerLine>>,
 }
 
-/// A body ended before its end, or can't be read.
+/// Why a body does not come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unfinished;
+pub enum Unfinished {
+    /// Its connection ended first.
+    Ended,
+    /// It can't be read.
+    Bad(BadBody),
+}
 
 /// What became of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,10 +177,10 @@ impl CallerLine {
                     }
                     return Poll::Ready(Ok((part, is_over)));
                 }
-                Err(_) => return Poll::Ready(Err(Unfinished)),
+                Err(bad) => return Poll::Ready(Err(Unfinished::Bad(bad))),
             }
             if ready!(line.poll_continue(cx)).is_err() || !matches!(ready!(line.read(cx)), Ok(1..)) {
-                return Poll::Ready(Err(Unfinished));
+                return Poll::Ready(Err(Unfinished::Ended));
             }
         }
     }

@@ -8,7 +8,9 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version};
 
-use super::body::{Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map};
+use super::body::{
+    BadBody, Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map,
+};
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Headers that change what becomes of a request: one that can't be read is not left out.
@@ -93,7 +95,7 @@ impl Reader {
     }
 
     /// What follows in the body.
-    pub fn part(&mut self) -> Result<Part, NotHttp> {
+    pub fn part(&mut self) -> Result<Part, BadBody> {
         self.inbox.part()
     }
 

@@ -63,9 +63,7 @@ async fn call(connection: &Connection, head: Box<Parts>, started: Instant) -> Re
         if looked.is_none() {
             body.upload().iter().for_each(|upload| upload.waits());
         }
-        is_yar = looked
-            .unwrap_or(Ok(false))
-            .map_err(|_| CallError::MalformedRequest("the request's body ended early".into()))?;
+        is_yar = looked.unwrap_or(Ok(false)).map_err(|why| gateway::broken_body(why.into(), 0))?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
     let (vouched, alarm) = (here.vouched.clone(), connection.alarm.clone());

@@ -16,6 +16,7 @@ use super::http::Lease;
 use super::inbound::Inbound;
 use super::progress::Progress;
 use super::yar::RawAnswer;
+use crate::http1::body::BadBody;
 use crate::http1::caller::Unfinished;
 
 /// A body in either direction.
@@ -35,10 +36,14 @@ enum Kind {
 pub enum Broken {
     /// The caller sent more than allowed.
     TooLarge,
-    /// The caller went away or broke HTTP.
+    /// The caller went away.
     Caller,
-    /// The provider went away or broke HTTP.
+    /// What the caller sent can't be read.
+    BadRequest(BadBody),
+    /// The provider went away.
     Provider,
+    /// What the provider sent can't be read.
+    BadAnswer(BadBody),
     /// The provider ended after so many bytes of an answer that it said to have so many.
     Short(u64, u64),
     /// The provider was silent for the idle timeout.
@@ -50,6 +55,8 @@ pub enum Broken {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::BadRequest(why) => return write!(f, "the request's body: {why}"),
+            Self::BadAnswer(why) => return write!(f, "the provider's answer: {why}"),
             Self::TooLarge => "the request body is over its limit",
             Self::Caller => "the caller's body ended early",
             Self::Provider | Self::Short(..) => "the provider's answer ended early",
@@ -60,6 +67,15 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
+
+impl From<Unfinished> for Broken {
+    fn from(why: Unfinished) -> Self {
+        match why {
+            Unfinished::Ended => Self::Caller,
+            Unfinished::Bad(why) => Self::BadRequest(why),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct RequestStream {
@@ -225,9 +241,9 @@ impl RequestStream {
             }
             None => match ready!(self.poll_rest(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(_)) => {
-                    self.progress.breaks(Broken::Caller);
-                    return Poll::Ready(Some(Err(Broken::Caller)));
+                Some(Err(why)) => {
+                    self.progress.breaks(why.into());
+                    return Poll::Ready(Some(Err(why.into())));
                 }
                 None => {
                     self.end(false);

@@ -137,7 +137,7 @@ impl Exchange {
                 Ok(Part::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Part::End) => return Poll::Ready(None),
                 Ok(Part::More) => {}
-                Err(NotHttp(_)) => return Poll::Ready(Some(Err(Broken::Provider))),
+                Err(bad) => return Poll::Ready(Some(Err(Broken::BadAnswer(bad)))),
             }
             match ready!(self.read(cx)) {
                 Ok(1..) => {}

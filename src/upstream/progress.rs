@@ -14,8 +14,6 @@ const REPLAY: usize = 64 << 10;
 /// What became of a streamed request body, seen from outside of the connection that sends it.
 #[derive(Debug, Default)]
 pub struct Progress {
-    too_large: AtomicBool,
-    caller_broke: AtomicBool,
     /// Its next bytes are asked for, and not there.
     waits: AtomicBool,
     seen: Mutex<Seen>,
@@ -24,6 +22,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct Seen {
     whole: bool,
+    /// Why it broke off, if it did.
+    trouble: Option<Broken>,
     /// All that was read so far, where it is kept.
     kept: Option<Kept>,
 }
@@ -41,7 +41,7 @@ impl Progress {
     /// Nothing was read yet; while it is small and fits into `keep`, it is kept there.
     pub(super) fn new(keep: Option<Share>) -> Self {
         let kept = keep.map(|share| Kept { first: Bytes::new(), gathered: Vec::new(), share });
-        Self { seen: Mutex::new(Seen { whole: false, kept }), ..Self::default() }
+        Self { seen: Mutex::new(Seen { kept, ..Seen::default() }), ..Self::default() }
     }
 
     /// Its next bytes were asked for; whether they are waited for.
@@ -51,16 +51,12 @@ impl Progress {
 
     /// It broke off, or is over its limit.
     pub(super) fn breaks(&self, why: Broken) {
-        let cell = if why == Broken::TooLarge { &self.too_large } else { &self.caller_broke };
-        cell.store(true, Relaxed);
+        self.seen().trouble.get_or_insert(why);
     }
 
     /// Why the caller's side of the body failed, if it did.
     pub fn trouble(&self) -> Option<Broken> {
-        if self.too_large.load(Relaxed) {
-            return Some(Broken::TooLarge);
-        }
-        self.caller_broke.load(Relaxed).then_some(Broken::Caller)
+        self.seen().trouble
     }
 
     /// Whether the caller keeps whoever sends it waiting.

@@ -26,7 +26,7 @@ fn read(bytes: &[u8], size: usize, is_for_head: bool) -> Result<Seen, String> {
     let pair = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), text(value));
     let (mut body, mut trailers) = (Vec::new(), Vec::new());
     loop {
-        match reader.part().map_err(|NotHttp(why)| why)? {
+        match reader.part().map_err(|bad| bad.why())? {
             Part::Data(data) => body.extend_from_slice(&data),
             Part::Trailers(map) => trailers.extend(map.values().map(text)),
             Part::End => break,
@@ -107,12 +107,12 @@ fn chunks_that_are_none_are_refused() {
         assert_eq!(chunked(&format!("{size}hello\r\n0\r\n\r\n")), "a chunk's size can't be read", "{size:?}");
     }
     assert_eq!(chunked("5\r\nhello!\r\n0\r\n\r\n"), "a chunk is longer than its size");
-    assert_eq!(chunked("0\r\nno trailer\r\n\r\n"), "invalid header name");
+    assert_eq!(chunked("0\r\nno trailer\r\n\r\n"), "its trailers can't be read");
     let long = format!("5;{}", "x".repeat(MAX_LINES));
     let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{long}");
     assert_eq!(read(bytes.as_bytes(), 1000, false).unwrap_err(), "a chunk's size can't be read");
     let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx: {long}");
-    assert_eq!(read(bytes.as_bytes(), 1000, false).unwrap_err(), "its trailers have more than 16384 bytes");
+    assert_eq!(read(bytes.as_bytes(), 1000, false).unwrap_err(), "its trailers have more than 16 KiB");
 }
 
 #[test]

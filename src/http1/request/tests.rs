@@ -33,7 +33,7 @@ fn read(bytes: &[u8], size: usize) -> (Vec<Seen>, Result<(), Refused>) {
                     Some(piece) => reader.push(Bytes::copy_from_slice(piece)),
                     None => return (seen, Err(Refused::NotHttp("cut in its body".into()))),
                 },
-                Err(not_http) => return (seen, Err(not_http.into())),
+                Err(bad) => return (seen, Err(Refused::Malformed(bad.why().into()))),
             }
         }
         let line = format!("{} {} {:?}", head.method, head.uri, head.version);
