@@ -24,6 +24,8 @@ const DENIED: &str = "http_request_denied";
 pub enum CallError {
     /// The bytes are not what they are announced as.
     MalformedRequest(String),
+    /// The caller ended its connection in the middle of its request; what it is told if it reads on all the same.
+    CallerGone(String),
     /// The head of a request is larger than any may be.
     HeadTooLarge(String),
     /// The caller wants a tunnel.
@@ -157,7 +159,7 @@ impl CallError {
     /// The table.
     pub fn verdict(&self) -> Verdict {
         let (kind, status, code, proxy_status, title) = match self {
-            Self::MalformedRequest(_) => {
+            Self::MalformedRequest(_) | Self::CallerGone(_) => {
                 ("malformed-request", 400, 10400, "http_request_error", "The request can't be read")
             }
             Self::HeadTooLarge(_) => {
@@ -236,6 +238,11 @@ impl CallError {
         Verdict { kind, title, status, code, proxy_status }
     }
 
+    /// What its call is counted and logged as: its kind, but for a caller that left.
+    pub fn outcome(&self) -> &'static str {
+        if matches!(self, Self::CallerGone(_)) { "caller-gone" } else { self.verdict().kind }
+    }
+
     /// What an HTTP caller reads (RFC 9457), of a call to `service` and `api`; empty where it named none.
     pub fn problem(&self, service: &str, api: &str) -> Value {
         let verdict = self.verdict();
@@ -272,6 +279,7 @@ impl CallError {
     fn tell(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
             Self::MalformedRequest(reason)
+            | Self::CallerGone(reason)
             | Self::NoService(reason)
             | Self::BadApi(reason)
             | Self::BadAnswer(reason)

@@ -200,6 +200,49 @@ fn a_body_shorter_than_announced() {
 }
 
 #[test]
+fn a_caller_that_leaves_in_its_request_is_told_from_one_that_sends_rubbish() {
+    let scene = Scene::new();
+    let counted = |outcome: &str| {
+        let (metrics, outcome) =
+            (scene.remora.admin("GET", "/metrics").text(), format!("outcome=\"{outcome}\""));
+        let of_calls = metrics.lines().filter(|line| line.starts_with("remora_calls_total{"));
+        let counts =
+            of_calls.filter(|line| line.contains(&outcome)).filter_map(|line| line.split(' ').nth(1));
+        counts.map(|count| count.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let http = |path: &str, framing: &str, begins: &[u8]| {
+        [format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").as_bytes(), begins].concat()
+    };
+    let (message, raw) = (yar::json_request("x", "[]"), yar::json_request("calc.x", "[]"));
+    let begun = [
+        // before it shows whether it is Yar
+        http("/user/x", "Content-Length: 1000", b"[1"),
+        http("/user/x", "Content-Length: 1000", b"[1,2,3,4,5,6,7,8,9"),
+        http("/user/x", "Transfer-Encoding: chunked", b"20\r\n[1,2,3,4,5,6,7"),
+        http("/calc/x", "Content-Length: 1000", b"[1,2,3,4,5,6,7,8,9"),
+        http("/calc", "Content-Length: 1000", &message),
+        raw[..raw.len() - 1].to_vec(),
+    ];
+    let mut left = 0;
+    for bytes in begun {
+        for waits in [false, true] {
+            let mut conn = scene.conn();
+            conn.send(&bytes).unwrap();
+            conn.half_close();
+            if waits {
+                assert!(conn.rest().unwrap().len() > 100, "whoever still reads is told");
+            }
+            left += 1;
+            eventually("it is counted", Duration::from_secs(10), || counted("caller-gone") == left);
+        }
+    }
+    assert_eq!(counted("malformed-request"), 0);
+    let told = scene.remora.log().lines().filter(|line| line.contains("\"caller-gone\"")).count();
+    assert!(told > 0, "{}", scene.remora.log());
+    scene.unharmed();
+}
+
+#[test]
 fn a_yar_message_shorter_than_its_own_header() {
     let scene = Scene::new();
     let whole = yar::json_request("x", "[]");

@@ -78,13 +78,14 @@ fn refusal(kind: u8, service: &str, api: &str, reason: String, more: &[u8]) -> C
         }
         b'D' => CallError::CutShort(number, number),
         b'E' => CallError::Drained,
+        b'F' => CallError::CallerGone(reason),
         // as a provider packed it
         other => {
             let packager = PACKAGERS.get(usize::from(other % 3)).copied().unwrap_or(Packager::Php);
             CallError::ProviderException(Exception::read(packager, i64::from(other), Some(more)))
         }
     };
-    let is_named = kind.is_ascii_lowercase() || b"ABCDE".contains(&kind);
+    let is_named = kind.is_ascii_lowercase() || b"ABCDEF".contains(&kind);
     assert!(!is_named || letters(&error).as_bytes().contains(&kind));
     error
 }
@@ -123,6 +124,7 @@ fn letters(error: &CallError) -> &'static str {
         CallError::QuotaExceeded(_) => "C",
         CallError::CutShort(..) => "D",
         CallError::Drained => "E",
+        CallError::CallerGone(_) => "F",
     }
 }
 

@@ -248,7 +248,7 @@ impl<'c> Attempts<'c> {
 pub fn broken_body(broken: Broken, limit: u64) -> CallError {
     match broken {
         Broken::TooLarge => CallError::TooLarge(limit),
-        Broken::Caller => CallError::MalformedRequest("the request's body ended early".into()),
+        Broken::Caller => CallError::CallerGone("the request's body ended early".into()),
         Broken::BadRequest(_) => CallError::MalformedRequest(broken.to_string()),
         Broken::BadAnswer(_) => CallError::BadAnswer(broken.to_string()),
         Broken::Short(have, of) => CallError::CutShort(have, of),

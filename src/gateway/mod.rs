@@ -120,9 +120,9 @@ pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
 
 /// The same where its caller got `status`, or nothing, which is 0.
 pub fn refuse_as(worker: &Worker, error: &CallError, status: u16, started: Instant) {
-    let (now, verdict) = (Instant::now(), error.verdict());
-    worker.telemetry.bad("", "", verdict.kind);
-    let told = worker.telemetry.tells(&worker.repeats, "", (verdict.kind, verdict.status), now);
+    let (now, outcome) = (Instant::now(), error.outcome());
+    worker.telemetry.bad("", "", outcome);
+    let told = worker.telemetry.tells(&worker.repeats, "", (outcome, error.verdict().status), now);
     let line = Line {
         caller: None,
         service: "",
@@ -130,7 +130,7 @@ pub fn refuse_as(worker: &Worker, error: &CallError, status: u16, started: Insta
         wire: "http",
         provider: None,
         status,
-        outcome: verdict.kind,
+        outcome,
         detail: Some(&error.to_string()),
         attempts: 0,
         panic: None,

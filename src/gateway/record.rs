@@ -190,7 +190,7 @@ impl Record {
             Voice::Http => ("http", error.map_or(200, |e| e.verdict().status)),
             Voice::Yar { .. } => ("yar", 200),
         };
-        self.outcome = error.map_or("ok", |e| e.verdict().kind);
+        self.outcome = error.map_or("ok", CallError::outcome);
         self.detail = error.map(ToString::to_string);
         if error.is_some() {
             // a refusal is small: nothing is held for it

@@ -146,7 +146,7 @@ impl Connection {
             // an error is told as an end: there is nobody to tell more
             if self.stream.read_buf(self.requests.room()).await.unwrap_or(0) == 0 {
                 let reason = format!("the message ended after {have} of its {length} bytes");
-                return Err(CallError::MalformedRequest(reason));
+                return Err(CallError::CallerGone(reason));
             }
         }
     }
