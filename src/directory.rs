@@ -24,12 +24,14 @@ use crate::peer::{Board, Origin, Peer, Peers};
 use crate::telemetry::{ApiInstruments, Telemetry};
 
 mod accounts;
+mod bounds;
 mod expiry;
 mod observe;
 mod origins;
 mod view;
 
 pub use accounts::{Account, Accounts, LastUse};
+pub use bounds::Bounds;
 pub use view::View;
 
 use expiry::AbsentExpires;
@@ -78,8 +80,8 @@ pub struct Entry {
     losses: AtomicU64,
     /// The service's policy over the configuration's defaults.
     pub policy: Arc<Policy>,
-    /// The largest body any of its APIs takes, in bytes.
-    pub max_body: u64,
+    /// What calls of any of its APIs may be at most.
+    most: Bounds,
     /// Calls in flight to the service from this sidecar; survives updates.
     pub gate: Arc<Gate>,
     /// What its calls may cost beyond their first attempts; survives updates.
@@ -326,8 +328,8 @@ impl Directory {
             };
             routes.insert(api_name.clone(), Arc::new(route));
         }
-        let max_body = routes.values().map(|route| route.policy.max_body).fold(policy.max_body, u64::max);
-        part.takes(max_body);
+        let most = routes.values().map(|route| (&*route.policy).into()).fold((&*policy).into(), Bounds::or);
+        part.takes(most.max_body);
         let former = before.map(|entry| (&*entry.service, &entry.accounts));
         let shares = self.shares.load(Relaxed);
         let accounts = Accounts::new(&service, former, shares, now);
@@ -337,7 +339,7 @@ impl Directory {
             since: SystemTime::now(),
             checked: AtomicU64::new(self.clock()),
             losses: AtomicU64::new(self.losses.load(Relaxed)),
-            max_body,
+            most,
             gate: Gate::kept(before.map(|entry| &entry.gate), policy.concurrency, now),
             policy,
             retries,
@@ -390,11 +392,5 @@ impl Entry {
     /// Peers by address, of all its APIs; also of providers that take no calls, which may have some in flight.
     pub fn peers(&self) -> &Peers {
         &self.peers
-    }
-
-    fn touch(&self) {
-        if !self.used.load(Relaxed) {
-            self.used.store(true, Relaxed);
-        }
     }
 }

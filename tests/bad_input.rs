@@ -393,6 +393,51 @@ fn a_hundred_mebibytes_where_ten_are_allowed() {
 }
 
 #[test]
+fn a_body_that_is_told_to_be_too_large_is_not_waited_for() {
+    let (json, calc) = (Peer::named("one"), Peer::silent());
+    let small = "policy: { max_body: 1KiB }";
+    let json_api = format!("{{ path: /x, encoding: json, {small} }}");
+    let yar_api = format!("{{ encoding: yar-msgpack, {small} }}");
+    let entries = service("user", &[("x", &json_api), ("large", JSON)], &[&json.address])
+        + &service("calc", &[("x", &yar_api), ("large", YAR)], &[&calc.address]);
+    // longer than this test waits for an answer
+    let remora = Remora::embedded(&entries).with("defaults: { timeout: 1h }").start();
+    let begins = |path: &str, size: usize, more: &str, begins: &[u8]| {
+        let mut conn = remora.conn();
+        conn.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{more}Content-Length: {size}\r\n\r\n"))
+            .unwrap();
+        conn.send(begins).unwrap();
+        conn.answer().unwrap()
+    };
+    for (path, size) in
+        [("/user/x", 2000), ("/calc/x", 2000), ("/user/large", 99_999_999), ("/calc/large", 99_999_999)]
+    {
+        for (more, some) in [("", ""), ("Expect: 100-continue\r\n", ""), ("", "[1,")] {
+            assert_problem(&begins(path, size, more, some.as_bytes()), "too-large", 413);
+        }
+    }
+    let message = yar::json_request("x", "[]");
+    for (path, size) in [("/user/x", 2000), ("/calc/x", 2000), ("/calc", 99_999_999)] {
+        let seen = yar::json_payload(&begins(path, size, "", &message[..90]));
+        assert_eq!(seen["e"]["code"], 10413, "{path}: {seen}");
+    }
+    assert_eq!((json.calls(), calc.calls()), (0, 0));
+}
+
+#[test]
+fn a_yar_message_may_be_as_large_as_its_api_allows() {
+    let scene = Scene::new();
+    for (more, code) in [(0, Value::Null), (1, 10413.into())] {
+        let empty = yar::json_request("x", "[\"\"]").len() - proto_adapters::yar::HEAD;
+        let params = format!("[\"{}\"]", "x".repeat((10 << 20) - empty + more));
+        let answer = yar::send(&scene.remora, "/calc/x", &yar::json_request("x", &params));
+        let seen = yar::json_payload(&answer);
+        assert_eq!(seen["e"]["code"], code, "{seen}");
+    }
+    scene.unharmed();
+}
+
+#[test]
 fn a_hundred_mebibytes_of_yar() {
     let scene = Scene::new();
     let params = format!("[\"{}\"]", "x".repeat(100 << 20));

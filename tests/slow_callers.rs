@@ -168,6 +168,34 @@ fn a_body_that_never_ends_or_drips_is_waited_for_no_longer_than_the_call_may_tak
 }
 
 #[test]
+fn a_body_that_hardly_begins_is_waited_for_as_long_as_its_own_call_may_take() {
+    let peer = Peer::echo();
+    let x = "{ path: /x, encoding: json, policy: { timeout: 300ms } }";
+    let data = "access: open, policy: { timeout: 200ms }";
+    let entries =
+        service_with("user", data, &[("x", x), ("yar", "{ encoding: yar-json }")], &[&peer.address]);
+    // longer than this test waits for an answer
+    let remora = Remora::embedded(&entries).with("defaults: { timeout: 1h }").start();
+    let begins = |target: &str, framing: &str, begins: &[u8]| {
+        let mut conn = remora.conn();
+        conn.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n")).unwrap();
+        conn.send(begins).unwrap();
+        conn.answer().unwrap()
+    };
+    for (target, told) in [("/user/x", "within 300ms"), ("/user/yar", "within 200ms")] {
+        for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+            // too little to tell Yar from HTTP
+            let answer = begins(target, framing, b"2\r\n");
+            assert_problem(&answer, "malformed-request", 400);
+            assert!(answer.text().contains(told), "{}", answer.text());
+        }
+    }
+    // the longest that any of its APIs has
+    let seen = yar::json_payload(&begins("/user", "Content-Length: 1000", &yar::json_request("x", "[]")));
+    assert!(seen["e"]["message"].as_str().unwrap().contains("within 300ms"), "{seen}");
+}
+
+#[test]
 fn callers_that_read_nothing_are_given_up_and_hold_up_nobody() {
     let large = support::peer::answer(200, &[], &vec![b'x'; LARGE]);
     let big = Peer::raw(move |mut stream, _| {

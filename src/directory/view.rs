@@ -1,7 +1,7 @@
 //! What one worker has of the view.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::{Directory, Entry};
 use crate::names::ServiceName;
@@ -32,6 +32,14 @@ impl View {
         // an entry loaded before the last change may already be out of date: then it is not kept
         if self.generation == directory.generation.load(Acquire) {
             self.entries.insert(entry.name.clone(), entry.clone());
+        }
+    }
+}
+
+impl Entry {
+    fn touch(&self) {
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
         }
     }
 }

@@ -165,7 +165,7 @@ impl Call {
         ControlFlow::Break(asked.map(read))
     }
 
-    /// Reads a Yar message over HTTP whole, at most `limit` bytes.
+    /// Reads a Yar message over HTTP whole, at most `limit` bytes of payload.
     pub(super) async fn read(
         self,
         (limit, part): (u64, &Arc<Part>),
@@ -238,7 +238,8 @@ async fn gather(
     deadline: Instant,
     share: &mut Share,
 ) -> Option<Result<Bytes, CallError>> {
-    let gathered = Payload::request(body, limit, None).collect(limit, share);
+    let with_head = limit.saturating_add(HEAD as u64);
+    let gathered = Payload::request(body, with_head, None).collect(with_head, share);
     let gathered = tokio::time::timeout_at(deadline.into(), gathered).await.ok()?;
     Some(gathered.map_err(|broken| super::attempt::broken_body(broken, limit)))
 }

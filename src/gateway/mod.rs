@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::Caller;
-use crate::directory::{Directory, Entry, Unavailable, View};
+use crate::directory::{Bounds, Directory, Entry, Unavailable, View};
 use crate::error::CallError;
 use crate::explain::Memory;
 use crate::limits::Part;
@@ -156,10 +156,10 @@ async fn carry(
     let call = match call.unread() {
         ControlFlow::Break(call) => call?,
         ControlFlow::Continue(call) => {
-            let limit = found.as_ref().map_or(worker.defaults.max_body, |entry| entry.max_body);
+            let bounds = worker.bounds_of(found.as_ref().ok(), &call.target);
             let part = found.as_ref().map_or(worker.buffers.strays(), |entry| &entry.part);
             // boxed, as all that few calls do: the future of every call has room for the largest of its parts
-            Box::pin(call.read((limit, part), worker.defaults.timeout, voice, record)).await?
+            Box::pin(call.read((bounds.max_body, part), bounds.timeout, voice, record)).await?
         }
     };
     let entry = found?;
@@ -194,7 +194,23 @@ impl Worker {
     /// The largest payload a raw Yar message to `target` may have, in bytes.
     pub async fn max_payload(&self, target: &Target) -> u64 {
         let found = self.entry(&target.service, self.defaults.timeout).await;
-        found.map_or(self.defaults.max_body, |entry| entry.max_body)
+        found.map_or(self.defaults.max_body, |entry| entry.bounds(&target.api).max_body)
+    }
+
+    /// What a call to `target` may be at most, while it comes.
+    pub async fn bounds(&self, target: &Target) -> Bounds {
+        let seen = self.view().get(&self.directory, &target.service);
+        let patience = self.defaults.timeout.min(FOUND_WITHIN);
+        let found = match seen {
+            Some(entry) => Some(entry),
+            None => Box::pin(self.load(&target.service, patience)).await.ok(),
+        };
+        self.bounds_of(found.as_ref(), target)
+    }
+
+    fn bounds_of(&self, found: Option<&Arc<Entry>>, target: &Target) -> Bounds {
+        let own = found.map_or_else(|| (&self.defaults).into(), |entry| entry.bounds(&target.api));
+        Bounds { timeout: own.timeout.min(self.defaults.timeout), ..own }
     }
 
     /// Whose part of the room for bodies a raw Yar message to `target` takes while it comes.

@@ -1,7 +1,8 @@
 //! HTTP from callers: a request becomes a call, and what becomes of that an answer.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -15,13 +16,16 @@ use hyper::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use proto_adapters::yar;
 
 use super::connection::Connection;
+use crate::directory::Bounds;
 use crate::error::CallError;
-use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice};
 use crate::upstream::body::Broken;
 use crate::upstream::{Inbound, Payload};
 
 /// For the frames that tell Yar from HTTP, where the body is too short for a whole Yar message, or has no length.
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
+/// The same where it is refused for its length: Yar clients, who read an exception, send it with its head.
+const REFUSED_PATIENCE: Duration = Duration::from_millis(100);
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Bytes of an answer that counts as taken when all of it is here; a larger one does when all of it is written.
@@ -56,14 +60,7 @@ async fn call(connection: &Connection, head: Box<Parts>, started: Instant) -> Re
     let mut is_yar = false;
     // asking for the first bytes would also say 100 Continue; Yar clients never wait for that
     if head.method == Method::POST && !body.rest.is_over() && (!waits || target.rest.is_empty()) {
-        let patience = peek_patience(worker, &head.headers, body.rest.size_hint().exact());
-        let until = tokio::time::Instant::from_std(started) + patience;
-        let looked = connection.alarm.within(until, gateway::peek(&mut body)).await;
-        // a body that begins late is nothing to refuse: it may be a stream
-        if looked.is_none() {
-            body.upload().iter().for_each(|upload| upload.waits());
-        }
-        is_yar = looked.unwrap_or(Ok(false)).map_err(|why| gateway::broken_body(why.into(), 0))?;
+        is_yar = begins_as_yar(connection, (&head, &target), &mut body, started).await?;
     }
     let body = if is_yar { Arrival::Yar(body) } else { Arrival::Http(body) };
     let (vouched, alarm) = (here.vouched.clone(), connection.alarm.clone());
@@ -78,15 +75,43 @@ fn expects(head: &Parts) -> bool {
     wanted.next().is_some_and(|(_, wanted)| is_new && wanted.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// How long the first bytes of a body of this length are waited for: as long as a call may take, if it may be Yar.
-fn peek_patience(worker: &Worker, headers: &HeaderMap, length: Option<u64>) -> Duration {
-    // Yar clients tell the length; what does not may be a stream that begins slowly, or waits for an answer
-    if length.is_none_or(|length| length < yar::HEAD as u64) {
-        return PEEK_PATIENCE;
+/// Whether a body is Yar, by its first bytes.
+async fn begins_as_yar(
+    connection: &Connection,
+    (head, target): (&Parts, &Target),
+    body: &mut Inbound,
+    started: Instant,
+) -> Result<bool, CallError> {
+    let length = body.rest.size_hint().exact();
+    let looked = {
+        let mut looking = pin!(gateway::peek(body));
+        match poll_fn(|cx| Poll::Ready(looking.as_mut().poll(cx))).await {
+            Poll::Ready(looked) => Some(looked),
+            Poll::Pending => {
+                let bounds = connection.worker.bounds(target).await;
+                let until = started + peek_patience(bounds, &head.headers, length);
+                connection.alarm.within(until.into(), looking).await
+            }
+        }
+    };
+    // a body that begins late is nothing to refuse: it may be a stream
+    if looked.is_none() {
+        body.upload().iter().for_each(|upload| upload.waits());
     }
+    looked.unwrap_or(Ok(false)).map_err(|why| gateway::broken_body(why.into(), 0))
+}
+
+/// How long the first bytes of a body of this length are waited for: as long as its call may take, if it may be Yar.
+fn peek_patience(Bounds { max_body, timeout }: Bounds, headers: &HeaderMap, length: Option<u64>) -> Duration {
     // a deadline that can't be read is refused once the call is
     let asked = gateway::asked_patience(headers).ok().flatten();
-    asked.unwrap_or(Duration::MAX).min(worker.defaults.timeout)
+    let most = match length {
+        Some(length) if length > max_body => REFUSED_PATIENCE,
+        Some(length) if length >= yar::HEAD as u64 => timeout,
+        // Yar clients tell the length; what does not may be a stream that begins slowly, or waits for an answer
+        Some(_) | None => PEEK_PATIENCE,
+    };
+    most.min(timeout).min(asked.unwrap_or(timeout))
 }
 
 /// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.
