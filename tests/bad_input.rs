@@ -153,6 +153,24 @@ fn a_head_that_is_not_http() {
 }
 
 #[test]
+fn a_refused_head_is_logged_with_what_its_caller_was_sent() {
+    let scene = Scene::new();
+    let heads = ["CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "GET /user/x HTTP/1.1\r\nX-Caller : a\r\n\r\n"];
+    for head in heads {
+        let mut conn = scene.conn();
+        conn.send(head).unwrap();
+        let answer = conn.answer().unwrap();
+        let (status, bytes) = (answer.status, answer.body.len());
+        let told = format!("\"status\":{status},");
+        eventually("it is logged", Duration::from_secs(10), || scene.remora.log().contains(&told));
+        let log = scene.remora.log();
+        let line: Value =
+            serde_json::from_str(log.lines().find(|line| line.contains(&told)).unwrap()).unwrap();
+        assert_eq!(line["bytes"], bytes, "{line}");
+    }
+}
+
+#[test]
 fn a_broken_name_or_key_is_not_taken_for_none() {
     let scene = Scene::new();
     for line in

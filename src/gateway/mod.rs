@@ -113,13 +113,8 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
     Handled { voice, result, record }
 }
 
-/// Counts and logs a request that names no call.
-pub fn refuse(worker: &Worker, error: &CallError, started: Instant) {
-    refuse_as(worker, error, error.verdict().status, started);
-}
-
-/// The same where its caller got `status`, or nothing, which is 0.
-pub fn refuse_as(worker: &Worker, error: &CallError, status: u16, started: Instant) {
+/// Counts and logs a request that names no call, whose caller gets `status` and so many bytes of body; 0 is nothing.
+pub fn refuse(worker: &Worker, error: &CallError, (status, bytes): (u16, u64), started: Instant) {
     let (now, outcome) = (Instant::now(), error.outcome());
     worker.telemetry.bad("", "", outcome);
     let told = worker.telemetry.tells(&worker.repeats, "", (outcome, error.verdict().status), now);
@@ -135,7 +130,7 @@ pub fn refuse_as(worker: &Worker, error: &CallError, status: u16, started: Insta
         attempts: 0,
         panic: None,
         took: now.saturating_duration_since(started),
-        bytes: 0,
+        bytes,
         id: None,
         trace: None,
     };

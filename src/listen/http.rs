@@ -18,7 +18,7 @@ use proto_adapters::yar;
 use super::connection::Connection;
 use crate::directory::Bounds;
 use crate::error::CallError;
-use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice};
+use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
 use crate::upstream::body::Broken;
 use crate::upstream::{Inbound, Payload};
 
@@ -40,11 +40,16 @@ pub(super) async fn answer(connection: &Connection, head: Box<Parts>) -> Respons
     let (started, worker) = (Instant::now(), &connection.worker);
     match call(connection, head, started).await {
         Ok(call) => render(gateway::handle(worker, call).await),
-        Err(error) => {
-            gateway::refuse(worker, &error, started);
-            problem(&error, None)
-        }
+        Err(error) => refuse(worker, &error, started),
     }
+}
+
+/// What a caller is told whose request names no call; counted and logged.
+pub(super) fn refuse(worker: &Worker, error: &CallError, started: Instant) -> Response<Leaving> {
+    let response = problem(error, None);
+    let told = (response.status().as_u16(), response.body().size_hint().lower());
+    gateway::refuse(worker, error, told, started);
+    response
 }
 
 /// Splits the URL and looks at the first bytes of the body.
@@ -152,7 +157,7 @@ fn yar(message: Vec<u8>, record: Option<Box<Record>>) -> Response<Leaving> {
 }
 
 /// RFC 9457, and RFC 9209 in the head.
-pub(super) fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
+fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
     let verdict = error.verdict();
     let id = record.as_mut().and_then(|record| record.id());
     let (service, api) = record.as_ref().map_or(("", ""), |record| record.names());

@@ -32,15 +32,14 @@ pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]
             CallError::MalformedRequest(format!("{what}: {why}; the connection begins \"{first}\""))
         }
     };
-    gateway::refuse(worker, &error, Instant::now());
-    let mut response = http::problem(&error, None);
+    let mut response = http::refuse(worker, &error, Instant::now());
     response.body_mut().closes = true;
     response
 }
 
 /// A head began, and its time was over; its caller is told nothing.
 pub(super) fn late_head(worker: &Worker) {
-    gateway::refuse_as(worker, &CallError::MalformedRequest(LATE_HEAD.into()), 0, Instant::now());
+    gateway::refuse(worker, &CallError::MalformedRequest(LATE_HEAD.into()), (0, 0), Instant::now());
 }
 
 /// What a caller is told whose call has no answer when the process ends.
