@@ -99,6 +99,36 @@ fn calls_that_outlast_the_drain_are_told_so_logged_and_counted() {
 }
 
 #[test]
+fn who_is_given_up_reads_what_any_other_failure_says() {
+    let silent = Peer::silent();
+    let apis = [X, ("yar", "{ encoding: yar-json }")];
+    let entries = service_with("user", PATIENT, &apis, &[&silent.address]);
+    let mut remora = Remora::embedded(&entries).with("drain: 2s\ndefaults: { timeout: 600s }").start();
+    let (mut get, mut head, mut yar, mut late) = (remora.conn(), remora.conn(), remora.conn(), remora.conn());
+    get.send(request("GET", "/user/x", &[], b"")).unwrap();
+    head.send(request("HEAD", "/user/x", &[], b"")).unwrap();
+    yar.send(request("POST", "/user", &yar::HEADERS, &yar::json_request("yar", "[]"))).unwrap();
+    eventually("they are called", SOON, || silent.calls() == 3);
+    // it is not known yet whether this one is Yar
+    late.send("POST /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").unwrap();
+    assert_eq!(remora.terminate(), 0);
+
+    let answer = get.answer().unwrap();
+    assert_problem(&answer, "drained", 503);
+    let (told, id) = (answer.json(), answer.header("x-remora-call").unwrap());
+    assert_eq!((&told["service"], &told["api"]), (&"user".into(), &"x".into()), "{told}");
+    assert_eq!(told["instance"], format!("urn:remora:call:{id}"));
+    assert!(answer.header("date").is_some() && answer.header("connection") == Some("close"));
+    assert!(given_up(&remora).iter().any(|line| line["id"] == id), "{}", remora.log());
+    let rest = String::from_utf8(head.rest().unwrap()).unwrap();
+    assert!(rest.starts_with("HTTP/1.1 503 ") && rest.ends_with("\r\n\r\n"), "a body for HEAD: {rest}");
+    let seen = yar::json_payload(&yar.answer().unwrap());
+    assert_eq!(seen["e"]["code"], 10512, "{seen}");
+    assert_problem(&late.answer().unwrap(), "drained", 503);
+    assert_eq!(given_up(&remora).len(), 4, "{}", remora.log());
+}
+
+#[test]
 fn lines_that_were_left_out_are_told_at_the_end() {
     const CALLS: u64 = 40;
     let mut remora = Remora::embedded("").start();

@@ -1,8 +1,25 @@
 //! The end of a drain: calls that are still under way are given up, told so, and counted.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 
 use tokio::sync::watch;
+
+use crate::error::CallError;
+
+/// What becomes of a call, which is given up where `is_up` says so while it waits for anything.
+pub async fn unless_up<T>(
+    is_up: impl Fn() -> bool,
+    mut call: Pin<&mut impl Future<Output = Result<T, CallError>>>,
+) -> Result<T, CallError> {
+    poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        if polled.is_pending() && is_up() { Poll::Ready(Err(CallError::Drained)) } else { polled }
+    })
+    .await
+}
 
 /// Whether time is up, and how many calls that cost; all workers share one.
 #[derive(Debug)]

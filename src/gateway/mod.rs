@@ -1,6 +1,7 @@
 //! The call, top to bottom: find the service, admit the caller, route, attempt, answer.
 
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ mod visited;
 pub use adapt::Answer;
 pub use attempt::broken_body;
 pub use call::{Arrival, Call, Target, Voice, peek};
-pub use end::End;
+pub use end::{End, unless_up};
 pub use headers::asked_patience;
 pub use record::{Ending, Record};
 
@@ -106,9 +107,14 @@ pub struct Handled {
 
 /// Carries one call.
 pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
+    handle_unless(|| false, worker, call).await
+}
+
+/// Carries one call; where `is_up` says so while it waits, it is given up and its caller told so.
+pub async fn handle_unless(is_up: impl Fn() -> bool, worker: &Arc<Worker>, call: Call) -> Handled {
     let mut record = Box::new(Record::new(worker.clone(), &call));
     let mut voice = Voice::Http;
-    let result = carry(worker, call, &mut voice, &mut record).await;
+    let result = unless_up(is_up, pin!(carry(worker, call, &mut voice, &mut record))).await;
     record.decided(&voice, result.as_ref().err());
     Handled { voice, result, record }
 }
@@ -117,6 +123,9 @@ pub async fn handle(worker: &Arc<Worker>, call: Call) -> Handled {
 pub fn refuse(worker: &Worker, error: &CallError, (status, bytes): (u16, u64), started: Instant) {
     let (now, outcome) = (Instant::now(), error.outcome());
     worker.telemetry.bad("", "", outcome);
+    if matches!(error, CallError::Drained) {
+        worker.end.takes();
+    }
     let told = worker.telemetry.tells(&worker.repeats, "", (outcome, error.verdict().status), now);
     let line = Line {
         caller: None,

@@ -192,6 +192,9 @@ impl Record {
         };
         self.outcome = error.map_or("ok", CallError::outcome);
         self.detail = error.map(ToString::to_string);
+        if matches!(error, Some(CallError::Drained)) {
+            self.worker.end.takes();
+        }
         if error.is_some() {
             // a refusal is small: nothing is held for it
             self.share = self.worker.buffers.share();
@@ -276,12 +279,10 @@ impl Record {
         }
     }
 
-    /// The process ends before the call did. Where an HTTP caller had no answer yet, it is told so.
+    /// The process ends before the call did, and its caller can't be told: it has the beginning of an answer, or waits
+    /// for a raw one.
     fn is_given_up(&mut self) {
         let error = CallError::Drained;
-        if self.status == 0 && self.wire == "http" {
-            self.status = error.verdict().status;
-        }
         (self.outcome, self.detail) = (error.verdict().kind, Some(error.to_string()));
     }
 

@@ -1,6 +1,6 @@
 //! A caller's connection in HTTP/1: one request after the other, each answered before the next is read.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::Response;
 use hyper::http::request::Parts;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub(super) here: Here,
     /// The process ends: what is under way is answered, and nothing follows it.
     stops: AtomicBool,
+    /// It ends now: the call under way is given up.
+    is_up: AtomicBool,
 }
 
 /// How a connection ends.
@@ -46,8 +48,6 @@ enum End {
     Unread,
     /// An answer broke off: its end must not look like one.
     Broken,
-    /// Time is up, and a caller has no answer.
-    GivenUp,
 }
 
 /// What came of waiting for something.
@@ -71,7 +71,8 @@ pub(super) async fn serve(
     let here = Here { local: known.local, vouched: known.vouched };
     let first = bytes.get(..TELLING).unwrap_or(&bytes).to_vec();
     let line = CallerLine::new(stream, bytes);
-    let connection = Connection { worker, line, alarm, here, stops: AtomicBool::new(false) };
+    let (stops, is_up) = (AtomicBool::new(false), AtomicBool::new(false));
+    let connection = Connection { worker, line, alarm, here, stops, is_up };
     let began = stop.clone();
     let over = pin!(async {
         stopped(&mut stop).await;
@@ -85,23 +86,22 @@ pub(super) async fn serve(
     }
 }
 
-async fn close(mut stream: Stream, end: End, stops: bool) {
+async fn close(stream: Stream, end: End, stops: bool) {
     match end {
         End::Quiet => {}
         End::Unread => linger(stream, if stops { LAST_LINGER } else { LINGER }).await,
         End::Broken => stream.abort(),
-        End::GivenUp => {
-            let told = tokio::time::timeout(LAST_LINGER, stream.write_all(&refusal::drained())).await;
-            if let Ok(Ok(())) = told {
-                linger(stream, LAST_LINGER).await;
-            }
-        }
     }
 }
 
 impl Connection {
     fn stops(&self) -> bool {
         self.stops.load(Relaxed)
+    }
+
+    /// Whether the call under way is given up.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Relaxed)
     }
 
     /// Answers its requests until there are no more; the first head is waited for `until` then.
@@ -117,8 +117,11 @@ impl Connection {
             let response = match self.answer(head, over.as_mut()).await {
                 Waited::Done(response) => response,
                 Waited::Gone => return End::Quiet,
-                Waited::TimeUp => return End::GivenUp,
+                Waited::TimeUp => return End::Broken,
             };
+            if self.is_up() {
+                return Box::pin(self.give_up(response, asked)).await;
+            }
             let stays = match self.tell(response, asked, over.as_mut()).await {
                 Ok(stays) => stays,
                 Err(end) => return end,
@@ -179,11 +182,32 @@ impl Connection {
         mut over: Pin<&mut impl Future<Output = ()>>,
     ) -> Waited<Response<Leaving>> {
         let mut call = pin!(http::answer(self, head));
-        poll_fn(|cx| match call.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Waited::Done(response)),
-            Poll::Pending => self.poll_end(cx, over.as_mut()),
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = call.as_mut().poll(cx) {
+                return Poll::Ready(Waited::Done(response));
+            }
+            let end = self.poll_end(cx, over.as_mut());
+            if !matches!(end, Poll::Ready(Waited::TimeUp)) {
+                return end;
+            }
+            // the call itself says so: who asked, and by which id it is logged
+            self.is_up.store(true, Relaxed);
+            match call.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Waited::Done(response)),
+                Poll::Pending => end,
+            }
         })
         .await
+    }
+
+    /// Tells what is known when time is up, as long as there is time for that.
+    async fn give_up(&self, response: Response<Leaving>, asked: Asked) -> End {
+        let never = pin!(pending());
+        match tokio::time::timeout(LAST_LINGER, self.tell(response, asked, never)).await {
+            Ok(Ok(_)) => End::Unread,
+            Ok(Err(end)) => end,
+            Err(_) => End::Broken,
+        }
     }
 
     fn poll_end<T>(&self, cx: &mut Context<'_>, over: Pin<&mut impl Future<Output = ()>>) -> Poll<Waited<T>> {

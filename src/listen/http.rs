@@ -38,8 +38,9 @@ const STALL: Duration = Duration::from_secs(30);
 /// Carries one call and makes its answer.
 pub(super) async fn answer(connection: &Connection, head: Box<Parts>) -> Response<Leaving> {
     let (started, worker) = (Instant::now(), &connection.worker);
-    match call(connection, head, started).await {
-        Ok(call) => render(gateway::handle(worker, call).await),
+    let is_up = || connection.is_up();
+    match gateway::unless_up(is_up, pin!(call(connection, head, started))).await {
+        Ok(call) => render(gateway::handle_unless(is_up, worker, call).await),
         Err(error) => refuse(worker, &error, started),
     }
 }

@@ -1,4 +1,4 @@
-//! What callers are told where no call is: a head that is none, one that never ends, and the end of the process.
+//! What callers are told where no call is: a head that is none, or never ends.
 
 use std::time::Instant;
 
@@ -40,16 +40,4 @@ pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]
 /// A head began, and its time was over; its caller is told nothing.
 pub(super) fn late_head(worker: &Worker) {
     gateway::refuse(worker, &CallError::MalformedRequest(LATE_HEAD.into()), (0, 0), Instant::now());
-}
-
-/// What a caller is told whose call has no answer when the process ends.
-pub(super) fn drained() -> Vec<u8> {
-    let (error, body) = (CallError::Drained, CallError::Drained.problem("", "").to_string());
-    let (verdict, length) = (error.verdict(), body.len());
-    let head = format!(
-        "HTTP/1.1 {} Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-         proxy-status: remora; error={}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
-        verdict.status, verdict.proxy_status
-    );
-    (head + &body).into_bytes()
 }
