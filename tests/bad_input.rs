@@ -171,6 +171,29 @@ fn a_refused_head_is_logged_with_what_its_caller_was_sent() {
 }
 
 #[test]
+fn two_hosts_are_not_one() {
+    let scene = Scene::new();
+    for (hosts, told) in
+        [("Host: a\r\nHost: b", "\"a\" and \"b\""), ("host: a\r\nX: 1\r\nHOST: a", "send it once")]
+    {
+        for target in ["/user/x", "http://user/x"] {
+            let mut conn = scene.conn();
+            conn.send(format!("GET {target} HTTP/1.1\r\n{hosts}\r\n\r\n")).unwrap();
+            let answer = conn.answer().unwrap();
+            assert_problem(&answer, "malformed-request", 400);
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("Host") && detail.contains(told), "{detail}");
+            assert!(conn.is_closed(), "what follows may be read as a request");
+        }
+    }
+    // old clients tell none
+    let mut conn = scene.conn();
+    conn.send("GET /user/x HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(conn.answer().unwrap().status, 200);
+    scene.unharmed();
+}
+
+#[test]
 fn a_broken_name_or_key_is_not_taken_for_none() {
     let scene = Scene::new();
     for line in

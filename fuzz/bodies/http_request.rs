@@ -22,6 +22,8 @@ pub(crate) fn run(data: &[u8]) {
         let of_length = names.filter(|name| ["content-length", "transfer-encoding"].contains(name));
         let of_length: std::collections::HashSet<_> = of_length.collect();
         assert!(of_length.len() < 2, "a body has one length");
+        let hosts = headers.iter().filter(|(name, _)| name == "host").count();
+        assert!(hosts < 2, "a request is for one host");
     }
 }
 

@@ -253,6 +253,8 @@ pub(super) struct Hop {
     pub(super) coding: bool,
     pub(super) connection: bool,
     pub(super) te: bool,
+    /// How many of `Host` there are.
+    pub(super) hosts: u8,
 }
 
 /// What a head tells of its body's length.
@@ -284,6 +286,7 @@ pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(H
         hop.coding |= name == header::TRANSFER_ENCODING;
         hop.connection |= name == header::CONNECTION;
         hop.te |= name == header::TE;
+        hop.hosts += u8::from(name == header::HOST);
         headers.append(name, value);
     }
     Ok((headers, hop))

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, ParserConfig, Status};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri, Version};
 
@@ -154,6 +154,9 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
         head.version = Version::HTTP_10;
     }
     let (headers, hop) = map(bytes, parsed.headers, 0)?;
+    if hop.hosts > 1 {
+        return Err(several_hosts(&headers));
+    }
     head.headers = headers;
     Ok(Some(((Box::new(head), hop), used)))
 }
@@ -208,6 +211,16 @@ fn refused(head: &[u8], why: httparse::Error) -> Refused {
         | httparse::Error::Status
         | httparse::Error::Token => Refused::NotHttp(why.to_string()),
     }
+}
+
+/// RFC 9112, 3.2: whoever reads on may take another of them for the one that is meant.
+fn several_hosts(headers: &HeaderMap) -> Refused {
+    let shown = |host: &HeaderValue| {
+        let host = host.as_bytes();
+        format!("\"{}\"", host.get(..SHOWN).unwrap_or(host).escape_ascii())
+    };
+    let hosts: Vec<_> = headers.get_all(header::HOST).iter().map(shown).take(2).collect();
+    Refused::Malformed(format!("its Host is there more than once, {}; send it once", hosts.join(" and ")))
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {
