@@ -66,12 +66,13 @@ fn hop_by_hop_headers_of_a_request_stay_behind() {
         ("X-Hop", "1"),
         ("Keep-Alive", "timeout=5"),
         ("Proxy-Connection", "keep-alive"),
+        ("TE", "trailers"),
         ("X-End", "1"),
     ];
     let answer = remora.call("POST", "/user/getUser", &headers, b"x");
     let seen = answer.json();
     let seen = at(&seen, "/headers");
-    for gone in ["x-hop", "keep-alive", "proxy-connection"] {
+    for gone in ["x-hop", "keep-alive", "proxy-connection", "te"] {
         assert_eq!(seen[gone], Value::Null, "{gone}: {seen}");
     }
     assert!(!seen["connection"].to_string().contains("X-Hop"), "{seen}");
