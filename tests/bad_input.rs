@@ -675,6 +675,25 @@ fn names_that_are_no_names() {
 }
 
 #[test]
+fn what_names_nothing_is_told_what_a_call_looks_like() {
+    let scene = Scene::new();
+    for (method, target, status) in [
+        ("OPTIONS", "*", 404),
+        ("GET", "*", 404),
+        ("GET", "/", 404),
+        ("GET", "user/x", 400),
+        ("GET", "?a", 400),
+    ] {
+        let mut conn = scene.conn();
+        conn.send(request(method, target, &[], b"")).unwrap();
+        let answer = conn.answer().unwrap();
+        assert_eq!(answer.status, status, "{method} {target}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("call /{service}/{api}, by Yar /{service}"), "{method} {target}: {detail}");
+    }
+}
+
+#[test]
 fn ten_thousand_names_that_nobody_has() {
     let scene = Scene::new();
     let mut conn = scene.conn();

@@ -149,7 +149,9 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     head.method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| no("method"))?;
     let path = bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes());
-    head.uri = Uri::from_maybe_shared(path).map_err(|why| Refused::Malformed(format!("its URL: {why}")))?;
+    let no_url =
+        |why| Refused::Malformed(format!("its URL: {why}; call /{{service}}/{{api}}, by Yar /{{service}}"));
+    head.uri = Uri::from_maybe_shared(path).map_err(no_url)?;
     if parsed.version == Some(0) {
         head.version = Version::HTTP_10;
     }

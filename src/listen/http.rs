@@ -120,9 +120,10 @@ fn peek_patience(Bounds { max_body, timeout }: Bounds, headers: &HeaderMap, leng
     most.min(timeout).min(asked.unwrap_or(timeout))
 }
 
-/// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty.
+/// `/{service}/{rest}`; in absolute form of another host, that host is the service. Either may be empty; both are
+/// where all of a server is meant (`OPTIONS *`).
 fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
-    let path = uri.path().trim_start_matches('/');
+    let path = if uri.path() == "*" { "" } else { uri.path().trim_start_matches('/') };
     let foreign = uri.authority().filter(|authority| !is_own(authority));
     let (service, rest) = match foreign {
         Some(authority) => (authority.host(), path),
