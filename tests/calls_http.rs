@@ -190,6 +190,23 @@ fn trailers_of_a_request_pass() {
 }
 
 #[test]
+fn keys_and_callers_do_not_pass_as_trailers() {
+    let peer = Peer::echo();
+    let remora = sidecar(&peer);
+    let ours = ["X-Api-Key", "X-Caller", "X-Deadline-Ms", "X-Remora-Explain", "Connection"];
+    let trailers: String = ours.iter().map(|name| format!("{name}: 1\r\n")).collect();
+    let mut conn = remora.conn();
+    conn.send(format!(
+        "POST /user/getUser HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, {}\r\n\r\n\
+         4\r\nbody\r\n0\r\n{trailers}X-Sum: 294\r\n\r\n",
+        ours.join(", ")
+    ))
+    .unwrap();
+    assert_eq!(conn.answer().unwrap().json()["body"], "body");
+    assert_eq!(peer.last().trailers, [("x-sum".to_owned(), "294".to_owned())]);
+}
+
+#[test]
 fn a_chunked_body_passes_whatever_the_method() {
     let peer = Peer::echo();
     let get = ("search", "{ path: /search, method: GET, encoding: json }");

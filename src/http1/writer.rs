@@ -271,23 +271,28 @@ pub fn length(out: &mut Vec<u8>, length: u64) {
     line(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
 }
 
-/// What a trailer must not tell (RFC 9110, 6.5.1).
+/// What a trailer must not tell (RFC 9110, 6.5.1): who adds trailers to a head would heed it.
 fn is_of_a_head(name: &HeaderName) -> bool {
-    [
+    let ours = ["x-api-key", "x-caller", "x-deadline-ms", "x-remora-explain"];
+    let of_all = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,
+        header::CONNECTION,
         header::CONTENT_ENCODING,
         header::CONTENT_LENGTH,
         header::CONTENT_RANGE,
         header::CONTENT_TYPE,
+        header::EXPECT,
         header::HOST,
         header::MAX_FORWARDS,
+        header::PROXY_AUTHORIZATION,
         header::SET_COOKIE,
         header::TE,
         header::TRAILER,
         header::TRANSFER_ENCODING,
-    ]
-    .contains(name)
+        header::UPGRADE,
+    ];
+    of_all.contains(name) || ours.contains(&name.as_str())
 }
 
 #[cfg(test)]
