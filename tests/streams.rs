@@ -330,6 +330,23 @@ fn an_answer_without_a_length_breaks_off_where_its_caller_half_closes() {
 }
 
 #[test]
+fn a_caller_that_sends_more_than_is_answered_gets_all_of_its_answer() {
+    const SIZE: usize = 300 << 10;
+    let peer = Peer::http(|_| support::peer::answer(200, &[], &vec![b'x'; SIZE]));
+    let remora = sidecar("", &peer);
+    let narrow = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    narrow.set_recv_buffer_size(4096).unwrap();
+    narrow.connect(&remora.address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let mut conn = Conn::over(narrow.into());
+    let more = "GET /user/x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5000);
+    conn.send(format!("GET /user/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{more}")).unwrap();
+    // then the kernel has what the caller has not read yet
+    eventually("it is written", SOON, || peer.calls() == 1 && is_idle(&remora));
+    assert_eq!(conn.answer().expect("it is reset").body.len(), SIZE);
+    assert_eq!(conn.rest().unwrap(), b"");
+}
+
+#[test]
 fn a_converted_answer_that_its_caller_does_not_take_is_not_told_as_taken() {
     let result = [&b"\xdb\x01\x00\x00\x00"[..], &vec![b'x'; LARGE]].concat();
     let peer = Peer::http(move |request| {

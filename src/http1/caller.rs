@@ -133,6 +133,12 @@ impl CallerLine {
         line.reader.keeps_alive() && (line.skims(cx) || !line.is_left)
     }
 
+    /// Whether more is here than the request that was read last.
+    pub fn says_more(&self, cx: &mut Context<'_>) -> bool {
+        let mut line = self.lock();
+        !line.reader.ahead().is_empty() || matches!(line.read(cx), Poll::Ready(Ok(1..)))
+    }
+
     /// Whether the one that was read last wants trailers.
     pub fn takes_trailers(&self) -> bool {
         self.lock().reader.takes_trailers()

@@ -44,7 +44,7 @@ pub(super) struct Connection {
 enum End {
     /// Nobody waits for anything.
     Quiet,
-    /// A request was not read to its end: what still comes is read away, so that the answer arrives.
+    /// More comes than is answered: it is read away, so that the answer arrives.
     Unread,
     /// An answer broke off: its end must not look like one.
     Broken,
@@ -128,8 +128,8 @@ impl Connection {
             };
             match self.body_end(over.as_mut()).await {
                 Some(BodyEnd::Over) if stays => is_first = false,
-                Some(BodyEnd::Over) => return End::Quiet,
-                Some(BodyEnd::Left) | None => return End::Unread,
+                Some(BodyEnd::Over) if !self.says_more().await => return End::Quiet,
+                Some(BodyEnd::Over | BodyEnd::Left) | None => return End::Unread,
             }
         }
     }
@@ -266,6 +266,11 @@ impl Connection {
                 Err(End::Broken)
             }
         }
+    }
+
+    /// Whether the caller sent more than is answered: to close on that would reset what it has not read yet.
+    async fn says_more(&self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.line.says_more(cx))).await
     }
 
     /// What became of the request's body; `None`: the process ends first.
