@@ -59,6 +59,10 @@ impl Reader {
     fn body_of(&self, head: &mut Response<()>, hop: Hop) -> Result<Body, NotHttp> {
         let has_none = matches!(head.status().as_u16(), 101 | 204 | 304);
         if has_none || self.is_for_head {
+            // nothing is read by it: one that is none is not told on
+            if length(head.headers_mut(), hop).is_err() {
+                head.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             return Ok(Body::Length(0));
         }
         if is_chunked(head.headers(), hop)? {

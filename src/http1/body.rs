@@ -217,6 +217,9 @@ impl Inbox {
             self.body = Body::Length(0);
             return Ok(Part::End);
         }
+        if self.ahead.starts_with(b"\n") {
+            return Err(BadBody::new("its last chunk ends with a line feed alone", &self.ahead));
+        }
         if !has_empty_line(&self.ahead) && self.ahead.len() < MAX_LINES {
             return Ok(Part::More);
         }

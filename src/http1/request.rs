@@ -136,7 +136,7 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
         Ok(Status::Complete(used)) => used,
         Ok(Status::Partial) => return Ok(None),
         // what is wrong with the first line is told once all of it is there
-        Err(httparse::Error::Version) if !bytes.contains(&b'\n') => return Ok(None),
+        Err(httparse::Error::Version) if !has_first_line(bytes) => return Ok(None),
         Err(why) => return Err(refused(bytes, why)),
     };
     let text = bytes.get(..used).unwrap_or_default();
@@ -161,6 +161,11 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     }
     head.headers = headers;
     Ok(Some(((Box::new(head), hop), used)))
+}
+
+/// Whether the request's own line is here to its end; empty ones may come before it.
+fn has_first_line(bytes: &[u8]) -> bool {
+    bytes.iter().skip_while(|byte| matches!(byte, b'\r' | b'\n')).any(|byte| *byte == b'\n')
 }
 
 /// The lines of a head, the request's own first.

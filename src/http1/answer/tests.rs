@@ -108,6 +108,7 @@ fn chunks_that_are_none_are_refused() {
     }
     assert_eq!(chunked("5\r\nhello!\r\n0\r\n\r\n"), "a chunk is longer than its size");
     assert_eq!(chunked("0\r\nno trailer\r\n\r\n"), "its trailers can't be read");
+    assert_eq!(chunked("5\r\nhello\r\n0\r\n\n"), "its last chunk ends with a line feed alone");
     let long = format!("5;{}", "x".repeat(MAX_LINES));
     let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{long}");
     assert_eq!(read(bytes.as_bytes(), 1000, false).unwrap_err(), "a chunk's size can't be read");
@@ -151,6 +152,19 @@ fn what_has_no_body_has_none_whatever_its_head_says() {
     let (_, headers, body, _, keeps) = read(bytes, 7, true).unwrap();
     assert_eq!((body.len(), keeps), (0, true));
     assert_eq!(headers, [("content-length".into(), "5".into())]);
+}
+
+#[test]
+fn a_length_that_is_none_is_not_told_on_where_nothing_is_read_by_it() {
+    for (length, told) in [("5, 5", Some("5")), ("5, 6", None), ("-1", None), ("", None)] {
+        let not_modified = format!("HTTP/1.1 304 \r\nContent-Length: {length}\r\n\r\n");
+        let to_head = not_modified.replace("304", "200");
+        for (bytes, is_for_head) in [(not_modified, false), (to_head, true)] {
+            let (_, headers, .., keeps) = read(bytes.as_bytes(), usize::MAX, is_for_head).unwrap();
+            let told: Vec<_> = told.iter().map(|told| ("content-length".into(), told.to_string())).collect();
+            assert_eq!((headers, keeps), (told, true), "{length:?}");
+        }
+    }
 }
 
 #[test]

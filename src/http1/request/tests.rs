@@ -167,6 +167,14 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
+fn what_is_wrong_with_the_first_line_is_told_once_all_of_it_is_there() {
+    for before in ["", "\r\n", "\n\r\n\n"] {
+        let why = malformed(&format!("{before}GET /user/get?q=a b HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(why.starts_with("its URL has a blank"), "{why}");
+    }
+}
+
+#[test]
 fn a_head_too_large_is_refused_when_that_is_certain() {
     let long = format!("GET / HTTP/1.1\r\na: {}", "x".repeat(MAX_HEAD));
     let too_long = Refused::TooLarge("the request's head has more than 65536 bytes".into());
