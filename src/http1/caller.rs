@@ -30,6 +30,8 @@ struct Line {
     reader: Reader,
     /// What is still to be said to a caller that sends its body only then.
     interim: &'static [u8],
+    /// The answer begins: a socket wakes one task that writes, and from now on that is whoever writes the answer.
+    is_answered: bool,
     /// Nobody reads the body, or what is left of it.
     is_left: bool,
     /// Whoever serves the connection, and waits until the body is over, or left.
@@ -70,6 +72,7 @@ impl CallerLine {
             stream: Some(stream),
             reader,
             interim: b"",
+            is_answered: false,
             is_left: false,
             waits: None,
         })))
@@ -80,7 +83,7 @@ impl CallerLine {
         let mut line = self.lock();
         loop {
             if let Some(head) = line.reader.head()? {
-                (line.is_left, line.interim) = (true, b"");
+                (line.is_left, line.is_answered, line.interim) = (true, false, b"");
                 return Poll::Ready(Ok(Some(head)));
             }
             if !matches!(ready!(line.read(cx)), Ok(1..)) {
@@ -152,6 +155,7 @@ impl CallerLine {
     /// Writes some of an answer.
     pub fn poll_write(&self, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut line = self.lock();
+        line.is_answered = true;
         if line.interim.len() < CONTINUE.len() {
             ready!(line.poll_continue(cx))?;
         }
@@ -185,7 +189,10 @@ impl CallerLine {
                 }
                 Err(bad) => return Poll::Ready(Err(Unfinished::Bad(bad))),
             }
-            if ready!(line.poll_continue(cx)).is_err() || !matches!(ready!(line.read(cx)), Ok(1..)) {
+            if !line.is_answered && ready!(line.poll_continue(cx)).is_err() {
+                return Poll::Ready(Err(Unfinished::Ended));
+            }
+            if !matches!(ready!(line.read(cx)), Ok(1..)) {
                 return Poll::Ready(Err(Unfinished::Ended));
             }
         }
@@ -275,3 +282,6 @@ impl Drop for CallerBody {
         line.waits.take().into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests;
