@@ -106,6 +106,37 @@ fn a_caller_that_expects_100_gets_it_and_then_the_answer() {
 }
 
 #[test]
+fn a_request_without_a_body_says_so_where_one_is_expected() {
+    let peer = Peer::echo();
+    let remora = sidecar(&peer);
+    for (method, told) in [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("GET", None)] {
+        assert_eq!(remora.call(method, "/user/getUser", &[], b"").status, 200);
+        assert_eq!(peer.last().header("content-length"), told, "{method}");
+    }
+}
+
+#[test]
+fn a_caller_of_http_1_0_gets_no_100() {
+    let (tell, told) = mpsc::channel();
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if let Ok(Some(mut request)) = Request::read_head(&mut conn) {
+            tell.send(()).unwrap();
+            let _ = request.read_body(&mut conn).and_then(|()| conn.send(answer(200, &[], &request.body)));
+        }
+    });
+    let remora = sidecar(&peer);
+    let mut conn = remora.conn();
+    conn.send("PUT /user/getUser HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").unwrap();
+    // its body is waited for now
+    told.recv().unwrap();
+    conn.send("body").unwrap();
+    let mut answer = conn.head().unwrap();
+    conn.body(&mut answer, false).unwrap();
+    assert_eq!((answer.version.as_str(), answer.status, answer.text().as_str()), ("HTTP/1.0", 200, "body"));
+}
+
+#[test]
 fn a_caller_that_expects_100_for_nothing_gets_the_refusal_first() {
     let peer = Peer::echo();
     let remora = sidecar(&peer);

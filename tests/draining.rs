@@ -27,6 +27,7 @@ fn who_has_no_call_under_way_holds_nothing_up() {
     let peer = Peer::named("one");
     let mut remora =
         Remora::embedded(&service_with("user", PATIENT, &[X], &[&peer.address])).with("drain: 600s").start();
+    let mut mute = remora.conn();
     let mut half = remora.conn();
     half.send("GET /user/x HTTP/1.1\r\nHost: a\r\nX-Ha").unwrap();
     let mut kept = remora.conn();
@@ -36,7 +37,7 @@ fn who_has_no_call_under_way_holds_nothing_up() {
     endless.send("POST /nobody/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{\"a").unwrap();
     assert_eq!(endless.answer().unwrap().status, 404);
     assert_eq!(remora.terminate(), 0);
-    assert!(half.is_closed() && kept.is_closed());
+    assert!(mute.is_closed() && half.is_closed() && kept.is_closed());
     assert!(!remora.log().contains("in flight were given up"), "{}", remora.log());
 }
 
@@ -56,7 +57,8 @@ fn a_call_under_way_is_answered_and_its_connection_closed() {
     remora.signal("TERM");
     eventually("it takes no more", SOON, || std::net::TcpStream::connect(&remora.address).is_err());
     go.send(()).unwrap();
-    assert_eq!(conn.answer().unwrap().text(), "7");
+    let answer = conn.answer().unwrap();
+    assert_eq!((answer.text().as_str(), answer.header("connection")), ("7", Some("close")));
     assert_eq!(remora.wait(SOON), Some(0), "{}", remora.log());
     assert!(given_up(&remora).is_empty());
 }

@@ -355,6 +355,17 @@ mod made_up_time {
             let took = scene.until_closed(stream).await;
             assert!(took <= Duration::from_secs(6), "{took:?}");
         }
+        let metrics = scene.telemetry.prometheus(std::time::Instant::now());
+        assert!(!metrics.contains("malformed-request"), "who begins no request makes no bad one:\n{metrics}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_body_that_never_comes_holds_its_seat_for_seconds_only() {
+        let scene = Scene::new();
+        let mut stream = scene.connect().await;
+        stream.write_all(b"PUT /user/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await.unwrap();
+        let took = scene.until_closed(stream).await;
+        assert!(took < Duration::from_secs(5), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

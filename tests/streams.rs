@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::http::{Conn, request};
 use support::peer::Request;
@@ -145,6 +145,80 @@ fn a_request_goes_on_behind_an_early_whole_answer() {
     assert_eq!(conn.answer().unwrap().status, 202);
     conn.send(vec![b'x'; LARGE - 10]).unwrap();
     assert_eq!(all.recv_timeout(SOON).expect("the provider waits for the rest").unwrap(), LARGE);
+}
+
+#[test]
+fn a_request_that_moves_behind_its_answer_is_not_taken_for_silent() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let (got, parts) = channel();
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if matches!(Request::read_head(&mut conn), Ok(Some(_))) {
+            let _ = conn.send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+            while got.send(conn.exactly(10)).is_ok() {}
+        }
+    });
+    let remora = sidecar("policy: { idle_timeout: 1s }", &peer);
+    let mut conn = remora.conn();
+    conn.send(upload(1 << 20)).unwrap();
+    conn.send("ten bytes.").unwrap();
+    assert_eq!(conn.answer().unwrap().status, 202);
+    let answered = Instant::now();
+    while answered.elapsed() < IDLE * 2 {
+        conn.send("ten bytes.").unwrap();
+        assert_eq!(parts.recv_timeout(SOON).unwrap().expect("it is cut off"), b"ten bytes.");
+    }
+}
+
+#[test]
+fn a_request_that_was_taken_in_part_may_have_run() {
+    let peer = Peer::raw(|stream, _| {
+        // its end, with the body unread, is a reset
+        let _ = Request::read_head(&mut Conn::over(stream));
+    });
+    let remora = sidecar("policy: { max_body: 64MiB, retries: 1 }", &peer);
+    let params = format!("[\"{}\"]", "x".repeat(LARGE));
+    let answer = yar::send(&remora, "/user", &yar::json_request("x", &params));
+    let seen = yar::json_payload(&answer);
+    assert_eq!((&seen["e"]["code"], peer.connections()), (&10507.into(), 1), "{seen}");
+}
+
+#[test]
+fn an_answer_that_moves_is_not_taken_for_one_that_its_caller_leaves() {
+    const IDLE: Duration = Duration::from_secs(1);
+    let (say, says) = channel::<()>();
+    let says = Mutex::new(says);
+    let peer = Peer::raw(move |stream, _| {
+        let mut conn = Conn::over(stream);
+        if matches!(Request::read_head(&mut conn), Ok(Some(_))) {
+            let _ = conn.send(CHUNKED);
+            while says.lock().unwrap().recv().is_ok() && conn.send("2\r\non\r\n").is_ok() {}
+        }
+    });
+    let remora = sidecar("policy: { idle_timeout: 1s }", &peer);
+    let mut conn = remora.conn();
+    conn.send(request("GET", "/user/x", &[], b"")).unwrap();
+    assert_eq!((conn.head().unwrap().status, conn.chunk().unwrap()), (200, b"hello".to_vec()));
+    let begun = Instant::now();
+    while begun.elapsed() < IDLE * 2 {
+        say.send(()).unwrap();
+        assert_eq!(conn.chunk().expect("it is broken off"), b"on");
+    }
+}
+
+#[test]
+fn what_a_caller_sends_behind_its_request_is_read_ahead_within_bounds() {
+    let peer = Peer::silent();
+    let remora = sidecar("policy: { timeout: 60s }", &peer);
+    let mut conn = remora.conn();
+    conn.send(request("GET", "/user/x", &[], b"")).unwrap();
+    eventually("it is called", SOON, || peer.calls() == 1);
+    let before = remora.memory();
+    conn.write_at_most(Duration::from_secs(1));
+    // the kernels hold some of it
+    conn.send(vec![b'x'; 4 * LARGE]).expect_err("all of it is taken");
+    let grown = remora.memory().saturating_sub(before);
+    assert!(grown < 1 << 20, "{} KiB more", grown >> 10);
 }
 
 #[test]

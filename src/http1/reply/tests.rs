@@ -68,6 +68,9 @@ fn an_old_caller_is_told_whether_the_connection_stays() {
     assert_eq!(lines(200, &[], Some(7), OLD), ("content-length: 7, connection: keep-alive".into(), true));
     assert_eq!(lines(200, &[], None, OLD), ("connection: close".into(), false));
     let response = Response::new(Sized(Some(1)));
+    let begins =
+        |asked, with: &str| head(&response, asked, true, Instant::now()).0.starts_with(with.as_bytes());
+    assert!(begins(OLD, "HTTP/1.0 200 OK\r\n") && begins(NEW, "HTTP/1.1 200 OK\r\n"));
     let (head, framing, stays) = head(&response, NEW, false, Instant::now());
     assert!(String::from_utf8(head).unwrap().contains("\r\nconnection: close\r\n"));
     assert!(!stays && matches!(framing, Framing::Length(1)));

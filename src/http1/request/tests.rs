@@ -163,6 +163,7 @@ fn what_is_no_request_is_refused() {
     {
         not_http(bytes);
     }
+    assert_eq!(not_http("GET / HTTP/9.9\r\nHost: a"), "invalid HTTP version", "the rest never comes");
     assert_eq!(not_http("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "invalid HTTP version");
 }
 
