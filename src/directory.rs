@@ -4,11 +4,11 @@
 //! look here only when the generation moved.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::Uri;
@@ -108,8 +108,8 @@ pub struct Route {
     pub name: ApiName,
     /// As the registry says.
     pub api: Arc<Api>,
-    /// Its path, read once for all calls; `None`: it can't be read as one.
-    pub path: Option<Uri>,
+    /// Its path, read with its first call for all of them; `None`: it can't be read as one.
+    pub path: OnceLock<Option<Box<Uri>>>,
     /// The API's policy over the service's.
     pub policy: Arc<Policy>,
     /// Who serves it.
@@ -315,7 +315,7 @@ impl Directory {
             let hedges = |_| Hedges::kept(former.and_then(|route| route.hedges.as_ref()), now);
             let route = Route {
                 name: api_name.clone(),
-                path: Uri::try_from(api.path.as_str()).ok(),
+                path: OnceLock::new(),
                 api: api.clone(),
                 pool,
                 gate: api.policy.has("concurrency").then(|| gate(api_policy.concurrency)),

@@ -310,7 +310,8 @@ fn bad_path(plan: &Plan) -> CallError {
 }
 
 fn own_path(plan: &Plan) -> Result<Uri, CallError> {
-    plan.route.path.clone().ok_or_else(|| bad_path(plan))
+    let read = || Uri::try_from(plan.route.api.path.as_str()).ok().map(Box::new);
+    plan.route.path.get_or_init(read).as_deref().cloned().ok_or_else(|| bad_path(plan))
 }
 
 /// The provider's path: the API's own, for `*` with what the caller wrote behind the service, and the query.

@@ -146,6 +146,11 @@ fn is_one_hop(name: &str) -> bool {
             | "http2-settings"
             | "x-api-key"
             | "x-remora-explain"
+            // PHP reads both as HTTP_X_CALLER and HTTP_X_API_KEY: nobody has checked these
+            | "x_caller"
+            | "x_api_key"
+            | "x_api-key"
+            | "x-api_key"
     )
 }
 
@@ -186,6 +191,8 @@ mod tests {
             ("x-api-key", "secret"),
             ("x-api-key", "another"),
             ("x-remora-explain", "1"),
+            ("x_caller", "root"),
+            ("x_api_key", "secret"),
             ("te", "trailers"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),
