@@ -24,6 +24,33 @@ const AT_ONCE: usize = 16 << 10;
 /// Most bytes that are read at once.
 const MOST_AT_ONCE: u64 = 64 << 10;
 
+/// Whether a header of this name, in lower case, holds for one connection, is for this sidecar alone, or would pass for
+/// one that was checked.
+pub fn is_one_hop(name: &str) -> bool {
+    let is_listed = matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "http2-settings"
+            | "x-api-key"
+            | "x-remora-explain"
+    );
+    is_listed || php_reads("x-caller", name) || php_reads("x-api-key", name)
+}
+
+/// Whether PHP takes another name for this one: with `_` and `.` in the places of `-`.
+fn php_reads(ours: &str, name: &str) -> bool {
+    let is_like = |(ours, other): (u8, u8)| ours == other || (ours == b'-' && matches!(other, b'_' | b'.'));
+    name.len() == ours.len() && name != ours && ours.bytes().zip(name.bytes()).all(is_like)
+}
+
 /// Reads what is there, of a body that has `left` bytes to come where that is known.
 pub fn read(
     stream: &mut (impl AsyncRead + Unpin),

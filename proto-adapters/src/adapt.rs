@@ -21,7 +21,7 @@ pub use form::form_to_params;
 pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
-use crate::event::{Empty, Event, Options, Refusal};
+use crate::event::{BytesAs, Empty, Event, Options, Refusal};
 use crate::pump::{Stop, pump};
 use crate::{Charset, Fault, path};
 
@@ -45,7 +45,9 @@ pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> 
 /// The value as JSON, if nothing is wrong with it: its strings, which must be UTF-8, are looked at all at once, which
 /// costs less than one by one.
 fn to_text(from: Wire, to: Wire, value: &[u8], o: Options) -> Option<Vec<u8>> {
-    if from == Wire::Json || to != Wire::Json || o.from != Charset::Utf8 {
+    // where bytes may become base64, they are there
+    let may_be_text = o.from == Charset::Utf8 && o.bytes == BytesAs::Fail;
+    if from == Wire::Json || to != Wire::Json || !may_be_text {
         return None;
     }
     let mut reader = Reader::new(from, value).bytewise();

@@ -236,6 +236,28 @@ fn what_php_does_not_read_as_json_is_malformed_here_too() {
 }
 
 #[test]
+fn text_of_any_length_is_carried_and_its_first_bad_byte_found() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..300 {
+        // where one part that is looked at ends and the next begins, a character may be cut
+        let strings: Vec<String> = (0..rng.usize(1..40))
+            .map(|_| (0..rng.usize(..1500)).map(|_| rng.choice(['a', 'é', '你', '😀']).unwrap()).collect())
+            .collect();
+        let mut json = format!("[\"{}\"]", strings.join("\",\"")).into_bytes();
+        let packed = transcode(Wire::Json, Wire::Msgpack, &json, "$", Options::default()).unwrap();
+        let again = transcode(Wire::Msgpack, Wire::Json, &packed, "$", Options::default()).unwrap();
+        assert_eq!(again, json);
+        let at = rng.usize(2..json.len() - 2);
+        json[at] = 0xff;
+        let valid = str::from_utf8(&json).unwrap_err().valid_up_to();
+        // outside of a string it is no value
+        assert!(malformed(&json) <= valid, "{valid} of {}", json.len());
+        let in_string = json[..valid].iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+        assert!(!in_string || malformed(&json) == valid);
+    }
+}
+
+#[test]
 fn bytes_that_are_not_utf_8_are_refused_with_their_place() {
     let packed = unhex("81a475736572 81a570686f746f ac ffd8ffe000104a4649460001");
     assert_eq!(

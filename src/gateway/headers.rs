@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::CallError;
+use crate::http1::is_one_hop;
 
 /// Who calls.
 pub(super) static CALLER: HeaderName = HeaderName::from_static("x-caller");
@@ -131,29 +132,6 @@ fn remove_named(headers: &mut HeaderMap) {
     }
 }
 
-fn is_one_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "http2-settings"
-            | "x-api-key"
-            | "x-remora-explain"
-            // PHP reads both as HTTP_X_CALLER and HTTP_X_API_KEY: nobody has checked these
-            | "x_caller"
-            | "x_api_key"
-            | "x_api-key"
-            | "x-api_key"
-    )
-}
-
 /// Removes what described the caller's body.
 pub(super) fn without_body_headers(headers: &mut HeaderMap) {
     for name in &OF_THE_BODY {
@@ -192,7 +170,9 @@ mod tests {
             ("x-api-key", "another"),
             ("x-remora-explain", "1"),
             ("x_caller", "root"),
-            ("x_api_key", "secret"),
+            ("x.caller", "root"),
+            ("x_api-key", "secret"),
+            ("x.api_key", "secret"),
             ("te", "trailers"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),

@@ -201,10 +201,10 @@ impl Worker {
         found.map_or(self.defaults.max_body, |entry| entry.bounds(&target.api).max_body)
     }
 
-    /// What a call to `target` may be at most, while it comes.
-    pub async fn bounds(&self, target: &Target) -> Bounds {
+    /// What a call to `target` may be at most, while it comes; looked for no longer than its caller waits.
+    pub async fn bounds(&self, target: &Target, asked: Option<Duration>) -> Bounds {
         let seen = self.view().get(&self.directory, &target.service);
-        let patience = self.defaults.timeout.min(FOUND_WITHIN);
+        let patience = self.defaults.timeout.min(FOUND_WITHIN).min(asked.unwrap_or(Duration::MAX));
         let found = match seen {
             Some(entry) => Some(entry),
             None => Box::pin(self.load(&target.service, patience)).await.ok(),

@@ -80,8 +80,8 @@ impl Traced {
                 (*status, "ok")
             }
             Ended::Unreached { .. } => (0, "unreached"),
-            Ended::Failed { status, error } => (*status, error.verdict().kind),
-            Ended::Late(error) => (0, error.verdict().kind),
+            Ended::Failed { status, error } => (*status, error.outcome()),
+            Ended::Late(error) => (0, error.outcome()),
         };
         let fault = tried.outcome.and_then(|outcome| outcome.fault);
         (attempt.status, attempt.outcome) = (status, fault.map_or(outcome, |fault| fault.word()));

@@ -153,8 +153,8 @@ impl Inbox {
                         self.ahead.advance(2);
                         self.body = Body::Size;
                     }
-                    Some(_) => return Err(BadBody::new("a chunk is longer than its size", &self.ahead)),
-                    None => return Ok(Part::More),
+                    None if b"\r\n".starts_with(&self.ahead) => return Ok(Part::More),
+                    _ => return Err(BadBody::new("a chunk is longer than its size", &self.ahead)),
                 },
                 Body::Size => match self.size()? {
                     Some(0) => self.body = Body::Trailers,
@@ -216,6 +216,9 @@ impl Inbox {
             self.ahead.advance(2);
             self.body = Body::Length(0);
             return Ok(Part::End);
+        }
+        if matches!(&self.ahead[..], [b'\r', other, ..] if *other != b'\n') {
+            return Err(BadBody::new("its last chunk has no end", &self.ahead));
         }
         if self.ahead.starts_with(b"\n") {
             return Err(BadBody::new("its last chunk ends with a line feed alone", &self.ahead));

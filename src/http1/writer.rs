@@ -9,6 +9,8 @@ use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderMap, HeaderName};
 use tokio::io::AsyncWrite;
 
+use super::is_one_hop;
+
 /// A body's frames up to this size, in bytes, are copied behind what is written before them.
 const COPIED: usize = 4 << 10;
 /// Bytes that are gathered before they are written.
@@ -273,26 +275,22 @@ pub fn length(out: &mut Vec<u8>, length: u64) {
 
 /// What a trailer must not tell (RFC 9110, 6.5.1): who adds trailers to a head would heed it.
 fn is_of_a_head(name: &HeaderName) -> bool {
-    let ours = ["x-api-key", "x-caller", "x-deadline-ms", "x-remora-explain"];
     let of_all = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,
-        header::CONNECTION,
         header::CONTENT_ENCODING,
         header::CONTENT_LENGTH,
         header::CONTENT_RANGE,
         header::CONTENT_TYPE,
-        header::EXPECT,
         header::HOST,
         header::MAX_FORWARDS,
-        header::PROXY_AUTHORIZATION,
         header::SET_COOKIE,
-        header::TE,
         header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
     ];
-    of_all.contains(name) || ours.contains(&name.as_str())
+    let name_is = |ours| name.as_str() == ours;
+    of_all.contains(name)
+        || is_one_hop(name.as_str())
+        || ["x-caller", "x-deadline-ms"].into_iter().any(name_is)
 }
 
 #[cfg(test)]

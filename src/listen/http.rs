@@ -94,8 +94,10 @@ async fn begins_as_yar(
         match poll_fn(|cx| Poll::Ready(looking.as_mut().poll(cx))).await {
             Poll::Ready(looked) => Some(looked),
             Poll::Pending => {
-                let bounds = connection.worker.bounds(target).await;
-                let until = started + peek_patience(bounds, &head.headers, length);
+                // a deadline that can't be read is refused once the call is
+                let asked = gateway::asked_patience(&head.headers).ok().flatten();
+                let bounds = connection.worker.bounds(target, asked).await;
+                let until = started + peek_patience(bounds, asked, length);
                 connection.alarm.within(until.into(), looking).await
             }
         }
@@ -108,11 +110,13 @@ async fn begins_as_yar(
 }
 
 /// How long the first bytes of a body of this length are waited for: as long as its call may take, if it may be Yar.
-fn peek_patience(Bounds { max_body, timeout }: Bounds, headers: &HeaderMap, length: Option<u64>) -> Duration {
-    // a deadline that can't be read is refused once the call is
-    let asked = gateway::asked_patience(headers).ok().flatten();
+fn peek_patience(
+    Bounds { max_body, timeout }: Bounds,
+    asked: Option<Duration>,
+    length: Option<u64>,
+) -> Duration {
     let most = match length {
-        Some(length) if length > max_body => REFUSED_PATIENCE,
+        Some(length) if length > max_body.saturating_add(yar::HEAD as u64) => REFUSED_PATIENCE,
         Some(length) if length >= yar::HEAD as u64 => timeout,
         // Yar clients tell the length; what does not may be a stream that begins slowly, or waits for an answer
         Some(_) | None => PEEK_PATIENCE,
@@ -228,7 +232,7 @@ fn explain(record: &mut Record, headers: &mut HeaderMap) {
     }
 }
 
-/// What a caller is told of an answer that broke off before any of it has left; `None`: that was no provider's doing.
+/// What a caller is told of an answer that broke off before any of it has left; `None`: nothing, it is cut.
 pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leaving>> {
     if matches!(why, Broken::Caller | Broken::TooLarge | Broken::NoRoom(_)) {
         return None;

@@ -114,7 +114,7 @@ impl Connection {
                 (Err(_), _) | (Ok(0), 0) => return Ok(None),
                 (Ok(0), have) => {
                     let reason = format!("the message ended after {have} of the {HEAD} bytes of its head");
-                    return Err(CallError::MalformedRequest(reason));
+                    return Err(CallError::CallerGone(reason));
                 }
                 (Ok(_), _) => {}
             }

@@ -58,7 +58,7 @@ pub struct Patience {
     pub idle: Duration,
     /// Whether no kept connection is good enough.
     pub afresh: bool,
-    /// When the attempt began.
+    /// Since when the call has its place at the peer.
     pub began: Instant,
 }
 
@@ -80,7 +80,7 @@ impl Upstream {
         mut request: Box<Request<Payload>>,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer, patience.began)).flatten() {
+        while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer)).flatten() {
             match self.exchange(peer, stream, request, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent(unsent)) => request = unsent,
@@ -147,11 +147,11 @@ impl Upstream {
 
 impl Pool {
     /// The connection used last, if its peer left it open and said nothing on it since.
-    pub(super) fn take(&self, peer: &Address, now: Instant) -> Option<TcpStream> {
+    pub(super) fn take(&self, peer: &Address) -> Option<TcpStream> {
         let mut idle = lock(&self.0);
         let kept = idle.get_mut(peer)?;
         while let Some(Idle { stream, since }) = kept.pop() {
-            if now.saturating_duration_since(since) < IDLE && is_quiet(&stream) {
+            if since.elapsed() < IDLE && is_quiet(&stream) {
                 return Some(stream);
             }
         }

@@ -65,7 +65,7 @@ impl Upstream {
         message: Bytes,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer, patience.began)).flatten() {
+        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer)).flatten() {
             match self.exchange_raw(peer, stream, &message, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent) => {}

@@ -8,6 +8,9 @@ use crate::{Fault, MAX_DEPTH, charset, number, text};
 /// Room for what follows the first escape of a string, in bytes.
 const FIRST: usize = 64;
 
+/// Bytes that are looked at together for whether they are UTF-8, at least.
+const AHEAD: usize = 4 << 10;
+
 /// What may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -22,8 +25,10 @@ enum State {
 #[derive(Debug)]
 pub struct Reader<'a> {
     input: &'a [u8],
-    /// As much of it as is UTF-8: strings are parts of it, and need not be looked at one by one.
+    /// A part of it, as far as that is UTF-8: strings are parts of that, and need not be looked at one by one.
     text: &'a str,
+    /// Where that part begins.
+    text_at: usize,
     at: usize,
     start: usize,
     open: Open,
@@ -65,7 +70,8 @@ impl<'a> Reader<'a> {
     pub fn new(input: &'a [u8]) -> Self {
         Self {
             input,
-            text: text::beginning(input),
+            text: "",
+            text_at: 0,
             at: 0,
             start: 0,
             open: Open::default(),
@@ -249,7 +255,7 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(b'.' | b'e' | b'E') => self.float(from),
             _ if self.at - first < 19 => Ok(Event::Int(if negative { -value } else { value })),
-            _ => Ok(long(self.text.get(from..self.at).unwrap_or_default())),
+            _ => self.text(from, self.at).map(long),
         }
     }
 
@@ -266,7 +272,7 @@ impl<'a> Reader<'a> {
             }
             self.digits()?;
         }
-        let text = self.text.get(from..self.at).unwrap_or_default();
+        let text = self.text(from, self.at)?;
         Ok(number::read_float(text).map_or(Event::Beyond(text), Event::Float))
     }
 
@@ -296,9 +302,28 @@ impl<'a> Reader<'a> {
     fn plain(&mut self) -> Result<&'a str, Fault> {
         let from = self.at;
         let end = from + text::plain(self.input.get(from..).unwrap_or_default());
-        let plain = self.text.get(from..end).ok_or_else(|| Fault::malformed(self.text.len(), "not UTF-8"))?;
+        let plain = self.text(from, end)?;
         self.at = end;
         Ok(plain)
+    }
+
+    /// What stands from one place to another, later than what was asked for before.
+    #[inline(always)]
+    fn text(&mut self, from: usize, end: usize) -> Result<&'a str, Fault> {
+        match self.text.get(from - self.text_at..end - self.text_at) {
+            Some(text) => Ok(text),
+            None => self.text_from(from, end),
+        }
+    }
+
+    /// The same where it is not all in the part that is known to be UTF-8, which goes on from there.
+    #[cold]
+    fn text_from(&mut self, from: usize, end: usize) -> Result<&'a str, Fault> {
+        let part = from..end.max(from + AHEAD).min(self.input.len());
+        self.text = text::beginning(self.input.get(part).unwrap_or_default());
+        self.text_at = from;
+        let bad = || Fault::malformed(from + self.text.len(), "not UTF-8");
+        self.text.get(..end - from).ok_or_else(bad)
     }
 
     /// Reads on in a string that has escapes; `begun` is what stands before the first one.
@@ -369,11 +394,6 @@ impl<'a> Reader<'a> {
 
 /// An integer of so many digits that it may have more than 64 bits.
 fn long(text: &str) -> Event<'_> {
-    if let Ok(value) = text.parse() {
-        return Event::Int(value);
-    }
-    match text.parse() {
-        Ok(value) => Event::UInt(value),
-        Err(_) => Event::Beyond(text),
-    }
+    let signed = text.parse().map(Event::Int);
+    signed.or_else(|_| text.parse().map(Event::UInt)).unwrap_or(Event::Beyond(text))
 }

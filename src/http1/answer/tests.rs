@@ -108,6 +108,8 @@ fn chunks_that_are_none_are_refused() {
     }
     assert_eq!(chunked("5\r\nhello!\r\n0\r\n\r\n"), "a chunk is longer than its size");
     assert_eq!(chunked("0\r\nno trailer\r\n\r\n"), "its trailers can't be read");
+    assert_eq!(chunked("5\r\nhello\n"), "a chunk is longer than its size");
+    assert_eq!(chunked("0\r\n\rx"), "its last chunk has no end");
     assert_eq!(chunked("5\r\nhello\r\n0\r\n\n"), "its last chunk ends with a line feed alone");
     let long = format!("5;{}", "x".repeat(MAX_LINES));
     let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{long}");

@@ -96,11 +96,23 @@ fn a_body_that_is_not_as_long_as_was_told_is_none() {
 #[test]
 fn trailers_pass_that_were_told_of_and_belong_to_no_head() {
     let mut trailers = HeaderMap::new();
-    for name in ["x-sum", "x-other", "content-length", "connection", "x-api-key", "x-caller"] {
+    for name in [
+        "x-sum",
+        "x-other",
+        "content-length",
+        "connection",
+        "keep-alive",
+        "x-api-key",
+        "x-caller",
+        "x_caller",
+    ] {
         trailers.insert(name, "1".parse().unwrap());
     }
     let mut told = HeaderMap::new();
-    told.insert(header::TRAILER, "X-Sum, Content-Length, Connection, X-Api-Key, X-Caller".parse().unwrap());
+    told.insert(
+        header::TRAILER,
+        "X-Sum, Content-Length, Connection, Keep-Alive, X-Api-Key, X-Caller, X_Caller".parse().unwrap(),
+    );
     let seen = written(Framing::chunks(&told), &[Bytes::from_static(b"a")], Some(trailers.clone()), 3);
     assert_eq!(seen.unwrap(), b"head:1\r\na\r\n0\r\nx-sum: 1\r\n\r\n");
     let seen = written(Framing::Length(1), &[Bytes::from_static(b"a")], Some(trailers), 3);
