@@ -76,7 +76,8 @@ impl Layout {
     }
 
     fn sidecar(&self, zk: &ZooKeeper) -> Remora {
-        Remora::zookeeper(zk).layout(self.name, self.root).start()
+        // in turn: by p2c a provider whose one answer was slow, as on a busy machine, is left out for a minute
+        Remora::zookeeper(zk).layout(self.name, self.root).with("defaults: { balance: round_robin }").start()
     }
 }
 
