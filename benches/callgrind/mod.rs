@@ -26,7 +26,7 @@ pub(crate) struct Counts {
     pub(crate) instructions: f64,
     pub(crate) allocations: f64,
     /// Instructions by the source file they come from, inlined ones too; what is the standard library's counts for the
-    /// file it was inlined into.
+    /// file of the function it was inlined into: which lines stand around it changes from run to run.
     files: HashMap<String, f64>,
 }
 
@@ -97,16 +97,17 @@ impl Counts {
         let instructions = text.split_once("\ntotals: ")?.1.lines().next()?.trim().parse().ok()?;
         let mut counts = Counts { instructions, ..Counts::default() };
         let (mut files, mut functions) = (HashMap::new(), HashMap::new());
-        let (mut file, mut called, mut is_of_called) = ("", "", false);
+        let (mut own, mut file, mut called, mut is_of_called) = ("", "", "", false);
         for line in text.lines() {
             let (key, value) = line.split_once('=').unwrap_or(("", line));
             match key {
-                "fl" => file = named(&mut files, value),
+                "fl" => {
+                    own = named(&mut files, value);
+                    file = own;
+                }
                 "fi" | "fe" => {
                     let next = named(&mut files, value);
-                    if !next.starts_with("/rustc/") {
-                        file = next;
-                    }
+                    file = if next.starts_with("/rustc/") { own } else { next };
                 }
                 "cfi" | "cfl" => _ = named(&mut files, value),
                 "fn" => _ = named(&mut functions, value),
