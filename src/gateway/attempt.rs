@@ -141,9 +141,9 @@ impl<'c> Attempts<'c> {
         share
     }
 
-    fn patience(&self, began: Instant) -> Patience {
+    fn patience(&self) -> Patience {
         let policy = &self.plan.route.policy;
-        Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false, began }
+        Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false }
     }
 
     /// Whether anything of the call may be sent a second time, after its first attempt or beside it.
@@ -176,7 +176,7 @@ impl<'c> Attempts<'c> {
         spare: Option<&Spare>,
     ) -> Tried {
         let began = place.since();
-        let (mut share, patience) = (self.room(), self.patience(began));
+        let (mut share, patience) = (self.room(), self.patience());
         let running = Running { place: &mut place, stall: self.stall };
         let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
@@ -186,7 +186,7 @@ impl<'c> Attempts<'c> {
             let exchange = pin!(async {
                 let sent = self.worker.upstream.send(&peer.address, request, patience).await;
                 let sent = match sent {
-                    Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, patience)).await,
+                    Err(Failure::Stale) => Box::pin(self.afresh(peer, spare, began)).await,
                     sent => sent,
                 };
                 let outcome = judge::outcome(&sent, self.plan.route.policy.circuit.failures);
@@ -222,20 +222,15 @@ impl<'c> Attempts<'c> {
     /// Once more, on a new connection: the one that was kept ended without a word.
     ///
     /// One that had been closed before says so within a round trip; later than that, the call may have run.
-    async fn afresh(
-        &self,
-        peer: &Peer,
-        spare: Option<&Spare>,
-        patience: Patience,
-    ) -> Result<Answered, Failure> {
-        let is_soon = patience.began.elapsed() <= patience.connect;
+    async fn afresh(&self, peer: &Peer, spare: Option<&Spare>, began: Instant) -> Result<Answered, Failure> {
+        let patience = Patience { afresh: true, ..self.patience() };
+        let is_soon = began.elapsed() <= patience.connect;
         let spare = spare.filter(|_| self.is_idempotent || is_soon);
         let again = spare.and_then(Spare::request).filter(|_| self.can_afford());
         let Some(mut request) = again else { return Err(Failure::Cut) };
         let telemetry = &self.worker.telemetry;
         telemetry.retried(self.plan.service.as_str());
         adapt::address(&mut request, self.plan, peer);
-        let patience = Patience { afresh: true, ..patience };
         match self.worker.upstream.send(&peer.address, request, patience).await {
             // this one was not, but the first may have been
             Err(Failure::Unreached { .. }) => Err(Failure::Cut),

@@ -58,8 +58,6 @@ pub struct Patience {
     pub idle: Duration,
     /// Whether no kept connection is good enough.
     pub afresh: bool,
-    /// Since when the call has its place at the peer.
-    pub began: Instant,
 }
 
 impl Upstream {
