@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 pub mod answer;
 pub mod body;
 pub mod caller;
+pub mod headers;
 pub mod reply;
 pub mod request;
 pub mod writer;
@@ -26,29 +27,30 @@ const MOST_AT_ONCE: u64 = 64 << 10;
 
 /// Whether a header of this name, in lower case, holds for one connection, is for this sidecar alone, or would pass for
 /// one that was checked.
-pub fn is_one_hop(name: &str) -> bool {
+pub fn is_one_hop(name: &[u8]) -> bool {
     let is_listed = matches!(
         name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "http2-settings"
-            | "x-api-key"
-            | "x-remora-explain"
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"expect"
+            | b"http2-settings"
+            | b"x-api-key"
+            | b"x-remora-explain"
     );
-    is_listed || php_reads("x-caller", name) || php_reads("x-api-key", name)
+    is_listed || php_reads(b"x-caller", name) || php_reads(b"x-api-key", name)
 }
 
 /// Whether PHP takes another name for this one: with `_` and `.` in the places of `-`.
-fn php_reads(ours: &str, name: &str) -> bool {
-    let is_like = |(ours, other): (u8, u8)| ours == other || (ours == b'-' && matches!(other, b'_' | b'.'));
-    name.len() == ours.len() && name != ours && ours.bytes().zip(name.bytes()).all(is_like)
+fn php_reads(ours: &[u8], name: &[u8]) -> bool {
+    let is_like =
+        |(ours, other): (&u8, &u8)| ours == other || (*ours == b'-' && matches!(other, b'_' | b'.'));
+    name.len() == ours.len() && name != ours && ours.iter().zip(name).all(is_like)
 }
 
 /// Reads what is there, of a body that has `left` bytes to come where that is known.

@@ -67,7 +67,7 @@ async fn call(worker: &Arc<Worker>, service: &str, caller: &str, key: &str) -> &
         (Instant::now(), std::time::Duration::from_secs(5)),
     )
     .await;
-    call.head.headers.insert("x-remora-explain", "1".parse().unwrap());
+    std::sync::Arc::make_mut(&mut call.head).headers.push("x-remora-explain", "1");
     let mut handled = handle(worker, call).await;
     assert!(handled.record.id().is_some());
     handled.result.unwrap_err().verdict().kind

@@ -55,6 +55,7 @@ fn read<'d>(parts: impl IntoIterator<Item = &'d [u8]>, is_for_head: bool) -> Res
         }
     }
     parts.for_each(|part| reader.push(Bytes::copy_from_slice(part)));
-    let headers = head.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-    Ok((head.status().as_u16(), headers.collect(), body, trailers, reader.keeps_alive()))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = head.headers.iter().map(|(name, value)| (text(name), value.to_vec()));
+    Ok((head.status.as_u16(), headers.collect(), body, trailers, reader.keeps_alive()))
 }

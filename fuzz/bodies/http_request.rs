@@ -58,7 +58,8 @@ fn read<'d>(parts: impl IntoIterator<Item = &'d [u8]>) -> (Vec<Seen>, Option<Ref
                 Err(bad) => return (seen, Some(Refused::NotHttp(bad.why().into()))),
             }
         }
-        let headers = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = head.headers.iter().map(|(name, value)| (text(name), value.to_vec()));
         let (method, url) = (head.method.to_string(), head.uri.to_string());
         seen.push((method, url, headers.collect(), body, trailers, reader.keeps_alive()));
     }

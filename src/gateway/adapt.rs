@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, Uri, Version};
+use hyper::{Method, Uri};
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
@@ -17,13 +16,15 @@ use super::headers::{CALLER, DEADLINE, Said, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, key, millis, params, traced};
 use crate::error::{CallError, NoRoom};
+use crate::http1::headers::Headers;
+use crate::http1::request::Head;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
 use crate::upstream::budget::Share;
-use crate::upstream::{Answered, Inbound, Outgoing, Payload};
+use crate::upstream::{Answered, Inbound, Outgoing, Payload, Request};
 
-const YAR_BODY: HeaderValue = HeaderValue::from_static("application/octet-stream");
-const JSON_BODY: HeaderValue = HeaderValue::from_static("application/json");
+const YAR_BODY: &str = "application/octet-stream";
+const JSON_BODY: &str = "application/json";
 
 /// An answer in the caller's form.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Sent {
 /// An HTTP call to a JSON provider, as it came; only its peer is open yet.
 pub(super) fn passed_on(
     plan: &Plan,
-    (head, said, target, body): (Box<Parts>, &Said, &Target, Inbound),
+    (mut head, said, target, body): (Arc<Head>, &Said, &Target, Inbound),
     share: &Share,
 ) -> Result<(Outgoing, Sent), CallError> {
     let limit = plan.route.policy.max_body;
@@ -71,15 +72,14 @@ pub(super) fn passed_on(
     if size.lower() > limit {
         return Err(CallError::TooLarge(limit));
     }
-    let mut head = *head;
-    head.uri = uri(plan, &target.rest, head.uri.query())?;
-    to_provider(&mut head.headers, said);
+    // nobody else has it yet
+    let own = Arc::make_mut(&mut head);
+    own.uri = uri(plan, &target.rest, own.uri.query())?;
+    to_provider(&mut own.headers, said);
     if let Some(method) = own_method(plan) {
-        head.method = method;
+        own.method = method;
     }
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    Ok((Outgoing::Http(Box::new(Request::from_parts(head, payload))), Sent::AsItCame))
+    Ok((Outgoing::Http(Request { head, body: payload }), Sent::AsItCame))
 }
 
 /// Room for what is kept of a body that is streamed, in the part of its service.
@@ -122,42 +122,42 @@ pub(super) fn packager(plan: &Plan) -> Option<Packager> {
 /// Names in the request what is left of a deadline the caller set.
 pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     let Outgoing::Http(request) = request else { return };
-    let headers = request.headers_mut();
     if plan.has_deadline {
         let left = millis(std::time::Instant::now(), plan.deadline);
-        headers.insert(&DEADLINE, HeaderValue::from(left));
+        Arc::make_mut(&mut request.head).headers.set(DEADLINE, itoa::Buffer::new().format(left));
     }
     if let Some(trace) = plan.trace {
-        traced::pass_on(trace, headers, peer);
+        traced::pass_on(trace, &mut Arc::make_mut(&mut request.head).headers, peer);
     }
 }
 
 async fn json_request(plan: &Plan, call: Read, share: &mut Share) -> Result<(Outgoing, Sent), CallError> {
-    let Read { mut head, body, said, target, .. } = call;
+    let Read { head, body, said, target, .. } = call;
     let message = match body {
         Body::Yar(message) => message,
         Body::Http(body) => return passed_on(plan, (head, &said, &target, body), share),
     };
     let method = own_method(plan).unwrap_or(Method::POST);
-    to_provider(&mut head.headers, &said);
+    let mut headers = Arc::unwrap_or_clone(head).headers;
+    to_provider(&mut headers, &said);
     check_size(plan, message.payload.len())?;
     let sent = Sent::Json { packager: message.header.packager, id: message.header.id };
     let held = HEAD + message.payload.len();
     let o = Options { room: Some(share.room(held)), ..options(plan) };
-    let work = move |plan: &Plan| yar_to_json(plan, &message, method, head.headers, o);
+    let work = move |plan: &Plan| yar_to_json(plan, &message, method, headers, o);
     let request = convert(share, plan, held, work).await?;
-    let body = hyper::body::Body::size_hint(request.body()).lower() as usize;
+    let body = hyper::body::Body::size_hint(&request.body).lower() as usize;
     share.turn(held, body).map_err(|broken| broken_body(broken, 0))?;
-    Ok((Outgoing::Http(Box::new(request)), sent))
+    Ok((Outgoing::Http(request), sent))
 }
 
 fn yar_to_json(
     plan: &Plan,
     message: &Message,
     method: Method,
-    mut headers: HeaderMap,
+    mut headers: Headers,
     o: Options,
-) -> Result<Request<Payload>, CallError> {
+) -> Result<Request, CallError> {
     let wire = message.header.packager.wire();
     are_params(wire, message.params())?;
     without_body_headers(&mut headers);
@@ -168,21 +168,22 @@ fn yar_to_json(
         (uri(plan, &plan.api, Some(&query))?, Payload::full(""))
     } else {
         let body = adapt::params_to_body(wire, message.params(), o).map_err(callers)?;
-        headers.insert(header::CONTENT_TYPE, JSON_BODY);
+        headers.push("content-type", JSON_BODY);
         (uri(plan, &plan.api, None)?, Payload::full(body))
     };
-    headers.insert(header::ACCEPT, JSON_BODY);
-    let mut request = Request::new(payload);
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-    Ok(request)
+    headers.push("accept", JSON_BODY);
+    Ok(own_request(method, uri, headers, payload))
+}
+
+/// A request of our own making.
+fn own_request(method: Method, uri: Uri, headers: Headers, body: Payload) -> Request {
+    Request { head: Arc::new(Head { method, uri, headers, ..Head::default() }), body }
 }
 
 /// A Yar caller's name stands in its message, or came from its listener: JSON has a header for it.
-fn name_caller(plan: &Plan, headers: &mut HeaderMap) {
-    let name = plan.caller.as_deref().map(HeaderValue::from_str);
-    if let Some(Ok(name)) = name {
-        headers.entry(&CALLER).or_insert(name);
-    }
+fn name_caller(plan: &Plan, headers: &mut Headers) {
+    let name = plan.caller.as_deref().filter(|_| !headers.has(CALLER));
+    name.into_iter().for_each(|name| headers.push(CALLER, name));
 }
 
 async fn yar_request(
@@ -221,20 +222,17 @@ async fn yar_request(
         yar::mark_persistent(&mut message);
         return Ok((Outgoing::Raw(message.into()), sent));
     }
-    let mut headers = head.headers;
+    let mut headers = Arc::unwrap_or_clone(head).headers;
     to_provider(&mut headers, &said);
     without_body_headers(&mut headers);
-    headers.insert(header::CONTENT_TYPE, YAR_BODY);
-    let mut request = Request::new(Payload::full(message));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = own_path(plan)?;
-    *request.headers_mut() = headers;
-    Ok((Outgoing::Http(Box::new(request)), sent))
+    headers.push("content-type", YAR_BODY);
+    let request = own_request(Method::POST, own_path(plan)?, headers, Payload::full(message));
+    Ok((Outgoing::Http(request), sent))
 }
 
 fn http_to_yar(
     plan: &Plan,
-    (head, body): (&Parts, &[u8]),
+    (head, body): (&Head, &[u8]),
     packager: Packager,
     id: u32,
     o: Options,

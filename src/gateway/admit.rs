@@ -56,12 +56,12 @@ pub(super) fn identify<'e>(
     }
     // what is no text is refused: taken for nothing, its caller would be somebody else
     let unread = |name| CallError::MalformedRequest(format!("{name}, or its field in Yar, is not UTF-8"));
-    let named = call.tells(&call.said.caller, |header| &header.provider);
-    let named = named.map(str::from_utf8).transpose().map_err(|_| unread(&CALLER))?;
-    let given = call.tells(&call.said.key, |header| &header.token);
+    let named = call.tells(CALLER, |header| &header.provider);
+    let named = named.map(str::from_utf8).transpose().map_err(|_| unread(CALLER))?;
+    let given = call.tells(KEY, |header| &header.token);
     // a key is looked at as bytes: to see that it is text costs less where it is ASCII
     if given.is_some_and(|key| !key.is_ascii() && str::from_utf8(key).is_err()) {
-        return Err(unread(&KEY));
+        return Err(unread(KEY));
     }
     let silent = named.is_none() && given.is_none();
     let vouched = call.vouched.as_ref().filter(|_| silent).map(CallerName::as_str);

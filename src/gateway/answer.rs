@@ -4,8 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderValue};
-use hyper::{StatusCode, Version};
+use hyper::StatusCode;
 use proto_adapters::codec::Reader;
 use proto_adapters::event::Event;
 use proto_adapters::yar::{self, Exception, HEAD, Header, Packager};
@@ -17,9 +16,9 @@ use super::call::{in_payload, why_empty};
 use super::headers::end_to_end;
 use super::route::Plan;
 use crate::error::{CallError, NoRoom};
-use crate::upstream::Answered;
 use crate::upstream::body::Broken;
 use crate::upstream::budget::Share;
+use crate::upstream::{Answered, Payload};
 use crate::words::beginning;
 
 /// Largest answer that is gathered to be adapted, in bytes.
@@ -33,14 +32,14 @@ const SHOWN: usize = 200;
 struct Head {
     status: u16,
     /// Where a redirect leads.
-    location: Option<HeaderValue>,
+    location: Option<Vec<u8>>,
 }
 
 impl Head {
     fn of(answered: &Answered) -> Self {
-        let status = answered.status().as_u16();
-        let location = answered.headers().get(header::LOCATION).filter(|_| (300..400).contains(&status));
-        Self { status, location: location.cloned() }
+        let status = answered.head.status.as_u16();
+        let location = answered.head.headers.get("location").filter(|_| (300..400).contains(&status));
+        Self { status, location: location.map(<[u8]>::to_vec) }
     }
 }
 
@@ -48,7 +47,7 @@ impl fmt::Display for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HTTP {}", self.status)?;
         match &self.location {
-            Some(to) => write!(f, ", a redirect to \"{}\" that is not followed,", shown(to.as_bytes())),
+            Some(to) => write!(f, ", a redirect to \"{}\" that is not followed,", shown(to)),
             None if self.status == 204 => f.write_str(", no content,"),
             None => Ok(()),
         }
@@ -62,7 +61,7 @@ pub(super) async fn answer(
     answered: Answered,
     share: &mut Share,
 ) -> Result<Answer, CallError> {
-    if answered.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if answered.head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(CallError::BadAnswer("the provider switched protocols, which nobody asked for".into()));
     }
     if !matches!(sent, Sent::AsItCame) {
@@ -74,8 +73,7 @@ pub(super) async fn answer(
 
 /// As the provider gave it.
 fn passed_back(mut answered: Answered) -> Answer {
-    end_to_end(answered.headers_mut());
-    *answered.version_mut() = Version::HTTP_11;
+    end_to_end(&mut answered.head.headers);
     Answer::Http(answered)
 }
 
@@ -126,14 +124,15 @@ async fn readable(
     share: &mut Share,
     refuse: impl FnOnce(u16, String) -> CallError,
 ) -> Result<Bytes, CallError> {
-    let status = answered.status().as_u16();
-    let mut encodings = answered.headers().get_all(header::CONTENT_ENCODING).iter();
-    let encoding = encodings.find(|how| !how.as_bytes().eq_ignore_ascii_case(b"identity")).cloned();
-    let body = gather(answered, share).await?;
+    let status = answered.head.status.as_u16();
+    let Answered { head, body } = answered;
+    let mut encodings = head.headers.get_all("content-encoding");
+    let encoding = encodings.find(|how| !how.eq_ignore_ascii_case(b"identity"));
+    let body = gather(body, share).await?;
     match encoding.filter(|_| !body.is_empty()) {
         None => Ok(body),
         Some(how) => {
-            let how = shown(how.as_bytes());
+            let how = shown(how);
             Err(refuse(
                 status,
                 format!("Content-Encoding \"{how}\", which nobody asked for and is not decoded"),
@@ -146,8 +145,8 @@ fn undecoded(encoding: &str) -> CallError {
     CallError::BadAnswer(format!("the provider's answer has {encoding}"))
 }
 
-async fn gather(answered: Answered, share: &mut Share) -> Result<Bytes, CallError> {
-    answered.into_body().collect(MAX_ANSWER, share).await.map_err(|broken| match broken {
+async fn gather(body: Payload, share: &mut Share) -> Result<Bytes, CallError> {
+    body.collect(MAX_ANSWER, share).await.map_err(|broken| match broken {
         Broken::TooLarge => {
             CallError::BadAnswer("the provider's answer is over 64MiB, too much to be adapted".into())
         }

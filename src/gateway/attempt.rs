@@ -70,7 +70,7 @@ impl<'c> Attempts<'c> {
     ) -> Self {
         let api = &plan.route.api;
         let reads = match request {
-            Outgoing::Http(request) => [Method::GET, Method::HEAD].contains(request.method()),
+            Outgoing::Http(request) => [Method::GET, Method::HEAD].contains(&request.head.method),
             Outgoing::Raw(_) => false,
         };
         Self { worker, plan, sent, stall, alarm, is_idempotent: api.idempotent || reads }
@@ -196,7 +196,7 @@ impl<'c> Attempts<'c> {
                         return (Ended::failed(failure, self.plan.route.policy.max_body), outcome);
                     }
                 };
-                let status = answered.status().as_u16();
+                let status = answered.head.status.as_u16();
                 match answer::answer(self.plan, self.sent, answered, &mut share).await {
                     Ok(answer) => (Ended::Answered { status, answer }, outcome),
                     Err(error) => {

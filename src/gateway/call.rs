@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::Request;
-use hyper::header::HeaderValue;
-use hyper::http::request::Parts;
 use proto_adapters::Fault;
 use proto_adapters::yar::{self, HEAD, Header, Packager};
 
@@ -17,6 +14,7 @@ use super::headers::{Said, asked_patience};
 use crate::alarm::Alarm;
 use crate::error::CallError;
 use crate::http1::caller::Unfinished;
+use crate::http1::request::Head;
 use crate::limits::Part;
 use crate::names::{CallerName, ServiceName};
 use crate::upstream::budget::Share;
@@ -42,7 +40,7 @@ pub struct Call {
     /// What it names.
     pub target: Target,
     /// Method, URL, headers; nothing in it where the call did not come by HTTP.
-    pub head: Box<Parts>,
+    pub head: Arc<Head>,
     /// The body.
     pub body: Arrival,
     /// When its head was read.
@@ -90,7 +88,7 @@ pub enum Voice {
 #[derive(Debug)]
 pub(super) struct Read {
     pub target: Target,
-    pub head: Box<Parts>,
+    pub head: Arc<Head>,
     pub started: Instant,
     /// Who it is by the kernel's word.
     pub vouched: Option<CallerName>,
@@ -140,9 +138,8 @@ impl Call {
         };
         let method = message.as_ref().ok().map(|message| message.request.method.as_str());
         let target = Target::of_method(method.or(early.as_deref()).unwrap_or(""), own);
-        let (head, ()) = Request::new(()).into_parts();
         let body = Arrival::Raw(Box::new(Raw { voice, message, share }));
-        Self { target, head: Box::new(head), body, started, vouched: None, alarm: Arc::default() }
+        Self { target, head: Arc::default(), body, started, vouched: None, alarm: Arc::default() }
     }
 
     /// The time the caller says it has left; fails where it says something else.
@@ -343,14 +340,14 @@ impl Message {
 }
 
 impl Read {
-    /// What says who calls: the header, or else a field of the Yar header, where empty and PHP's own default say
-    /// nothing.
-    pub(super) fn tells<'c, F>(&'c self, header: &'c Option<HeaderValue>, field: F) -> Option<&'c [u8]>
+    /// What says who calls: the header of this name, or else a field of the Yar header, where empty and PHP's own
+    /// default say nothing.
+    pub(super) fn tells<F>(&self, header: &str, field: F) -> Option<&[u8]>
     where
         F: Fn(&Header) -> &[u8],
     {
-        if let Some(value) = header {
-            return Some(value.as_bytes());
+        if let Some(value) = self.head.headers.get(header) {
+            return Some(value);
         }
         let Body::Yar(message) = &self.body else { return None };
         Some(field(&message.header)).filter(|text| !text.is_empty() && *text != b"Yar TCP Client")

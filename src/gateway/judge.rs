@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use hyper::HeaderMap;
-use hyper::header::RETRY_AFTER;
-
 use super::Record;
 use super::route::Plan;
 use crate::balance::Passed;
 use crate::error::CallError;
 use crate::health::{Change, Fault};
+use crate::http1::headers::Headers;
 use crate::model::Statuses;
 use crate::peer::{InFlight, Outcome};
 use crate::upstream::body::Broken;
@@ -19,9 +17,10 @@ use crate::upstream::{Answered, Failure};
 pub(super) fn outcome(sent: &Result<Answered, Failure>, failures: Statuses) -> Option<Outcome> {
     let fault = match sent {
         Ok(answer) => {
-            let status = answer.status().as_u16();
+            let status = answer.head.status.as_u16();
             let fault = failures.has(status).then_some(Fault::Status);
-            let retry_after = matches!(status, 429 | 503).then(|| retry_after(answer.headers())).flatten();
+            let retry_after =
+                matches!(status, 429 | 503).then(|| retry_after(&answer.head.headers)).flatten();
             return Some(Outcome { fault, retry_after });
         }
         Err(Failure::Unreached { .. }) => Fault::Unreached,
@@ -74,8 +73,8 @@ pub(super) fn passed(plan: &Plan, passed: Passed) -> CallError {
 }
 
 /// Seconds; a date is read over, as clocks differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+fn retry_after(headers: &Headers) -> Option<Duration> {
+    let text = headers.text("retry-after")?.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // what is no u64 is longer than anybody listens to
     digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
@@ -128,12 +127,13 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     #[test]
     fn only_seconds_are_read_from_retry_after() {
-        let read = |text: &'static str| {
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]))
+        let read = |text: &str| {
+            let mut headers = Headers::default();
+            headers.push("retry-after", text);
+            retry_after(&headers)
         };
         assert_eq!(read("2"), Some(Duration::from_secs(2)));
         assert_eq!(read("99999999"), Some(Duration::from_secs(99_999_999)));

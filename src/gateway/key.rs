@@ -16,7 +16,7 @@ pub(super) fn of(policy: &Policy, call: &Read) -> Option<u64> {
         return None;
     }
     match policy.hash_on.as_ref()? {
-        HashOn::Header(name) => call.head.headers.get(name).map(|value| balance::key(value.as_bytes())),
+        HashOn::Header(name) => call.head.headers.get(name).map(balance::key),
         HashOn::Query(name) => {
             in_query(call.head.uri.query()?, name).map(|value| balance::key(value.as_bytes()))
         }

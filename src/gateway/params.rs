@@ -1,13 +1,12 @@
 //! The parameters of a Yar call out of an HTTP request, and requests that can't become any.
 
 use hyper::Method;
-use hyper::header;
-use hyper::http::request::Parts;
 use proto_adapters::{Fault, Options, Packager, adapt};
 
 use super::adapt::callers;
 use super::route::Plan;
 use crate::error::CallError;
+use crate::http1::request::Head;
 use crate::words::beginning;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -18,17 +17,17 @@ const SHOWN: usize = 40;
 const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
 /// Refuses what can't become parameters before its body is read: by method, type and encoding.
-pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
+pub(super) fn check_head(head: &Head) -> Result<(), CallError> {
     if head.method != Method::GET && head.method != Method::POST {
         return Err(CallError::WrongMethod(head.method.as_str().chars().take(SHOWN).collect()));
     }
     refuse_multipart(head)?;
-    let encodings = head.headers.get_all(header::CONTENT_ENCODING);
-    match encodings.iter().find(|how| !how.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let mut encodings = head.headers.get_all("content-encoding");
+    match encodings.find(|how| !how.eq_ignore_ascii_case(b"identity")) {
         None => Ok(()),
         Some(how) => Err(CallError::MalformedRequest(format!(
             "the body has Content-Encoding \"{}\", which is not decoded; send it without",
-            beginning(how.as_bytes(), SHOWN)
+            beginning(how, SHOWN)
         ))),
     }
 }
@@ -36,7 +35,7 @@ pub(super) fn check_head(head: &Parts) -> Result<(), CallError> {
 /// The parameters of a Yar call, out of the query, a form or a JSON body.
 pub(super) fn of_request(
     plan: &Plan,
-    head: &Parts,
+    head: &Head,
     body: &[u8],
     to: Packager,
     o: Options,
@@ -61,12 +60,12 @@ fn looks_like_json(body: &[u8]) -> bool {
 }
 
 /// The type of the body, without its parameters.
-fn announced(head: &Parts) -> &str {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+fn announced(head: &Head) -> &str {
+    let kind = head.headers.text("content-type").unwrap_or_default();
     kind.split(';').next().unwrap_or("").trim()
 }
 
-fn refuse_multipart(head: &Parts) -> Result<(), CallError> {
+fn refuse_multipart(head: &Head) -> Result<(), CallError> {
     let kind = announced(head);
     let is_multipart = kind.get(..MULTIPART.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(MULTIPART));
     if !is_multipart {

@@ -4,19 +4,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::{HeaderName, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method};
+use hyper::Method;
 
 use super::adapt::Answer;
 use super::tried::{Ended, Tried};
 use super::{Arrival, Call, Record};
+use crate::http1::headers::Headers;
+use crate::http1::request::Head;
 use crate::model::{Encoding, Transport};
 use crate::peer::{InFlight, Peer};
 use crate::telemetry::{AttemptSpan, CallSpan, Parent, Telemetry, Trace, is_tracestate};
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// Longest `tracestate` and path that are told, in bytes: what waits must not grow with what strangers send.
 const MAX_STATE: usize = 512;
@@ -89,30 +89,30 @@ impl Traced {
 }
 
 /// What the caller's one `traceparent` says, if it says anything.
-fn parent(headers: &HeaderMap) -> Option<Parent> {
-    let mut all = headers.get_all(&TRACEPARENT).iter();
+fn parent(headers: &Headers) -> Option<Parent> {
+    let mut all = headers.get_all(TRACEPARENT);
     let parent = all.next()?;
     // of two, none can be relied on
-    if all.next().is_some() { None } else { Parent::parse(parent.as_bytes()) }
+    if all.next().is_some() { None } else { Parent::parse(parent) }
 }
 
 /// What the caller's tracing systems say to each other; longer than anybody has to keep, it is left out.
-fn state(headers: &HeaderMap) -> String {
+fn state(headers: &Headers) -> String {
     if !is_well_formed(headers) {
         return String::new();
     }
-    let state = headers.get_all(&TRACESTATE).iter().filter_map(|state| state.to_str().ok());
+    let state = headers.get_all(TRACESTATE).filter_map(|state| std::str::from_utf8(state).ok());
     let state = state.collect::<Vec<_>>().join(",");
     if state.len() > MAX_STATE { String::new() } else { state }
 }
 
 /// Whether `tracestate`, where there is one, can be relied on.
-fn is_well_formed(headers: &HeaderMap) -> bool {
-    is_tracestate(headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes))
+fn is_well_formed(headers: &Headers) -> bool {
+    is_tracestate(headers.get_all(TRACESTATE))
 }
 
 /// Method and path.
-fn request(head: &Parts) -> (String, String) {
+fn request(head: &Head) -> (String, String) {
     (known(&head.method).to_owned(), shortened(head.uri.path()))
 }
 
@@ -135,13 +135,11 @@ fn shortened(path: &str) -> String {
 }
 
 /// Tells a provider whose child its own span is.
-pub(super) fn pass_on(trace: Trace, headers: &mut HeaderMap, peer: &Peer) {
-    if let Ok(value) = HeaderValue::try_from(trace.toward(peer.address.as_str()).to_string()) {
-        headers.insert(&TRACEPARENT, value);
-    }
+pub(super) fn pass_on(trace: Trace, headers: &mut Headers, peer: &Peer) {
+    headers.set(TRACEPARENT, trace.toward(peer.address.as_str()).to_string());
     // of a trace that is none, or one that nobody could read
     if !trace.continues() || !is_well_formed(headers) {
-        headers.remove(&TRACESTATE);
+        headers.remove(TRACESTATE);
     }
 }
 

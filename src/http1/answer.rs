@@ -4,16 +4,33 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use httparse::{ParserConfig, Status};
-use hyper::ext::ReasonPhrase;
-use hyper::header;
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 
 use super::MAX_HEADERS;
 pub use super::body::{BadBody, NotHttp, Part};
-use super::body::{Body, Hop, Inbox, Parsed, is_chunked, keeps_alive, length, map};
+use super::body::{Body, Hop, Inbox, Parsed, headers, is_chunked, keeps_alive, length};
+use super::headers::Headers;
 
-/// Headers that are set on an answer: of a quota, and of a call's story.
-const OF_OURS: usize = 2;
+/// Headers that are set on an answer, and their bytes: of a quota, and of a call's story.
+const OF_OURS: (usize, usize) = (2, 96);
+
+/// What an answer says before its body.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its status,
+    pub status: StatusCode,
+    /// and the words behind it, where they are not the usual ones.
+    pub reason: Option<Box<str>>,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+impl Head {
+    /// Of an answer of this status.
+    pub fn new(status: StatusCode, headers: Headers) -> Self {
+        Self { status, reason: None, headers }
+    }
+}
 
 /// What is read of one answer.
 #[derive(Debug)]
@@ -36,13 +53,13 @@ impl Reader {
     }
 
     /// The answer's head, once it is whole; interim ones (100 to 199, but 101) are passed over.
-    pub fn head(&mut self) -> Result<Option<Response<()>>, NotHttp> {
+    pub fn head(&mut self) -> Result<Option<Box<Head>>, NotHttp> {
         while let Some((mut head, hop)) = self.inbox.head(parse)? {
-            if head.status().is_informational() && head.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
             }
-            let goes_on = head.status() != StatusCode::SWITCHING_PROTOCOLS;
-            self.keeps_alive = goes_on && keeps_alive(head.version(), head.headers(), hop);
+            let goes_on = head.status != StatusCode::SWITCHING_PROTOCOLS;
+            self.keeps_alive = goes_on && keeps_alive(&head.headers, hop);
             self.inbox.body = self.body_of(&mut head, hop)?;
             return Ok(Some(head));
         }
@@ -56,24 +73,24 @@ impl Reader {
     }
 
     /// By RFC 9112, 6.3.
-    fn body_of(&self, head: &mut Response<()>, hop: Hop) -> Result<Body, NotHttp> {
-        let has_none = matches!(head.status().as_u16(), 101 | 204 | 304);
+    fn body_of(&self, head: &mut Head, hop: Hop) -> Result<Body, NotHttp> {
+        let has_none = matches!(head.status.as_u16(), 101 | 204 | 304);
         if has_none || self.is_for_head {
             // nothing is read by it: one that is none is not told on
-            if length(head.headers_mut(), hop).is_err() {
-                head.headers_mut().remove(header::CONTENT_LENGTH);
+            if length(&mut head.headers, hop).is_err() {
+                head.headers.remove("content-length");
             }
             return Ok(Body::Length(0));
         }
-        if is_chunked(head.headers(), hop)? {
-            if head.version() == hyper::Version::HTTP_10 {
+        if is_chunked(&head.headers, hop)? {
+            if hop.is_old {
                 return Err(NotHttp("its version is 1.0, and it has a Transfer-Encoding".into()));
             }
             // whoever reads on must not see two lengths
-            head.headers_mut().remove(header::CONTENT_LENGTH);
+            head.headers.remove("content-length");
             return Ok(Body::Size);
         }
-        Ok(length(head.headers_mut(), hop)?.map_or(Body::ToTheEnd, Body::Length))
+        Ok(length(&mut head.headers, hop)?.map_or(Body::ToTheEnd, Body::Length))
     }
 
     /// What follows in the body.
@@ -103,7 +120,7 @@ impl Reader {
 }
 
 /// A head, if that is whole.
-fn parse(bytes: &Bytes) -> Result<Parsed<Response<()>>, NotHttp> {
+fn parse(bytes: &Bytes) -> Result<Parsed<Box<Head>>, NotHttp> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let read = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);
@@ -111,22 +128,13 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Response<()>>, NotHttp> {
         Status::Complete(used) => used,
         Status::Partial => return Ok(None),
     };
-    let mut head = Response::new(());
-    *head.status_mut() = parsed
-        .code
-        .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or_else(|| NotHttp("invalid response status".into()))?;
-    if parsed.version == Some(0) {
-        *head.version_mut() = hyper::Version::HTTP_10;
-    }
-    if parsed.reason != head.status().canonical_reason()
-        && let Some(Ok(reason)) = parsed.reason.map(|reason| ReasonPhrase::try_from(reason.as_bytes()))
-    {
-        head.extensions_mut().insert(reason);
-    }
-    let (headers, hop) = map(bytes, parsed.headers, OF_OURS)?;
-    *head.headers_mut() = headers;
-    Ok(Some(((head, hop), used)))
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or_else(|| NotHttp("invalid response status".into()))?;
+    let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
+    let (headers, hop) = headers(parsed.headers, OF_OURS);
+    let hop = Hop { is_old: parsed.version == Some(0), ..hop };
+    let head = Head { status, reason: reason.map(Into::into), headers };
+    Ok(Some(((Box::new(head), hop), used)))
 }
 
 #[cfg(test)]

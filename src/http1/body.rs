@@ -5,8 +5,9 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 use httparse::{EMPTY_HEADER, Header, Status};
 use hyper::HeaderMap;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 
+use super::headers::Headers;
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Most bytes of a line that tells a chunk's size, and of all trailers.
@@ -230,7 +231,7 @@ impl Inbox {
         let mut found = [EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&self.ahead, &mut found) {
             Ok(Status::Complete((used, found))) => {
-                let (trailers, _) = map(&self.ahead, found, 0).map_err(|_| bad(&self.ahead))?;
+                let trailers = map(&self.ahead, found).ok_or_else(|| bad(&self.ahead))?;
                 self.ahead.advance(used);
                 self.body = Body::Length(0);
                 Ok(Part::Trailers(trailers))
@@ -252,13 +253,16 @@ impl From<TooLong> for NotHttp {
     }
 }
 
-/// Which headers of a message's own hop it has: to look for each in vain costs more than to note those that are there.
+/// What a message tells of its own hop: to look for each header in vain costs more than to note those that are there.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Hop {
+    /// Its version is 1.0.
+    pub(super) is_old: bool,
     pub(super) length: Told,
     pub(super) coding: bool,
     pub(super) connection: bool,
     pub(super) te: bool,
+    pub(super) expects: bool,
     /// How many of `Host` there are.
     pub(super) hosts: u8,
 }
@@ -276,62 +280,84 @@ pub(super) enum Told {
 /// A head with what was noted of it, and its length in bytes; `None`: it is not whole.
 pub(super) type Parsed<H> = Option<((H, Hop), usize)>;
 
-/// Headers as slices of the bytes they were read from; `more` of them can be set at no cost.
-pub(super) fn map(bytes: &Bytes, found: &[Header<'_>], more: usize) -> Result<(HeaderMap, Hop), NotHttp> {
-    let (mut headers, mut hop) = (HeaderMap::with_capacity(found.len() + more), Hop::default());
+/// The headers of a head, and what was noted of them; room is left for `more` of them, of so many bytes.
+pub(super) fn headers(found: &[Header<'_>], (more, bytes): (usize, usize)) -> (Headers, Hop) {
+    let size: usize = found.iter().map(|one| one.name.len() + one.value.len() + 4).sum();
+    let mut headers = Headers::with_room(found.len() + more, size + bytes);
+    let mut hop = Hop::default();
     for one in found {
-        let name = HeaderName::from_bytes(one.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(one.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(NotHttp(format!("its header {:?} can't be read", one.name)));
-        };
-        if name == header::CONTENT_LENGTH {
-            let plain = number(one.value).filter(|_| hop.length == Told::Nothing);
-            hop.length = plain.map_or(Told::Otherwise, Told::Plain);
-        }
-        hop.coding |= name == header::TRANSFER_ENCODING;
-        hop.connection |= name == header::CONNECTION;
-        hop.te |= name == header::TE;
-        hop.hosts += u8::from(name == header::HOST);
-        headers.append(name, value);
+        headers.push_checked(one.name, one.value);
+        hop.sees(one.name, one.value);
     }
-    Ok((headers, hop))
+    (headers, hop)
+}
+
+/// Trailers, as slices of the bytes they were read from.
+fn map(bytes: &Bytes, found: &[Header<'_>]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(found.len());
+    for one in found {
+        let name = HeaderName::from_bytes(one.name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(one.value)).ok()?);
+    }
+    Some(headers)
+}
+
+impl Hop {
+    fn sees(&mut self, name: &str, value: &[u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        // few names are as long as one of these
+        match name.len() {
+            2 => self.te |= is("te"),
+            4 => self.hosts += u8::from(is("host")),
+            6 => self.expects |= is("expect"),
+            10 => self.connection |= is("connection"),
+            14 if is("content-length") => {
+                let plain = number(value).filter(|_| self.length == Told::Nothing);
+                self.length = plain.map_or(Told::Otherwise, Told::Plain);
+            }
+            17 => self.coding |= is("transfer-encoding"),
+            _ => {}
+        }
+    }
 }
 
 /// The length that a head tells, made one where it is told more than once; `None`: it tells none.
-pub(super) fn length(headers: &mut HeaderMap, hop: Hop) -> Result<Option<u64>, NotHttp> {
+pub(super) fn length(headers: &mut Headers, hop: Hop) -> Result<Option<u64>, NotHttp> {
     match hop.length {
         Told::Nothing => return Ok(None),
         Told::Plain(length) => return Ok(Some(length)),
         Told::Otherwise => {}
     }
     let (mut length, mut told) = (None, 0);
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        for word in value.as_bytes().split(|byte| *byte == b',') {
+    for value in headers.get_all("content-length") {
+        for word in value.split(|byte| *byte == b',') {
             told += 1;
             match (number(word.trim_ascii()), length) {
                 (Some(one), None) => length = Some(one),
                 (Some(one), Some(before)) if one == before => {}
-                _ => return Err(NotHttp(format!("its Content-Length is {value:?}"))),
+                _ => {
+                    let shown = value.escape_ascii();
+                    return Err(NotHttp(format!("its Content-Length is \"{shown}\"")));
+                }
             }
         }
     }
     if let Some(length) = length.filter(|_| told > 1) {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.set("content-length", itoa::Buffer::new().format(length));
     }
     Ok(length)
 }
 
 /// Whether a message comes in chunks; fails where it is coded otherwise, which would be lost on its way.
-pub(super) fn is_chunked(headers: &HeaderMap, hop: Hop) -> Result<bool, NotHttp> {
+pub(super) fn is_chunked(headers: &Headers, hop: Hop) -> Result<bool, NotHttp> {
     if !hop.coding {
         return Ok(false);
     }
-    let mut told = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut told = headers.get_all("transfer-encoding");
     match (told.next(), told.next()) {
-        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
         (coding, _) => {
-            let coding = coding.map_or(&b""[..], |coding| coding.as_bytes());
+            let coding = coding.unwrap_or_default();
             let shown = coding.get(..40).unwrap_or(coding).escape_ascii();
             Err(NotHttp(format!("its Transfer-Encoding is not \"chunked\" alone, but begins \"{shown}\"")))
         }
@@ -339,13 +365,13 @@ pub(super) fn is_chunked(headers: &HeaderMap, hop: Hop) -> Result<bool, NotHttp>
 }
 
 /// RFC 9112, 9.3: any `close` ends the connection; version 1.0 must ask that it stays.
-pub(super) fn keeps_alive(version: hyper::Version, headers: &HeaderMap, hop: Hop) -> bool {
-    let mut stays = version == hyper::Version::HTTP_11;
+pub(super) fn keeps_alive(headers: &Headers, hop: Hop) -> bool {
+    let mut stays = !hop.is_old;
     if !hop.connection {
         return stays;
     }
-    for value in headers.get_all(header::CONNECTION) {
-        for word in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+    for value in headers.get_all("connection") {
+        for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if word.eq_ignore_ascii_case(b"close") {
                 return false;
             }

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use hyper::http::request::Parts;
 use tokio::io::AsyncWrite;
 
 use super::body::{BadBody, Part};
-use super::request::{Reader, Refused};
+use super::request::{Head, Reader, Refused};
 use super::{MAX_HEAD, read};
 use crate::socket::Stream;
 
@@ -79,7 +78,7 @@ impl CallerLine {
     }
 
     /// The head of the next request; `None`: the caller ended. Only asked for once the request before is over.
-    pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<Parts>>, Refused>> {
+    pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Arc<Head>>, Refused>> {
         let mut line = self.lock();
         loop {
             if let Some(head) = line.reader.head()? {

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::body::Body;
-use hyper::ext::ReasonPhrase;
-use hyper::header;
-use hyper::{Method, Response, StatusCode, Version};
+use hyper::{Method, StatusCode};
 
+use super::answer::Head;
+use super::headers::Headers;
+use super::request;
 use super::writer::{self, Framing};
 
 /// What of a request says how it can be answered.
@@ -23,35 +24,35 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// By a request of this method and version.
-    pub fn by(method: &Method, version: Version, takes_trailers: bool) -> Self {
-        Self { is_head: *method == Method::HEAD, is_old: version == Version::HTTP_10, takes_trailers }
+    /// By a request's head.
+    pub fn by(head: &request::Head, takes_trailers: bool) -> Self {
+        Self { is_head: head.method == Method::HEAD, is_old: head.is_old, takes_trailers }
     }
 }
 
-/// The head of `response`, how its body's end is told, and whether the connection stays, as it may where `stays`.
+/// The head of an answer with this body as it is written, how the body's end is told, and whether the connection stays,
+/// as it may where `stays`.
 pub fn head<B: Body>(
-    response: &Response<B>,
+    Head { status, reason, headers, .. }: &Head,
+    body: &B,
     asked: Asked,
     stays: bool,
     now: Instant,
 ) -> (Vec<u8>, Framing, bool) {
-    let (status, headers) = (response.status(), response.headers());
-    let (framing, told) = framing(response, asked);
+    let (framing, told) = framing(*status, headers, body, asked);
     let stays = stays && !matches!(framing, Framing::ToTheEnd);
-    let mut out = Vec::with_capacity(writer::size(headers, response.body()) + 160);
-    let reason = response.extensions().get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-    let reason = reason.unwrap_or(status.canonical_reason().unwrap_or("").as_bytes());
+    let mut out = Vec::with_capacity(writer::size(headers, body) + 160);
+    let reason = reason.as_deref().unwrap_or(status.canonical_reason().unwrap_or(""));
     out.extend_from_slice(if asked.is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    for part in [status.as_str().as_bytes(), b" ", reason, b"\r\n"] {
-        out.extend_from_slice(part);
+    for part in [status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
     let seen = writer::headers(&mut out, headers);
     match told {
         Told::Length(length) => writer::length(&mut out, length),
         Told::Provided => {
-            headers.get(header::CONTENT_LENGTH).into_iter().for_each(|length| {
-                writer::line(&mut out, "content-length", length.as_bytes());
+            headers.get("content-length").into_iter().for_each(|length| {
+                writer::line(&mut out, "content-length", length);
             });
         }
         Told::Chunks => writer::line(&mut out, "transfer-encoding", b"chunked"),
@@ -79,10 +80,9 @@ enum Told {
 }
 
 /// By RFC 9112, 6.
-fn framing<B: Body>(response: &Response<B>, asked: Asked) -> (Framing, Told) {
-    let exact = response.body().size_hint().exact();
-    let is_provided = || response.headers().contains_key(header::CONTENT_LENGTH);
-    match (response.status(), exact) {
+fn framing<B: Body>(status: StatusCode, headers: &Headers, body: &B, asked: Asked) -> (Framing, Told) {
+    let is_provided = || headers.has("content-length");
+    match (status, body.size_hint().exact()) {
         (StatusCode::NO_CONTENT, _) => (Framing::Over, Told::Nothing),
         (StatusCode::NOT_MODIFIED, _) => (Framing::Over, Told::Provided),
         (_, Some(length @ 1..)) if asked.is_head && !is_provided() => (Framing::Over, Told::Length(length)),
@@ -90,7 +90,7 @@ fn framing<B: Body>(response: &Response<B>, asked: Asked) -> (Framing, Told) {
         (_, Some(0)) => (Framing::Over, Told::Length(0)),
         (_, Some(length)) => (Framing::Length(length), Told::Length(length)),
         (_, None) if asked.is_old => (Framing::ToTheEnd, Told::Nothing),
-        (_, None) if asked.takes_trailers => (Framing::chunks(response.headers()), Told::Chunks),
+        (_, None) if asked.takes_trailers => (Framing::chunks(headers), Told::Chunks),
         (_, None) => (Framing::Chunks(Vec::new()), Told::Chunks),
     }
 }

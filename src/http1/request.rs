@@ -1,16 +1,16 @@
 //! A caller's request in HTTP/1: bytes in, head and body out. Nothing here reads, waits or looks at the clock.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, ParserConfig, Status};
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, Uri, Version};
+use hyper::{Method, Uri};
 
 use super::body::{
-    BadBody, Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, is_chunked, keeps_alive, length, map,
+    BadBody, Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, headers, is_chunked, keeps_alive, length,
 };
+use super::headers::Headers;
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Headers that change what becomes of a request: one that can't be read is not left out.
@@ -28,6 +28,23 @@ const HEEDED: [&str; 10] = [
 ];
 /// Bytes of a name that are shown where it is none.
 const SHOWN: usize = 40;
+/// Headers that are set on a request, and their bytes: of a deadline, and of a trace.
+const OF_OURS: (usize, usize) = (2, 96);
+
+/// What a request says before its body.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// Its method.
+    pub method: Method,
+    /// Its target.
+    pub uri: Uri,
+    /// Its headers.
+    pub headers: Headers,
+    /// Whether its version is 1.0.
+    pub is_old: bool,
+    /// Whether it wants to be told to go on before its body is sent.
+    pub expects: bool,
+}
 
 /// What is read of the requests of one connection.
 #[derive(Debug, Default)]
@@ -67,12 +84,12 @@ impl Reader {
     }
 
     /// The next request's head, once it is whole; ask for it when the one before is over.
-    pub fn head(&mut self) -> Result<Option<Box<Parts>>, Refused> {
+    pub fn head(&mut self) -> Result<Option<Arc<Head>>, Refused> {
         let Some((mut head, hop)) = self.inbox.head(parse)? else { return Ok(None) };
-        self.keeps_alive = keeps_alive(head.version, &head.headers, hop);
+        self.keeps_alive = keeps_alive(&head.headers, hop);
         self.takes_trailers = hop.te && takes_trailers(&head.headers);
         self.inbox.body = self.body_of(&mut head, hop)?;
-        Ok(Some(head))
+        Ok(Some(Arc::new(head)))
     }
 
     /// Why bytes that ended before their head did are no request, where that shows.
@@ -82,15 +99,15 @@ impl Reader {
     }
 
     /// By RFC 9112, 6.3.
-    fn body_of(&mut self, head: &mut Parts, hop: Hop) -> Result<Body, Refused> {
+    fn body_of(&mut self, head: &mut Head, hop: Hop) -> Result<Body, Refused> {
         if !is_chunked(&head.headers, hop)? {
             return Ok(Body::Length(length(&mut head.headers, hop)?.unwrap_or(0)));
         }
-        if head.version != Version::HTTP_11 {
+        if hop.is_old {
             return Err(Refused::Malformed("its version is 1.0, and it has a Transfer-Encoding".into()));
         }
         // whoever reads on must not see two lengths, and whoever wrote both may mean the other
-        self.keeps_alive &= head.headers.remove(header::CONTENT_LENGTH).is_none();
+        self.keeps_alive &= !head.headers.remove("content-length");
         Ok(Body::Size)
     }
 
@@ -126,7 +143,7 @@ impl Reader {
 }
 
 /// A head, if that is whole.
-fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
+fn parse(bytes: &Bytes) -> Result<Parsed<Head>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let mut config = ParserConfig::default();
@@ -144,23 +161,20 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Parts>>, Refused> {
     if lines != parsed.headers.len() + 2 {
         left_out(text)?;
     }
-    let (mut head, ()) = Request::new(()).into_parts();
     let no = |what: &str| Refused::Malformed(format!("its {what} can't be read"));
-    head.method =
+    let method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| no("method"))?;
     let path = bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes());
     let no_url =
         |why| Refused::Malformed(format!("its URL: {why}; call /{{service}}/{{api}}, by Yar /{{service}}"));
-    head.uri = Uri::from_maybe_shared(path).map_err(no_url)?;
-    if parsed.version == Some(0) {
-        head.version = Version::HTTP_10;
-    }
-    let (headers, hop) = map(bytes, parsed.headers, 0)?;
+    let uri = Uri::from_maybe_shared(path).map_err(no_url)?;
+    let (headers, hop) = headers(parsed.headers, OF_OURS);
+    let hop = Hop { is_old: parsed.version == Some(0), ..hop };
     if hop.hosts > 1 {
         return Err(several_hosts(&headers));
     }
-    head.headers = headers;
-    Ok(Some(((Box::new(head), hop), used)))
+    let expects = hop.expects && !hop.is_old && goes_on_later(&headers);
+    Ok(Some(((Head { method, uri, is_old: hop.is_old, headers, expects }, hop), used)))
 }
 
 /// Whether the request's own line is here to its end; empty ones may come before it.
@@ -221,17 +235,18 @@ fn refused(head: &[u8], why: httparse::Error) -> Refused {
 }
 
 /// RFC 9112, 3.2: whoever reads on may take another of them for the one that is meant.
-fn several_hosts(headers: &HeaderMap) -> Refused {
-    let shown = |host: &HeaderValue| {
-        let host = host.as_bytes();
-        format!("\"{}\"", host.get(..SHOWN).unwrap_or(host).escape_ascii())
-    };
-    let hosts: Vec<_> = headers.get_all(header::HOST).iter().map(shown).take(2).collect();
+fn several_hosts(headers: &Headers) -> Refused {
+    let shown = |host: &[u8]| format!("\"{}\"", host.get(..SHOWN).unwrap_or(host).escape_ascii());
+    let hosts: Vec<_> = headers.get_all("host").map(shown).take(2).collect();
     Refused::Malformed(format!("its Host is there more than once, {}; send it once", hosts.join(" and ")))
 }
 
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    let words = headers.get_all(header::TE).iter().flat_map(|te| te.as_bytes().split(|byte| *byte == b','));
+fn goes_on_later(headers: &Headers) -> bool {
+    headers.get("expect").is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn takes_trailers(headers: &Headers) -> bool {
+    let words = headers.get_all("te").flat_map(|te| te.split(|byte| *byte == b','));
     words.map(<[u8]>::trim_ascii).any(|word| word.eq_ignore_ascii_case(b"trailers"))
 }
 

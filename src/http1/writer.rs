@@ -9,6 +9,7 @@ use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderMap, HeaderName};
 use tokio::io::AsyncWrite;
 
+use super::headers::Headers;
 use super::is_one_hop;
 
 /// A body's frames up to this size, in bytes, are copied behind what is written before them.
@@ -222,8 +223,8 @@ impl Writer {
 
 impl Framing {
     /// Chunks, behind which the trailers may come that these headers name.
-    pub fn chunks(headers: &HeaderMap) -> Self {
-        let told = headers.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok());
+    pub fn chunks(headers: &Headers) -> Self {
+        let told = headers.get_all("trailer").filter_map(|value| std::str::from_utf8(value).ok());
         let names = told.flat_map(|value| value.split(','));
         Self::Chunks(names.filter_map(|name| name.trim().parse().ok()).collect())
     }
@@ -239,15 +240,15 @@ pub struct Seen {
 }
 
 /// Writes headers, without those of this hop: whom it goes to, how its body ends, whether it stays.
-pub fn headers(out: &mut Vec<u8>, headers: &HeaderMap) -> Seen {
+pub fn headers(out: &mut Vec<u8>, headers: &Headers) -> Seen {
     let mut seen = Seen::default();
-    for (name, value) in headers {
-        match name.as_str() {
-            "content-length" => seen.length = true,
-            "host" | "transfer-encoding" | "connection" => {}
+    for (name, _, line) in headers.lines() {
+        match name {
+            b"content-length" => seen.length = true,
+            b"host" | b"transfer-encoding" | b"connection" => {}
             name => {
-                seen.date |= name == "date";
-                line(out, name, value.as_bytes());
+                seen.date |= name == b"date";
+                out.extend_from_slice(line);
             }
         }
     }
@@ -255,10 +256,9 @@ pub fn headers(out: &mut Vec<u8>, headers: &HeaderMap) -> Seen {
 }
 
 /// How many bytes [`headers`] writes at most, and what is copied behind them of a body that is told of.
-pub fn size(headers: &HeaderMap, body: &impl Body) -> usize {
-    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+pub fn size(headers: &Headers, body: &impl Body) -> usize {
     let body = usize::try_from(body.size_hint().lower()).ok().filter(|body| *body <= COPIED);
-    lines + body.unwrap_or(0)
+    headers.size() + body.unwrap_or(0)
 }
 
 /// Writes one header.
@@ -289,7 +289,7 @@ fn is_of_a_head(name: &HeaderName) -> bool {
     ];
     let name_is = |ours| name.as_str() == ours;
     of_all.contains(name)
-        || is_one_hop(name.as_str())
+        || is_one_hop(name.as_str().as_bytes())
         || ["x-caller", "x-deadline-ms"].into_iter().any(name_is)
 }
 

@@ -7,20 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use hyper::Response;
-use hyper::http::request::Parts;
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::caller::Here;
-use super::http::{self, Leaving};
+use super::http::{self, Reply};
 use super::{Begun, HEAD_PATIENCE, Known, LAST_LINGER, LAST_REQUESTS, LINGER, TELLING, linger, refusal};
 use crate::alarm::Alarm;
 use crate::gateway::{Ending, Worker};
 use crate::http1::caller::{BodyEnd, CallerLine};
 use crate::http1::reply::{self, Asked};
-use crate::http1::request::Refused;
+use crate::http1::request::{Head, Refused};
 use crate::http1::writer::{Stuck, Writer};
 use crate::socket::{Stream, stopped};
 use crate::upstream::body::Broken;
@@ -113,7 +111,7 @@ impl Connection {
                 Ok(None) => return End::Quiet,
                 Err(refused) => return self.refuse(&refused, is_first.then_some(first), over).await,
             };
-            let asked = Asked::by(&head.method, head.version, self.line.takes_trailers());
+            let asked = Asked::by(&head, self.line.takes_trailers());
             let response = match self.answer(head, over.as_mut()).await {
                 Waited::Done(response) => response,
                 Waited::Gone => return End::Quiet,
@@ -139,7 +137,7 @@ impl Connection {
         &self,
         mut until: Option<Instant>,
         mut over: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<Box<Parts>>, Refused> {
+    ) -> Result<Option<Arc<Head>>, Refused> {
         let mut is_last = false;
         poll_fn(|cx| {
             if let Poll::Ready(head) = self.line.poll_head(cx) {
@@ -176,11 +174,7 @@ impl Connection {
     }
 
     /// Carries a call. A caller that leaves takes its call with it.
-    async fn answer(
-        &self,
-        head: Box<Parts>,
-        mut over: Pin<&mut impl Future<Output = ()>>,
-    ) -> Waited<Response<Leaving>> {
+    async fn answer(&self, head: Arc<Head>, mut over: Pin<&mut impl Future<Output = ()>>) -> Waited<Reply> {
         let mut call = pin!(http::answer(self, head));
         poll_fn(|cx| {
             if let Poll::Ready(response) = call.as_mut().poll(cx) {
@@ -201,7 +195,7 @@ impl Connection {
     }
 
     /// Tells what is known when time is up, as long as there is time for that.
-    async fn give_up(&self, response: Response<Leaving>, asked: Asked) -> End {
+    async fn give_up(&self, response: Reply, asked: Asked) -> End {
         let never = pin!(pending());
         match tokio::time::timeout(LAST_LINGER, self.tell(response, asked, never)).await {
             Ok(Ok(_)) => End::Unread,
@@ -220,14 +214,15 @@ impl Connection {
     /// Writes an answer; whether another request may follow.
     async fn tell(
         &self,
-        response: Response<Leaving>,
+        response: Reply,
         asked: Asked,
         mut over: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<bool, End> {
-        let may_stay = !self.stops() && !response.body().closes;
+        let may_stay = !self.stops() && !response.body.closes;
         let may_stay = may_stay && poll_fn(|cx| Poll::Ready(self.line.stays(cx))).await;
-        let (head, framing, stays) = reply::head(&response, asked, may_stay, Instant::now().into_std());
-        let (mut writer, mut body) = (Writer::new(head, framing), response.into_body());
+        let Reply { head, mut body } = response;
+        let (head, framing, stays) = reply::head(&head, &body, asked, may_stay, Instant::now().into_std());
+        let mut writer = Writer::new(head, framing);
         let (mut outlet, patience) = (Outlet { line: &self.line, since: None }, body.patience);
         let written = poll_fn(|cx| {
             if let Poll::Ready(written) = writer.poll(cx, &mut body, &mut outlet) {

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use hyper::{Method, StatusCode, Uri};
 use proto_adapters::yar;
 
 use super::connection::Connection;
 use crate::directory::Bounds;
 use crate::error::CallError;
 use crate::gateway::{self, Answer, Arrival, Call, Ending, Handled, Record, Target, Voice, Worker};
+use crate::http1::headers::Headers;
+use crate::http1::{answer, request};
 use crate::upstream::body::Broken;
 use crate::upstream::{Inbound, Payload};
 
@@ -26,17 +26,15 @@ use crate::upstream::{Inbound, Payload};
 const PEEK_PATIENCE: Duration = Duration::from_secs(1);
 /// The same where it is refused for its length: Yar clients, who read an exception, send it with its head.
 const REFUSED_PATIENCE: Duration = Duration::from_millis(100);
-static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Bytes of an answer that counts as taken when all of it is here; a larger one does when all of it is written.
 const SMALL: u64 = 64 << 10;
-/// Headers that most answers of our own have at most.
-const OF_OURS: usize = 6;
+/// Headers that most answers of our own have at most, and their bytes.
+const OF_OURS: (usize, usize) = (6, 320);
 /// A caller that takes nothing of its answer for so long is given up, unless the call's policy says otherwise.
 const STALL: Duration = Duration::from_secs(30);
 
 /// Carries one call and makes its answer.
-pub(super) async fn answer(connection: &Connection, head: Box<Parts>) -> Response<Leaving> {
+pub(super) async fn answer(connection: &Connection, head: Arc<request::Head>) -> Reply {
     let (started, worker) = (Instant::now(), &connection.worker);
     let is_up = || connection.is_up();
     match gateway::unless_up(is_up, pin!(call(connection, head, started))).await {
@@ -46,21 +44,25 @@ pub(super) async fn answer(connection: &Connection, head: Box<Parts>) -> Respons
 }
 
 /// What a caller is told whose request names no call; counted and logged.
-pub(super) fn refuse(worker: &Worker, error: &CallError, started: Instant) -> Response<Leaving> {
+pub(super) fn refuse(worker: &Worker, error: &CallError, started: Instant) -> Reply {
     let response = problem(error, None);
-    let told = (response.status().as_u16(), response.body().size_hint().lower());
+    let told = (response.head.status.as_u16(), response.body.size_hint().lower());
     gateway::refuse(worker, error, told, started);
     response
 }
 
 /// Splits the URL and looks at the first bytes of the body.
-async fn call(connection: &Connection, head: Box<Parts>, started: Instant) -> Result<Call, CallError> {
+async fn call(
+    connection: &Connection,
+    head: Arc<request::Head>,
+    started: Instant,
+) -> Result<Call, CallError> {
     if head.method == Method::CONNECT {
         return Err(CallError::NoTunnel);
     }
     let (worker, here) = (&connection.worker, &connection.here);
     let target = target(&head.uri, |authority| here.is(authority.host(), authority.port_u16(), &worker.host));
-    let waits = expects(&head);
+    let waits = head.expects;
     let rest = connection.line.body(waits);
     let mut body = Inbound { peeked: VecDeque::new(), trailers: None, rest, upload: None };
     let mut is_yar = false;
@@ -73,18 +75,10 @@ async fn call(connection: &Connection, head: Box<Parts>, started: Instant) -> Re
     Ok(Call { target, head, body, started, vouched, alarm })
 }
 
-/// Whether the caller sends its body only once it is told to go on.
-fn expects(head: &Parts) -> bool {
-    // few requests have it, and to look for it by its name costs more than to see them all
-    let mut wanted = head.headers.iter().filter(|(name, _)| *name == header::EXPECT);
-    let is_new = head.version == Version::HTTP_11;
-    wanted.next().is_some_and(|(_, wanted)| is_new && wanted.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
 /// Whether a body is Yar, by its first bytes.
 async fn begins_as_yar(
     connection: &Connection,
-    (head, target): (&Parts, &Target),
+    (head, target): (&request::Head, &Target),
     body: &mut Inbound,
     started: Instant,
 ) -> Result<bool, CallError> {
@@ -140,14 +134,14 @@ fn target(uri: &Uri, is_own: impl Fn(&Authority) -> bool) -> Target {
 }
 
 /// Turns what became of a call into the caller's own form.
-fn render(handled: Handled) -> Response<Leaving> {
+fn render(handled: Handled) -> Reply {
     let Handled { voice, result, mut record } = handled;
     match (voice, result) {
         (_, Ok(Answer::Http(mut response))) => {
-            record.passes(response.status().as_u16());
-            tell_quota(response.headers_mut(), &record);
-            explain(&mut record, response.headers_mut());
-            response.map(|body| Leaving::new(body, Some(record)))
+            record.passes(response.head.status.as_u16());
+            tell_quota(&mut response.head.headers, &record);
+            explain(&mut record, &mut response.head.headers);
+            Reply { head: response.head, body: Leaving::new(response.body, Some(record)) }
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -158,12 +152,12 @@ fn render(handled: Handled) -> Response<Leaving> {
     }
 }
 
-fn yar(message: Vec<u8>, record: Option<Box<Record>>) -> Response<Leaving> {
+fn yar(message: Vec<u8>, record: Option<Box<Record>>) -> Reply {
     leave(StatusCode::OK, "application/octet-stream", message.into(), record)
 }
 
 /// RFC 9457, and RFC 9209 in the head.
-fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leaving> {
+fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Reply {
     let verdict = error.verdict();
     let id = record.as_mut().and_then(|record| record.id());
     let (service, api) = record.as_ref().map_or(("", ""), |record| record.names());
@@ -173,67 +167,51 @@ fn problem(error: &CallError, mut record: Option<Box<Record>>) -> Response<Leavi
     }
     let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = leave(status, "application/problem+json", problem.to_string().into(), record);
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::try_from(format!("remora; error={}", verdict.proxy_status)) {
-        headers.insert("proxy-status", value);
-    }
+    let headers = &mut response.head.headers;
+    headers.push("proxy-status", format!("remora; error={}", verdict.proxy_status));
     if verdict.status == 405 {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        headers.push("allow", "GET, POST");
     }
     if let Some(seconds) = error.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        headers.push("retry-after", itoa::Buffer::new().format(seconds));
     }
     if matches!(error, CallError::UnknownKey { .. }) {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-Api-Key realm=\"remora\""));
+        headers.push("www-authenticate", "X-Api-Key realm=\"remora\"");
     }
     response
 }
 
 /// `RateLimit` of the caller's quota, unless the provider tells of one of its own.
-fn tell_quota(headers: &mut HeaderMap, record: &Record) {
+fn tell_quota(headers: &mut Headers, record: &Record) {
     let Some((standing, policy)) = record.standing() else { return };
-    let header::Entry::Vacant(untold) = headers.entry(&RATE_LIMIT) else { return };
-    if let Ok(limit) = HeaderValue::from_bytes(standing.limit().as_ref()) {
-        untold.insert(limit);
-    }
-    if let Ok(policy) = HeaderValue::from_maybe_shared(policy.clone()) {
-        headers.insert(&RATE_LIMIT_POLICY, policy);
+    if !headers.has("ratelimit") {
+        headers.push("ratelimit", standing.limit());
+        headers.set("ratelimit-policy", policy);
     }
 }
 
-fn leave(
-    status: StatusCode,
-    kind: &'static str,
-    mut body: Bytes,
-    mut record: Option<Box<Record>>,
-) -> Response<Leaving> {
+fn leave(status: StatusCode, kind: &'static str, mut body: Bytes, mut record: Option<Box<Record>>) -> Reply {
     if let Some(record) = &mut record {
         body = record.leaves(body);
     }
-    let mut headers = HeaderMap::with_capacity(OF_OURS);
+    let mut headers = Headers::with_room(OF_OURS.0, OF_OURS.1);
     record.iter().for_each(|record| tell_quota(&mut headers, record));
     record.iter_mut().for_each(|record| explain(record, &mut headers));
-    let mut response = Response::new(Leaving::new(Payload::full(body), record));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+    headers.push("content-type", kind);
+    let head = Box::new(answer::Head::new(status, headers));
+    Reply { head, body: Leaving::new(Payload::full(body), record) }
 }
 
 /// Names the call, where its story is kept, and tells it to a caller that may ask.
-fn explain(record: &mut Record, headers: &mut HeaderMap) {
+fn explain(record: &mut Record, headers: &mut Headers) {
     let Some(id) = record.id() else { return };
     let story = record.asked_story();
-    let values = [("x-remora-call", Some(id.to_string())), ("x-remora-explain", story)];
-    for (name, value) in values {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
+    headers.set("x-remora-call", id.to_string());
+    story.iter().for_each(|story| headers.set("x-remora-explain", story));
 }
 
 /// What a caller is told of an answer that broke off before any of it has left; `None`: nothing, it is cut.
-pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leaving>> {
+pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Reply> {
     if matches!(why, Broken::Caller | Broken::TooLarge | Broken::NoRoom(_)) {
         return None;
     }
@@ -243,7 +221,14 @@ pub(super) fn broken(answer: &mut Leaving, why: Broken) -> Option<Response<Leavi
     Some(problem(&error, Some(record)))
 }
 
-/// An answer on its way out; its call's record is written when it has left, or all of a small one is here. One that is
+/// An answer to a caller.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) head: Box<answer::Head>,
+    pub(super) body: Leaving,
+}
+
+/// The body of an answer on its way out; its call's record is written when it has left, or all of a small one is here. One that is
 /// dropped before has lost its caller.
 #[derive(Debug)]
 pub(super) struct Leaving {

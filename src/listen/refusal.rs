@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use hyper::Response;
-
-use super::http::{self, Leaving};
+use super::http::{self, Reply};
 use crate::error::CallError;
 use crate::gateway::{self, Worker};
 use crate::http1::request::Refused;
@@ -15,7 +13,7 @@ const LATE_HEAD: &str = "the head of a request began, and was not there within 7
 
 /// What a caller is told whose request can't be read; counted and logged. `first`: how its connection begins, unless
 /// there were requests before.
-pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]>) -> Response<Leaving> {
+pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]>) -> Reply {
     let error = match (refused, first) {
         (Refused::TooLarge(what), _) => CallError::HeadTooLarge(what.clone()),
         (Refused::Malformed(why), _) => CallError::MalformedRequest(format!("the request: {why}")),
@@ -33,7 +31,7 @@ pub(super) fn no_request(worker: &Worker, refused: &Refused, first: Option<&[u8]
         }
     };
     let mut response = http::refuse(worker, &error, Instant::now());
-    response.body_mut().closes = true;
+    response.body.closes = true;
     response
 }
 

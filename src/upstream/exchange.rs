@@ -11,15 +11,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::body::{Frame, SizeHint};
-use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::oneshot;
 
-use super::body::{Broken, Payload, Silence};
+use super::Request;
+use super::body::{Broken, Silence};
 use super::progress::Progress;
-use crate::http1::answer::{NotHttp, Part, Reader};
+use crate::http1::answer::{Head, NotHttp, Part, Reader};
 use crate::http1::read;
 use crate::names::Address;
 
@@ -54,7 +55,7 @@ enum Line {
 #[derive(Debug)]
 pub(super) enum Lost {
     /// Nothing of it was taken; as it was.
-    Unsent(Box<Request<Payload>>),
+    Unsent(Request),
     /// Not one byte came back.
     Silent,
     /// The peer ended in the middle of its head.
@@ -72,9 +73,9 @@ pub(super) fn is_quiet(stream: &TcpStream) -> bool {
 
 impl Exchange {
     /// Nothing is written yet.
-    pub(super) fn new(stream: TcpStream, host: &Address, request: Box<Request<Payload>>) -> Self {
-        let reader = Reader::new(*request.method() == Method::HEAD);
-        let progress = request.body().progress();
+    pub(super) fn new(stream: TcpStream, host: &Address, request: Request) -> Self {
+        let reader = Reader::new(request.head.method == Method::HEAD);
+        let progress = request.body.progress();
         let writer = Some(Writer::new(request, host.as_str()));
         Self { line: Line::Both(stream), writer, reader, progress, has_answered: false, is_closed: false }
     }
@@ -112,7 +113,7 @@ impl Exchange {
     }
 
     /// The answer's head; the request's body may go on behind it.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Lost>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Head>, Lost>> {
         loop {
             if let Err(lost) = self.write(cx) {
                 return Poll::Ready(Err(lost));

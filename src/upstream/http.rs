@@ -4,13 +4,12 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use hyper::Request;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::body::{AnswerStream, Payload};
 use super::exchange::{Exchange, Lost, is_quiet};
-use super::{Answered, Failure, Outgoing};
+use super::{Answered, Failure, Outgoing, Request};
 use crate::names::Address;
 
 /// Idle connections kept per peer and worker.
@@ -75,7 +74,7 @@ impl Upstream {
     pub(super) async fn send_http(
         &self,
         peer: &Address,
-        mut request: Box<Request<Payload>>,
+        mut request: Request,
         patience: Patience,
     ) -> Result<Answered, Failure> {
         while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer)).flatten() {
@@ -96,7 +95,7 @@ impl Upstream {
     async fn send_afresh(
         &self,
         peer: &Address,
-        request: Box<Request<Payload>>,
+        request: Request,
         patience: Patience,
     ) -> Result<Answered, Failure> {
         let stream = match reach(peer, patience.connect).await {
@@ -124,14 +123,14 @@ impl Upstream {
         &self,
         peer: &Address,
         stream: TcpStream,
-        request: Box<Request<Payload>>,
+        request: Request,
         idle: Duration,
     ) -> Result<Answered, Lost> {
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
         let head = std::future::poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
         answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
-        Ok(Box::new(head.map(|()| Payload::answer(answer))))
+        Ok(Answered { head, body: Payload::answer(answer) })
     }
 
     /// Closes connections that were idle for too long, or were closed by their peers; call it every few seconds.
@@ -197,7 +196,7 @@ impl Lost {
     }
 }
 
-fn unreached(reason: String, request: Box<Request<Payload>>) -> Failure {
+fn unreached(reason: String, request: Request) -> Failure {
     Failure::Unreached { reason, request: Outgoing::Http(request) }
 }
 

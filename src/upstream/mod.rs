@@ -1,8 +1,10 @@
 //! One attempt at one peer: connections, requests, answers.
 
-use bytes::Bytes;
-use hyper::{Request, Response};
+use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::http1::{answer, request};
 use crate::names::Address;
 
 pub mod body;
@@ -23,15 +25,29 @@ pub use spare::Spare;
 /// A call in the form its provider takes.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// Over HTTP; boxed, as it is handed from hand to hand.
-    Http(Box<Request<Payload>>),
+    /// Over HTTP.
+    Http(Request),
     /// A whole Yar message, over TCP without HTTP.
     Raw(Bytes),
 }
 
-/// An answer's head, its body still to be read; status 200 where the answer is a raw Yar message. Boxed, as it is
-/// handed from hand to hand.
-pub type Answered = Box<Response<Payload>>;
+/// A request to a provider.
+#[derive(Debug)]
+pub struct Request {
+    /// Its head, shared with what may be sent once more.
+    pub head: Arc<request::Head>,
+    /// Its body.
+    pub body: Payload,
+}
+
+/// An answer, its body still to be read; status 200 where it is a raw Yar message.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its head.
+    pub head: Box<answer::Head>,
+    /// Its body.
+    pub body: Payload,
+}
 
 /// How an attempt failed.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Response;
+use hyper::StatusCode;
 use hyper::body::Frame;
 use proto_adapters::yar;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use super::body::{Broken, Payload, Silence};
 use super::http::{CLOSED_AT_ONCE, Patience, Upstream, reach};
 use super::{Answered, Failure, Outgoing};
+use crate::http1::answer::Head;
+use crate::http1::headers::Headers;
 use crate::names::Address;
 use crate::words::beginning;
 
@@ -97,7 +99,8 @@ impl Upstream {
         let left = length - answer.len();
         let silence = Silence::new(idle);
         let answer = RawAnswer { begun: answer.into(), left, length, silence, lease: Some(lease) };
-        Ok(Box::new(Response::new(Payload::raw_answer(answer))))
+        let head = Box::new(Head::new(StatusCode::OK, Headers::default()));
+        Ok(Answered { head, body: Payload::raw_answer(answer) })
     }
 }
 

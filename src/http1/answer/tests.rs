@@ -1,4 +1,4 @@
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 
 use super::*;
 use crate::http1::MAX_HEAD;
@@ -22,13 +22,13 @@ fn read(bytes: &[u8], size: usize, is_for_head: bool) -> Result<Seen, String> {
             },
         }
     };
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let pair = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), text(value));
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let pair = |(name, value): (&[u8], &[u8])| (text(name), text(value));
     let (mut body, mut trailers) = (Vec::new(), Vec::new());
     loop {
         match reader.part().map_err(|bad| bad.why())? {
             Part::Data(data) => body.extend_from_slice(&data),
-            Part::Trailers(map) => trailers.extend(map.values().map(text)),
+            Part::Trailers(map) => trailers.extend(map.values().map(HeaderValue::as_bytes).map(text)),
             Part::End => break,
             Part::More => match pieces.next() {
                 Some(piece) => reader.push(Bytes::copy_from_slice(piece)),
@@ -40,8 +40,8 @@ fn read(bytes: &[u8], size: usize, is_for_head: bool) -> Result<Seen, String> {
     for piece in pieces {
         reader.push(Bytes::copy_from_slice(piece));
     }
-    let headers = head.headers().iter().map(pair).collect();
-    Ok((head.status().as_u16(), headers, body, trailers, reader.keeps_alive()))
+    let headers = head.headers.iter().map(pair).collect();
+    Ok((head.status.as_u16(), headers, body, trailers, reader.keeps_alive()))
 }
 
 /// The same, however the bytes come.
@@ -216,5 +216,5 @@ fn an_own_reason_is_kept() {
     let mut reader = Reader::new(false);
     reader.push(Bytes::from_static(b"HTTP/1.1 200 Fine\r\n\r\n"));
     let head = reader.head().unwrap().unwrap();
-    assert_eq!(head.extensions().get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
+    assert_eq!(head.reason.as_deref(), Some("Fine"));
 }

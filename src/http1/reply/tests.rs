@@ -30,13 +30,11 @@ impl Body for Sized {
 }
 
 /// The lines of a head behind its first, but for the date; and whether the connection stays.
-fn lines(status: u16, told: &[(&'static str, &str)], body: Option<u64>, asked: Asked) -> (String, bool) {
-    let mut response = Response::new(Sized(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    for (name, value) in told {
-        response.headers_mut().append(*name, value.parse().unwrap());
-    }
-    let (head, _, stays) = head(&response, asked, true, Instant::now());
+fn lines(status: u16, told: &[(&str, &str)], body: Option<u64>, asked: Asked) -> (String, bool) {
+    let mut headers = Headers::default();
+    told.iter().for_each(|(name, value)| headers.push(name, value));
+    let told = Head::new(StatusCode::from_u16(status).unwrap(), headers);
+    let (head, _, stays) = head(&told, &Sized(body), asked, true, Instant::now());
     let text = String::from_utf8(head).unwrap();
     let lines = text.strip_suffix("\r\n\r\n").unwrap().split("\r\n").skip(1);
     let lines: Vec<_> = lines.filter(|line| !line.starts_with("date: ")).collect();
@@ -67,29 +65,29 @@ fn the_answer_to_a_head_tells_the_length_of_what_it_leaves_out() {
 fn an_old_caller_is_told_whether_the_connection_stays() {
     assert_eq!(lines(200, &[], Some(7), OLD), ("content-length: 7, connection: keep-alive".into(), true));
     assert_eq!(lines(200, &[], None, OLD), ("connection: close".into(), false));
-    let response = Response::new(Sized(Some(1)));
+    let (told, body) = (Head::new(StatusCode::OK, Headers::default()), Sized(Some(1)));
     let begins =
-        |asked, with: &str| head(&response, asked, true, Instant::now()).0.starts_with(with.as_bytes());
+        |asked, with: &str| head(&told, &body, asked, true, Instant::now()).0.starts_with(with.as_bytes());
     assert!(begins(OLD, "HTTP/1.0 200 OK\r\n") && begins(NEW, "HTTP/1.1 200 OK\r\n"));
-    let (head, framing, stays) = head(&response, NEW, false, Instant::now());
+    let (head, framing, stays) = head(&told, &body, NEW, false, Instant::now());
     assert!(String::from_utf8(head).unwrap().contains("\r\nconnection: close\r\n"));
     assert!(!stays && matches!(framing, Framing::Length(1)));
 }
 
 #[test]
 fn the_date_is_of_the_second_and_the_providers_own_if_it_told_one() {
-    let mut response = Response::new(Sized(Some(1)));
-    let dates = |response: &Response<Sized>, now| -> Vec<String> {
-        let (head, ..) = head(response, NEW, true, now);
+    let mut told = Head::new(StatusCode::OK, Headers::default());
+    let dates = |told: &Head, now| -> Vec<String> {
+        let (head, ..) = head(told, &Sized(Some(1)), NEW, true, now);
         let text = String::from_utf8(head).unwrap();
         text.lines().filter_map(|line| line.strip_prefix("date: ").map(str::to_owned)).collect()
     };
     let (before, now) = (SystemTime::now(), Instant::now());
-    let [told] = &dates(&response, now)[..] else { panic!("one date") };
-    let told = httpdate::parse_http_date(told).unwrap();
-    assert!(told <= SystemTime::now() && told + Duration::from_secs(2) > before, "{told:?}, {before:?}");
+    let [date] = &dates(&told, now)[..] else { panic!("one date") };
+    let date = httpdate::parse_http_date(date).unwrap();
+    assert!(date <= SystemTime::now() && date + Duration::from_secs(2) > before, "{date:?}, {before:?}");
     let long_after = now + Duration::from_secs(3600);
-    assert_eq!(dates(&response, long_after).len(), 1);
-    response.headers_mut().insert(header::DATE, "Tue, 15 Nov 1994 08:12:31 GMT".parse().unwrap());
-    assert_eq!(dates(&response, now), ["Tue, 15 Nov 1994 08:12:31 GMT"]);
+    assert_eq!(dates(&told, long_after).len(), 1);
+    told.headers.push("date", "Tue, 15 Nov 1994 08:12:31 GMT");
+    assert_eq!(dates(&told, now), ["Tue, 15 Nov 1994 08:12:31 GMT"]);
 }

@@ -1,12 +1,9 @@
-use hyper::HeaderMap;
-
 use super::*;
 
 type Seen = (String, Vec<(String, String)>, Vec<u8>, Vec<String>, bool);
 
-fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Reads requests that come in pieces of `size` bytes until the bytes are at their end, or are refused.
@@ -27,7 +24,7 @@ fn read(bytes: &[u8], size: usize) -> (Vec<Seen>, Result<(), Refused>) {
         loop {
             match reader.part() {
                 Ok(Part::Data(data)) => body.extend_from_slice(&data),
-                Ok(Part::Trailers(map)) => trailers.extend(pairs(&map).into_iter().map(|(_, value)| value)),
+                Ok(Part::Trailers(map)) => trailers.extend(map.values().map(|value| text(value.as_bytes()))),
                 Ok(Part::End) => break,
                 Ok(Part::More) => match pieces.next() {
                     Some(piece) => reader.push(Bytes::copy_from_slice(piece)),
@@ -36,8 +33,9 @@ fn read(bytes: &[u8], size: usize) -> (Vec<Seen>, Result<(), Refused>) {
                 Err(bad) => return (seen, Err(Refused::Malformed(bad.why().into()))),
             }
         }
-        let line = format!("{} {} {:?}", head.method, head.uri, head.version);
-        seen.push((line, pairs(&head.headers), body, trailers, reader.keeps_alive()));
+        let line = format!("{} {} HTTP/1.{}", head.method, head.uri, u8::from(!head.is_old));
+        let headers = head.headers.iter().map(|(name, value)| (text(name), text(value)));
+        seen.push((line, headers.collect(), body, trailers, reader.keeps_alive()));
     }
 }
 
