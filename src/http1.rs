@@ -25,34 +25,6 @@ const AT_ONCE: usize = 16 << 10;
 /// Most bytes that are read at once.
 const MOST_AT_ONCE: u64 = 64 << 10;
 
-/// Whether a header of this name, in lower case, holds for one connection, is for this sidecar alone, or would pass for
-/// one that was checked.
-pub fn is_one_hop(name: &[u8]) -> bool {
-    let is_listed = matches!(
-        name,
-        b"connection"
-            | b"keep-alive"
-            | b"proxy-connection"
-            | b"proxy-authenticate"
-            | b"proxy-authorization"
-            | b"te"
-            | b"transfer-encoding"
-            | b"upgrade"
-            | b"expect"
-            | b"http2-settings"
-            | b"x-api-key"
-            | b"x-remora-explain"
-    );
-    is_listed || php_reads(b"x-caller", name) || php_reads(b"x-api-key", name)
-}
-
-/// Whether PHP takes another name for this one: with `_` and `.` in the places of `-`.
-fn php_reads(ours: &[u8], name: &[u8]) -> bool {
-    let is_like =
-        |(ours, other): (&u8, &u8)| ours == other || (*ours == b'-' && matches!(other, b'_' | b'.'));
-    name.len() == ours.len() && name != ours && ours.iter().zip(name).all(is_like)
-}
-
 /// Reads what is there, of a body that has `left` bytes to come where that is known.
 pub fn read(
     stream: &mut (impl AsyncRead + Unpin),

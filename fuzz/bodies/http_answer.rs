@@ -18,8 +18,8 @@ pub(crate) fn run(data: &[u8]) {
     let Ok((_, headers, body, ..)) = whole else { return };
     assert!(body.len() <= bytes.len(), "no byte is told twice");
     assert!(!is_for_head || body.is_empty(), "an answer to HEAD has no body");
-    let names = headers.iter().map(|(name, _)| name.as_str());
-    let of_length = names.filter(|name| ["content-length", "transfer-encoding"].contains(name));
+    let names = headers.iter().map(|(name, _)| name.to_ascii_lowercase());
+    let of_length = names.filter(|name| ["content-length", "transfer-encoding"].contains(&name.as_str()));
     let of_length: std::collections::HashSet<_> = of_length.collect();
     assert!(of_length.len() < 2 || body.is_empty(), "a body has one length");
 }

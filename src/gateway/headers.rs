@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::error::CallError;
-use crate::http1::headers::Headers;
-use crate::http1::is_one_hop;
+use crate::http1::headers::{Headers, Known};
 
 /// Who calls.
 pub(super) const CALLER: &str = "x-caller";
@@ -12,6 +11,17 @@ pub(super) const CALLER: &str = "x-caller";
 pub(super) const KEY: &str = "x-api-key";
 /// The time it has left, in milliseconds.
 pub(super) const DEADLINE: &str = "x-deadline-ms";
+
+/// What described the caller's body.
+const OF_THE_BODY: [&[u8]; 7] = [
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"accept",
+    b"accept-encoding",
+    b"hostname",
+    b"trailer",
+];
 
 /// What a request's headers tell this sidecar, found in one look.
 #[derive(Debug, Default)]
@@ -29,15 +39,14 @@ pub(super) struct Said {
 impl Said {
     pub(super) fn by(headers: &Headers) -> Self {
         let mut said = Self::default();
-        for (name, value) in headers.iter() {
-            match name {
-                b"x-caller" => said.has_callers |= std::mem::replace(&mut said.has_caller, true),
-                b"x-deadline-ms" => said.has_deadline = true,
-                b"x-remora-explain" => {
-                    said.explain.get_or_insert(value == b"1");
-                    said.has_one_hop = true;
-                }
-                name => said.has_one_hop |= is_one_hop(name),
+        for (known, value) in headers.known() {
+            said.has_one_hop |= known.is_one_hop();
+            match known {
+                Known::Caller => said.has_callers |= std::mem::replace(&mut said.has_caller, true),
+                Known::Deadline => said.has_deadline = true,
+                Known::Explain => _ = said.explain.get_or_insert(value == b"1"),
+                Known::Connection | Known::ContentLength | Known::Date | Known::Expect | Known::Host => {}
+                Known::Te | Known::TransferEncoding | Known::OneHop | Known::Other => {}
             }
         }
         said
@@ -82,7 +91,7 @@ pub(super) fn to_provider(headers: &mut Headers, said: &Said) {
 /// Leaves the name that was checked, where a caller gives several.
 fn one_caller(headers: &mut Headers) {
     let mut seen = false;
-    headers.retain(|name| name != CALLER.as_bytes() || !std::mem::replace(&mut seen, true));
+    headers.retain(|known, _| known != Known::Caller || !std::mem::replace(&mut seen, true));
 }
 
 /// Removes what holds for one connection only, what was meant for this sidecar, and keys.
@@ -90,25 +99,16 @@ pub(super) fn end_to_end(headers: &mut Headers) {
     // what `Connection` says is for this connection; `close` and `keep-alive` name no header that anybody sends
     let words = headers.get_all("connection").flat_map(|value| value.split(|byte| *byte == b','));
     let words = words.map(<[u8]>::trim_ascii).filter(|word| !word.eq_ignore_ascii_case(b"close"));
-    let stays = |word: &[u8]| [&b"content-length"[..], b"host"].contains(&word);
-    let named: Vec<_> = words.map(<[u8]>::to_ascii_lowercase).filter(|word| !stays(word)).collect();
-    headers.retain(|name| !is_one_hop(name) && !named.iter().any(|word| word == name));
+    let named: Vec<_> = words.map(<[u8]>::to_vec).collect();
+    headers.retain(|known, name| {
+        let stays = matches!(known, Known::ContentLength | Known::Host);
+        stays || !(known.is_one_hop() || named.iter().any(|word| word.eq_ignore_ascii_case(name)))
+    });
 }
 
 /// Removes what described the caller's body.
 pub(super) fn without_body_headers(headers: &mut Headers) {
-    headers.retain(|name| {
-        !matches!(
-            name,
-            b"content-length"
-                | b"content-type"
-                | b"content-encoding"
-                | b"accept"
-                | b"accept-encoding"
-                | b"hostname"
-                | b"trailer"
-        )
-    });
+    headers.retain(|_, name| !OF_THE_BODY.iter().any(|of_body| name.eq_ignore_ascii_case(of_body)));
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ pub use super::body::{BadBody, NotHttp, Part};
 use super::body::{Body, Hop, Inbox, Parsed, headers, is_chunked, keeps_alive, length};
 use super::headers::Headers;
 
-/// Headers that are set on an answer, and their bytes: of a quota, and of a call's story.
-const OF_OURS: (usize, usize) = (2, 96);
+/// Headers that are set on an answer: of a quota, and of a call's story.
+const OF_OURS: usize = 2;
 
 /// What an answer says before its body.
 #[derive(Debug, Clone)]
@@ -54,10 +54,11 @@ impl Reader {
 
     /// The answer's head, once it is whole; interim ones (100 to 199, but 101) are passed over.
     pub fn head(&mut self) -> Result<Option<Box<Head>>, NotHttp> {
-        while let Some((mut head, hop)) = self.inbox.head(parse)? {
+        while let Some(((mut head, hop), bytes)) = self.inbox.head(parse)? {
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
             }
+            head.headers.stand_in(bytes);
             let goes_on = head.status != StatusCode::SWITCHING_PROTOCOLS;
             self.keeps_alive = goes_on && keeps_alive(&head.headers, hop);
             self.inbox.body = self.body_of(&mut head, hop)?;
@@ -120,7 +121,7 @@ impl Reader {
 }
 
 /// A head, if that is whole.
-fn parse(bytes: &Bytes) -> Result<Parsed<Box<Head>>, NotHttp> {
+fn parse(bytes: &[u8]) -> Result<Parsed<Box<Head>>, NotHttp> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let read = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, &mut room);
@@ -131,7 +132,7 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Box<Head>>, NotHttp> {
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| NotHttp("invalid response status".into()))?;
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
-    let (headers, hop) = headers(parsed.headers, OF_OURS);
+    let (headers, hop) = headers(bytes, parsed.headers, OF_OURS);
     let hop = Hop { is_old: parsed.version == Some(0), ..hop };
     let head = Head { status, reason: reason.map(Into::into), headers };
     Ok(Some(((Box::new(head), hop), used)))

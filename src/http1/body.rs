@@ -7,7 +7,7 @@ use httparse::{EMPTY_HEADER, Header, Status};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::headers::Headers;
+use super::headers::{Headers, Known};
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Most bytes of a line that tells a chunk's size, and of all trailers.
@@ -108,11 +108,11 @@ impl Inbox {
         };
     }
 
-    /// A head, once it is whole; `parse` gives it with its length in bytes.
+    /// A head and its bytes, once it is whole; `parse` gives it with its length.
     pub(super) fn head<H, E: From<TooLong>>(
         &mut self,
-        parse: impl FnOnce(&Bytes) -> Result<Option<(H, usize)>, E>,
-    ) -> Result<Option<H>, E> {
+        parse: impl FnOnce(&[u8]) -> Result<Option<(H, usize)>, E>,
+    ) -> Result<Option<(H, Bytes)>, E> {
         // what was looked at before is looked at again only where the head may have come to its end
         let fresh = self.ahead.get(self.looked.saturating_sub(3)..).unwrap_or_default();
         let may_be_whole = !self.ahead.is_empty() && (self.looked == 0 || has_empty_line(fresh));
@@ -122,10 +122,8 @@ impl Inbox {
             return Err(TooLong.into());
         }
         let Some((head, used)) = whole else { return Ok(None) };
-        // nothing is kept of what was read whole
-        drop(self.ahead.split_to(used));
         self.looked = 0;
-        Ok(Some(head))
+        Ok(Some((head, self.ahead.split_to(used))))
     }
 
     /// What follows in the body.
@@ -280,15 +278,10 @@ pub(super) enum Told {
 /// A head with what was noted of it, and its length in bytes; `None`: it is not whole.
 pub(super) type Parsed<H> = Option<((H, Hop), usize)>;
 
-/// The headers of a head, and what was noted of them; room is left for `more` of them, of so many bytes.
-pub(super) fn headers(found: &[Header<'_>], (more, bytes): (usize, usize)) -> (Headers, Hop) {
-    let size: usize = found.iter().map(|one| one.name.len() + one.value.len() + 4).sum();
-    let mut headers = Headers::with_room(found.len() + more, size + bytes);
+/// The headers of a head that begins so, and what was noted of them; room is left for `more`.
+pub(super) fn headers(bytes: &[u8], found: &[Header<'_>], more: usize) -> (Headers, Hop) {
     let mut hop = Hop::default();
-    for one in found {
-        headers.push_checked(one.name, one.value);
-        hop.sees(one.name, one.value);
-    }
+    let headers = Headers::found(bytes, found, more, |known, value| hop.sees(known, value));
     (headers, hop)
 }
 
@@ -303,20 +296,19 @@ fn map(bytes: &Bytes, found: &[Header<'_>]) -> Option<HeaderMap> {
 }
 
 impl Hop {
-    fn sees(&mut self, name: &str, value: &[u8]) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        // few names are as long as one of these
-        match name.len() {
-            2 => self.te |= is("te"),
-            4 => self.hosts += u8::from(is("host")),
-            6 => self.expects |= is("expect"),
-            10 => self.connection |= is("connection"),
-            14 if is("content-length") => {
+    fn sees(&mut self, known: Known, value: &[u8]) {
+        match known {
+            Known::ContentLength => {
                 let plain = number(value).filter(|_| self.length == Told::Nothing);
                 self.length = plain.map_or(Told::Otherwise, Told::Plain);
             }
-            17 => self.coding |= is("transfer-encoding"),
-            _ => {}
+            Known::Connection => self.connection = true,
+            Known::Expect => self.expects = true,
+            Known::Host => self.hosts += 1,
+            Known::Te => self.te = true,
+            Known::TransferEncoding => self.coding = true,
+            Known::Caller | Known::Date | Known::Deadline | Known::Explain => {}
+            Known::OneHop | Known::Other => {}
         }
     }
 }

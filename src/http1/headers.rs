@@ -1,4 +1,4 @@
-//! Headers as they stand in a head: their text, and where its parts are.
+//! Headers as they stand in a head: its bytes, and where each line's parts are.
 //!
 //! A message has about seven, and most of them go on as they came: to find one by a look at each costs less than to
 //! make a map of them.
@@ -6,54 +6,123 @@
 use std::fmt;
 use std::ops::Range;
 
-/// Headers in their order, names in lower case.
-#[derive(Clone, Default, PartialEq, Eq)]
+use bytes::Bytes;
+
+/// Headers in their order, each as it was written.
+#[derive(Clone, Default)]
 pub struct Headers {
-    /// Lines as they are written, `name: value` each with its end, one behind the other.
-    text: Vec<u8>,
+    /// The head they came in,
+    head: Bytes,
+    /// and lines that were added, as they are written.
+    added: Vec<u8>,
     lines: Vec<Line>,
 }
 
-/// Where in the text a line begins, its value does, and it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a line is, and the parts of it.
+#[derive(Debug, Clone, Copy)]
 struct Line {
+    known: Known,
+    is_added: bool,
+    /// It stands there as it is written, behind its value a line's end.
+    is_plain: bool,
     start: u32,
+    /// Where the name ends, the value begins and it ends.
+    name: u32,
     value: u32,
     end: u32,
+}
+
+/// A header that says something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Who calls.
+    Caller,
+    /// What stands for one connection.
+    Connection,
+    /// How many bytes the body has.
+    ContentLength,
+    /// When the answer was made.
+    Date,
+    /// How long the caller waits.
+    Deadline,
+    /// Whether the caller wants to be told to go on.
+    Expect,
+    /// Whether the caller wants to be told how its call went.
+    Explain,
+    /// Whom it goes to.
+    Host,
+    /// What its sender takes behind the body.
+    Te,
+    /// How the body is coded.
+    TransferEncoding,
+    /// Another that holds for one connection, is for this sidecar alone, or would pass for one that was checked.
+    OneHop,
+    /// All others.
+    Other,
 }
 
 /// Behind a name, and behind a value.
 const JOINT: &[u8] = b": ";
 const END: &[u8] = b"\r\n";
+/// Bytes that most of what is added to a head fits into.
+const ROOM: usize = 128;
 
 impl Headers {
-    /// None yet; so many headers of so many bytes can be added at no cost.
+    /// None yet; so many of so many bytes can be added at no cost.
     pub fn with_room(headers: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(headers) }
+        Self { head: Bytes::new(), added: Vec::with_capacity(bytes), lines: Vec::with_capacity(headers) }
+    }
+
+    /// Those that were found in these bytes, which are still to be given; and what `sees` each of them.
+    pub(super) fn found(
+        bytes: &[u8],
+        found: &[httparse::Header<'_>],
+        more: usize,
+        mut sees: impl FnMut(Known, &[u8]),
+    ) -> Self {
+        let mut lines = Vec::with_capacity(found.len() + more);
+        let at = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
+        for one in found {
+            let (name, start) = (one.name.as_bytes(), at(one.name.as_bytes()));
+            let known = Known::of(name);
+            sees(known, one.value);
+            // an empty value may stand nowhere
+            let value = if one.value.is_empty() { start + name.len() } else { at(one.value) };
+            let (name, end) = (start + name.len(), value + one.value.len());
+            let is_plain = bytes.get(name..value) == Some(JOINT) && bytes.get(end..end + 2) == Some(END);
+            // a head has 64 KiB at most
+            let [start, name, value, end] = [start, name, value, end].map(|at| at as u32);
+            lines.push(Line { known, is_added: false, is_plain, start, name, value, end });
+        }
+        Self { head: Bytes::new(), added: Vec::new(), lines }
+    }
+
+    /// Gives the bytes in which they were found.
+    pub(super) fn stand_in(&mut self, head: Bytes) {
+        self.head = head;
     }
 
     /// Adds one behind the others. A line break in its value becomes a blank, as it would begin another header.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        let (value, line) = (value.as_ref(), self.text.len());
-        self.push_checked(name, value);
-        let value = line + name.len() + JOINT.len()..self.text.len() - END.len();
-        let breaks = |byte: &&mut u8| matches!(**byte, b'\r' | b'\n' | b'\0');
-        let value = self.text.get_mut(value).unwrap_or_default();
-        value.iter_mut().filter(breaks).for_each(|byte| *byte = b' ');
-    }
-
-    /// The same of a value that has no line break.
-    pub(super) fn push_checked(&mut self, name: &str, value: &[u8]) {
-        let start = self.text.len();
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.get_mut(start..).unwrap_or_default().make_ascii_lowercase();
-        self.text.extend_from_slice(JOINT);
-        let begins = self.text.len();
-        for part in [value, END] {
-            self.text.extend_from_slice(part);
+        let (start, value) = (self.added.len(), value.as_ref());
+        if self.added.is_empty() {
+            self.added.reserve(ROOM);
         }
-        // a head has 64 KiB at most, and what is added to it is short
-        self.lines.push(Line { start: start as u32, value: begins as u32, end: self.text.len() as u32 });
+        for part in [name.as_bytes(), JOINT, value, END] {
+            self.added.extend_from_slice(part);
+        }
+        let begins = start + name.len() + JOINT.len();
+        let end = begins + value.len();
+        let breaks = |byte: u8| matches!(byte, b'\r' | b'\n' | b'\0');
+        // looked at without an end before the last byte, which is quicker
+        if value.iter().fold(false, |any, byte| any | breaks(*byte)) {
+            let value = self.added.get_mut(begins..end).unwrap_or_default();
+            value.iter_mut().filter(|byte| breaks(**byte)).for_each(|byte| *byte = b' ');
+        }
+        // what is added to a head is short
+        let [start, name_end, value, end] = [start, start + name.len(), begins, end].map(|at| at as u32);
+        let known = Known::of(name.as_bytes());
+        self.lines.push(Line { known, is_added: true, is_plain: true, start, name: name_end, value, end });
     }
 
     /// Puts one in the place of all of its name.
@@ -62,20 +131,23 @@ impl Headers {
         self.push(name, value);
     }
 
-    /// Takes all of this name, in lower case, away; whether there were any.
+    /// Takes all of this name away; whether there were any.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.lines.len();
-        self.retain(|other| other != name.as_bytes());
+        self.retain(|_, other| !other.eq_ignore_ascii_case(name.as_bytes()));
         self.lines.len() < before
     }
 
-    /// Takes all away whose names are not wanted.
-    pub fn retain(&mut self, mut is_wanted: impl FnMut(&[u8]) -> bool) {
-        let text = &self.text;
-        self.lines.retain(|line| is_wanted(text.get(line.name()).unwrap_or_default()));
+    /// Takes all away that are not wanted.
+    pub fn retain(&mut self, mut is_wanted: impl FnMut(Known, &[u8]) -> bool) {
+        let (head, added) = (&self.head, &self.added);
+        self.lines.retain(|line| {
+            let bytes = if line.is_added { &added[..] } else { head };
+            is_wanted(line.known, bytes.get(line.name()).unwrap_or_default())
+        });
     }
 
-    /// The first value of this name, in lower case.
+    /// The first value of this name.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.get_all(name).next()
     }
@@ -85,27 +157,50 @@ impl Headers {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All values of this name, in lower case.
+    /// All values of this name.
     pub fn get_all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
-        self.iter().filter(move |(other, _)| *other == name.as_bytes()).map(|(_, value)| value)
+        let all = self.lines.iter().filter(move |line| {
+            let other = self.part(line, line.name());
+            other.eq_ignore_ascii_case(name.as_bytes())
+        });
+        all.map(|line| self.part(line, line.value()))
     }
 
-    /// Whether there is one of this name, in lower case.
+    /// Whether there is one of this name.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines().map(|(name, value, _)| (name, value))
+        self.lines.iter().map(|line| (self.part(line, line.name()), self.part(line, line.value())))
     }
 
-    /// Names, values, and the lines as they are written.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-        self.lines.iter().map(|line| {
-            let part = |at: Range<usize>| self.text.get(at).unwrap_or_default();
-            (part(line.name()), part(line.value()), part(line.whole()))
-        })
+    /// Those that are known, with their values.
+    pub fn known(&self) -> impl Iterator<Item = (Known, &[u8])> {
+        let known = self.lines.iter().filter(|line| line.known != Known::Other);
+        known.map(|line| (line.known, self.part(line, line.value())))
+    }
+
+    /// Writes those that pass.
+    pub(super) fn write(&self, out: &mut Vec<u8>, mut passes: impl FnMut(Known) -> bool) {
+        // those that stand behind each other are copied at once
+        let (mut run, mut is_added) = (0..0, false);
+        for line in self.lines.iter().filter(|line| passes(line.known)) {
+            if line.is_plain && line.is_added == is_added && line.start as usize == run.end {
+                run.end = line.whole().end;
+                continue;
+            }
+            out.extend_from_slice(self.bytes(is_added).get(run).unwrap_or_default());
+            (run, is_added) = (line.whole(), line.is_added);
+            if !line.is_plain {
+                run = 0..0;
+                for part in [self.part(line, line.name()), JOINT, self.part(line, line.value()), END] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(self.bytes(is_added).get(run).unwrap_or_default());
     }
 
     /// How many there are.
@@ -118,24 +213,81 @@ impl Headers {
         self.lines.is_empty()
     }
 
-    /// As many bytes as they have on the wire, or more.
+    /// About as many bytes as they have on the wire.
     pub(super) fn size(&self) -> usize {
-        self.text.len()
+        self.head.len() + self.added.len()
+    }
+
+    fn bytes(&self, is_added: bool) -> &[u8] {
+        if is_added { &self.added } else { &self.head }
+    }
+
+    fn part(&self, line: &Line, at: Range<usize>) -> &[u8] {
+        self.bytes(line.is_added).get(at).unwrap_or_default()
     }
 }
 
 impl Line {
-    fn whole(self) -> Range<usize> {
-        self.start as usize..self.end as usize
+    fn whole(&self) -> Range<usize> {
+        self.start as usize..self.end as usize + END.len()
     }
 
-    fn name(self) -> Range<usize> {
-        self.start as usize..self.value as usize - JOINT.len()
+    fn name(&self) -> Range<usize> {
+        self.start as usize..self.name as usize
     }
 
-    fn value(self) -> Range<usize> {
-        self.value as usize..self.end as usize - END.len()
+    fn value(&self) -> Range<usize> {
+        self.value as usize..self.end as usize
     }
+}
+
+impl Known {
+    /// Which one has this name.
+    pub fn of(name: &[u8]) -> Self {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        let one_hop = |is: bool| if is { Self::OneHop } else { Self::Other };
+        // few names are as long as one of these
+        match name.len() {
+            2 if is(b"te") => Self::Te,
+            4 if is(b"host") => Self::Host,
+            4 if is(b"date") => Self::Date,
+            6 if is(b"expect") => Self::Expect,
+            7 => one_hop(is(b"upgrade")),
+            8 if is(b"x-caller") => Self::Caller,
+            8 => one_hop(php_reads(b"x-caller", name)),
+            9 => one_hop(php_reads(b"x-api-key", name)),
+            10 if is(b"connection") => Self::Connection,
+            10 => one_hop(is(b"keep-alive")),
+            13 if is(b"x-deadline-ms") => Self::Deadline,
+            14 if is(b"content-length") => Self::ContentLength,
+            14 => one_hop(is(b"http2-settings")),
+            16 if is(b"x-remora-explain") => Self::Explain,
+            16 => one_hop(is(b"proxy-connection")),
+            17 if is(b"transfer-encoding") => Self::TransferEncoding,
+            18 => one_hop(is(b"proxy-authenticate")),
+            19 => one_hop(is(b"proxy-authorization")),
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it stays behind: it holds for one connection, is for this sidecar alone, or would pass for one that was
+    /// checked.
+    pub fn is_one_hop(self) -> bool {
+        match self {
+            Self::Connection | Self::Expect | Self::Explain | Self::Te | Self::TransferEncoding => true,
+            Self::OneHop => true,
+            Self::Caller | Self::ContentLength | Self::Date | Self::Deadline | Self::Host => false,
+            Self::Other => false,
+        }
+    }
+}
+
+/// Whether PHP takes a name for this one: with `_` and `.` in the places of `-`.
+fn php_reads(ours: &[u8], name: &[u8]) -> bool {
+    let is_like = |(ours, other): (&u8, &u8)| {
+        *ours == other.to_ascii_lowercase() || (*ours == b'-' && matches!(other, b'_' | b'.'))
+    };
+    name.len() == ours.len() && ours.iter().zip(name).all(is_like)
 }
 
 impl fmt::Debug for Headers {
@@ -147,47 +299,4 @@ impl fmt::Debug for Headers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn made(given: &[(&str, &str)]) -> Headers {
-        let mut headers = Headers::default();
-        given.iter().for_each(|(name, value)| headers.push(name, value));
-        headers
-    }
-
-    fn shown(headers: &Headers) -> Vec<String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        headers.lines().map(|(_, _, line)| text(line)).collect()
-    }
-
-    #[test]
-    fn all_stay_in_their_order_with_names_in_lower_case() {
-        let headers = made(&[("X-B", "1"), ("Host", "a:80"), ("x-b", "Two"), ("x-empty", "")]);
-        assert_eq!(shown(&headers), ["x-b: 1\r\n", "host: a:80\r\n", "x-b: Two\r\n", "x-empty: \r\n"]);
-        assert_eq!(headers.get_all("x-b").collect::<Vec<_>>(), [&b"1"[..], b"Two"]);
-        assert_eq!((headers.text("host"), headers.get("x-empty")), (Some("a:80"), Some(&b""[..])));
-        assert_eq!((headers.get("x"), headers.has("x-b"), headers.len()), (None, true, 4));
-    }
-
-    #[test]
-    fn one_that_is_set_stands_alone_and_behind_the_others() {
-        let mut headers = made(&[("x-b", "1"), ("host", "a"), ("x-b", "2")]);
-        headers.set("x-b", "3");
-        assert_eq!(shown(&headers), ["host: a\r\n", "x-b: 3\r\n"]);
-        assert!(headers.remove("host") && !headers.remove("host"));
-        headers.retain(|name| name != b"x-b");
-        assert!(headers.is_empty() && shown(&headers).is_empty());
-    }
-
-    #[test]
-    fn no_value_begins_another_header() {
-        let headers = made(&[("x-a", "1\r\nx-b: 2\n\0"), ("x-c", "3")]);
-        assert_eq!(shown(&headers), ["x-a: 1  x-b: 2  \r\n", "x-c: 3\r\n"]);
-    }
-
-    #[test]
-    fn values_are_not_shown_where_somebody_debugs() {
-        assert_eq!(format!("{:?}", made(&[("x-api-key", "secret")])), "[\"x-api-key\"]");
-    }
-}
+mod tests;

@@ -28,8 +28,8 @@ const HEEDED: [&str; 10] = [
 ];
 /// Bytes of a name that are shown where it is none.
 const SHOWN: usize = 40;
-/// Headers that are set on a request, and their bytes: of a deadline, and of a trace.
-const OF_OURS: (usize, usize) = (2, 96);
+/// Headers that are set on a request: of a deadline, and of a trace.
+const OF_OURS: usize = 2;
 
 /// What a request says before its body.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,12 @@ impl Reader {
 
     /// The next request's head, once it is whole; ask for it when the one before is over.
     pub fn head(&mut self) -> Result<Option<Arc<Head>>, Refused> {
-        let Some((mut head, hop)) = self.inbox.head(parse)? else { return Ok(None) };
+        let Some(((mut head, hop), bytes)) = self.inbox.head(parse)? else { return Ok(None) };
+        head.headers.stand_in(bytes);
+        if hop.hosts > 1 {
+            return Err(several_hosts(&head.headers));
+        }
+        head.expects = hop.expects && !hop.is_old && goes_on_later(&head.headers);
         self.keeps_alive = keeps_alive(&head.headers, hop);
         self.takes_trailers = hop.te && takes_trailers(&head.headers);
         self.inbox.body = self.body_of(&mut head, hop)?;
@@ -143,7 +148,7 @@ impl Reader {
 }
 
 /// A head, if that is whole.
-fn parse(bytes: &Bytes) -> Result<Parsed<Head>, Refused> {
+fn parse(bytes: &[u8]) -> Result<Parsed<Head>, Refused> {
     let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let mut config = ParserConfig::default();
@@ -164,17 +169,13 @@ fn parse(bytes: &Bytes) -> Result<Parsed<Head>, Refused> {
     let no = |what: &str| Refused::Malformed(format!("its {what} can't be read"));
     let method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| no("method"))?;
-    let path = bytes.slice_ref(parsed.path.unwrap_or_default().as_bytes());
+    let path = Bytes::copy_from_slice(parsed.path.unwrap_or_default().as_bytes());
     let no_url =
         |why| Refused::Malformed(format!("its URL: {why}; call /{{service}}/{{api}}, by Yar /{{service}}"));
     let uri = Uri::from_maybe_shared(path).map_err(no_url)?;
-    let (headers, hop) = headers(parsed.headers, OF_OURS);
+    let (headers, hop) = headers(bytes, parsed.headers, OF_OURS);
     let hop = Hop { is_old: parsed.version == Some(0), ..hop };
-    if hop.hosts > 1 {
-        return Err(several_hosts(&headers));
-    }
-    let expects = hop.expects && !hop.is_old && goes_on_later(&headers);
-    Ok(Some(((Head { method, uri, is_old: hop.is_old, headers, expects }, hop), used)))
+    Ok(Some(((Head { method, uri, headers, is_old: hop.is_old, expects: false }, hop), used)))
 }
 
 /// Whether the request's own line is here to its end; empty ones may come before it.

@@ -9,8 +9,7 @@ use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderMap, HeaderName};
 use tokio::io::AsyncWrite;
 
-use super::headers::Headers;
-use super::is_one_hop;
+use super::headers::{Headers, Known};
 
 /// A body's frames up to this size, in bytes, are copied behind what is written before them.
 const COPIED: usize = 4 << 10;
@@ -242,16 +241,11 @@ pub struct Seen {
 /// Writes headers, without those of this hop: whom it goes to, how its body ends, whether it stays.
 pub fn headers(out: &mut Vec<u8>, headers: &Headers) -> Seen {
     let mut seen = Seen::default();
-    for (name, _, line) in headers.lines() {
-        match name {
-            b"content-length" => seen.length = true,
-            b"host" | b"transfer-encoding" | b"connection" => {}
-            name => {
-                seen.date |= name == b"date";
-                out.extend_from_slice(line);
-            }
-        }
-    }
+    headers.write(out, |known| {
+        seen.length |= known == Known::ContentLength;
+        seen.date |= known == Known::Date;
+        !matches!(known, Known::ContentLength | Known::Host | Known::TransferEncoding | Known::Connection)
+    });
     seen
 }
 
@@ -289,7 +283,7 @@ fn is_of_a_head(name: &HeaderName) -> bool {
     ];
     let name_is = |ours| name.as_str() == ours;
     of_all.contains(name)
-        || is_one_hop(name.as_str().as_bytes())
+        || Known::of(name.as_str().as_bytes()).is_one_hop()
         || ["x-caller", "x-deadline-ms"].into_iter().any(name_is)
 }
 

@@ -135,7 +135,7 @@ fn lengths_that_are_none_or_two_are_refused() {
     body("Content-Length: 5\r\nContent-Length: 6\r\n", "hello").unwrap_err();
     let (_, headers, ..) =
         any("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n").unwrap();
-    assert_eq!(headers, [("transfer-encoding".into(), "chunked".into())], "whoever reads on sees one length");
+    assert_eq!(headers, [("Transfer-Encoding".into(), "chunked".into())], "whoever reads on sees one length");
     let (_, headers, ..) =
         any("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\nContent-Length: 1\r\n\r\na").unwrap();
     assert_eq!(headers, [("content-length".into(), "1".into())]);
@@ -153,7 +153,7 @@ fn what_has_no_body_has_none_whatever_its_head_says() {
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
     let (_, headers, body, _, keeps) = read(bytes, 7, true).unwrap();
     assert_eq!((body.len(), keeps), (0, true));
-    assert_eq!(headers, [("content-length".into(), "5".into())]);
+    assert_eq!(headers, [("Content-Length".into(), "5".into())]);
 }
 
 #[test]
