@@ -62,6 +62,8 @@ pub struct Record {
     wire: &'static str,
     /// Until when it waits for its places, once it does.
     waits: Option<Instant>,
+    /// When the answer that settled the call was there.
+    settled: Option<Instant>,
     /// In the limit of the API where it has one, and in the service's.
     places: [Option<Place>; 2],
     /// The API, once it is known.
@@ -97,6 +99,7 @@ impl Record {
                 Arrival::Raw(_) => "yar",
             },
             waits: None,
+            settled: None,
             places: [None, None],
             route: None,
             known_service: false,
@@ -130,6 +133,7 @@ impl Record {
 
     /// Notes what an attempt that is over says of its provider, and how long it took.
     pub(super) fn settles(&mut self, tried: &mut Tried) {
+        self.settled = Some(tried.over);
         self.trail.settles(tried, self.started);
         self.traced.iter_mut().for_each(|traced| traced.settles(tried));
         match tried.outcome {
@@ -182,6 +186,11 @@ impl Record {
     /// How the caller stands with its quota, where it has one that is in force, and the quota as `RateLimit-Policy`.
     pub fn standing(&self) -> Option<(&Standing, &Bytes)> {
         self.standing.as_ref().map(|(standing, policy)| (standing, policy))
+    }
+
+    /// When the last attempt was over, where there was one.
+    pub fn settled(&self) -> Option<Instant> {
+        self.settled
     }
 
     /// How the call was decided, before its answer leaves.

@@ -220,8 +220,8 @@ impl Connection {
     ) -> Result<bool, End> {
         let may_stay = !self.stops() && !response.body.closes;
         let may_stay = may_stay && poll_fn(|cx| Poll::Ready(self.line.stays(cx))).await;
-        let Reply { head, mut body } = response;
-        let (head, framing, stays) = reply::head(&head, &body, asked, may_stay, Instant::now().into_std());
+        let Reply { head, mut body, made } = response;
+        let (head, framing, stays) = reply::head(&head, &body, asked, may_stay, made);
         let mut writer = Writer::new(head, framing);
         let (mut outlet, patience) = (Outlet { line: &self.line, since: None }, body.patience);
         let written = poll_fn(|cx| {

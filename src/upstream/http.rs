@@ -1,8 +1,9 @@
 //! HTTP connections to peers that stay open, one pool per worker, last used first.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -18,8 +19,9 @@ const MAX_IDLE: usize = 64;
 const SHOWN: usize = 40;
 /// What became of a new connection that was not even written to.
 pub(super) const CLOSED_AT_ONCE: &str = "the connection closed at once";
-/// Below what servers close idle connections after (Apache and Node 5 s, nginx 75 s).
-const IDLE: Duration = Duration::from_secs(4);
+/// Sweeps that an idle connection sees: with one each second, less than servers wait before they close it (Apache and
+/// Node 5 s, nginx 75 s). To count them costs a call no look at the clock.
+const SWEEPS: u8 = 4;
 
 /// The peers' connections of one worker.
 #[derive(Debug)]
@@ -38,7 +40,8 @@ pub(super) struct Pool(Mutex<ahash::HashMap<Address, Vec<Idle>>>);
 #[derive(Debug)]
 struct Idle {
     stream: TcpStream,
-    since: Instant,
+    /// How many it has seen.
+    sweeps: u8,
 }
 
 /// Where a connection goes back to.
@@ -128,15 +131,15 @@ impl Upstream {
     ) -> Result<Answered, Lost> {
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
-        let head = std::future::poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
+        let head = poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
         answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
         Ok(Answered { head, body: Payload::answer(answer) })
     }
 
-    /// Closes connections that were idle for too long, or were closed by their peers; call it every few seconds.
-    pub fn sweep(&self, now: Instant) {
-        self.idle.sweep(now);
-        self.raw.sweep(now);
+    /// Closes connections that were idle for too long, or were closed by their peers; call it every second.
+    pub fn sweep(&self) {
+        self.idle.sweep();
+        self.raw.sweep();
         let mut uploads = lock(&self.uploads);
         while uploads.try_join_next().is_some() {}
     }
@@ -147,12 +150,7 @@ impl Pool {
     pub(super) fn take(&self, peer: &Address) -> Option<TcpStream> {
         let mut idle = lock(&self.0);
         let kept = idle.get_mut(peer)?;
-        while let Some(Idle { stream, since }) = kept.pop() {
-            if since.elapsed() < IDLE && is_quiet(&stream) {
-                return Some(stream);
-            }
-        }
-        None
+        std::iter::from_fn(|| kept.pop()).map(|one| one.stream).find(is_quiet)
     }
 
     /// Closes all to a peer of which one ended without a word: the others most likely did, too.
@@ -166,12 +164,15 @@ impl Pool {
         if kept.len() >= MAX_IDLE {
             kept.remove(0);
         }
-        kept.push(Idle { stream, since: Instant::now() });
+        kept.push(Idle { stream, sweeps: 0 });
     }
 
-    fn sweep(&self, now: Instant) {
+    fn sweep(&self) {
         lock(&self.0).retain(|_, kept| {
-            kept.retain(|one| now.duration_since(one.since) < IDLE && is_quiet(&one.stream));
+            kept.retain_mut(|one| {
+                one.sweeps += 1;
+                one.sweeps < SWEEPS && is_quiet(&one.stream)
+            });
             !kept.is_empty()
         });
     }
