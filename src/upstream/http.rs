@@ -2,7 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -29,6 +32,8 @@ pub struct Upstream {
     idle: Pool,
     /// What is left of the requests of early answers.
     uploads: Mutex<JoinSet<()>>,
+    /// Requests whose answers are waited for.
+    asked: AtomicUsize,
     pub(super) raw: Pool,
     pub(super) myself: Weak<Upstream>,
 }
@@ -68,6 +73,7 @@ impl Upstream {
         Arc::new_cyclic(|myself| Self {
             idle: Pool::default(),
             uploads: Mutex::default(),
+            asked: AtomicUsize::new(0),
             raw: Pool::default(),
             myself: myself.clone(),
         })
@@ -131,6 +137,10 @@ impl Upstream {
     ) -> Result<Answered, Lost> {
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
+        let asking = Asking::new(&self.asked);
+        if asking.has_company {
+            after_others().await;
+        }
         let head = poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
         answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
         Ok(Answered { head, body: Payload::answer(answer) })
@@ -143,6 +153,39 @@ impl Upstream {
         let mut uploads = lock(&self.uploads);
         while uploads.try_join_next().is_some() {}
     }
+}
+
+/// A request whose answer is waited for.
+struct Asking<'u> {
+    asked: &'u AtomicUsize,
+    /// Others are under way, too.
+    has_company: bool,
+}
+
+impl<'u> Asking<'u> {
+    fn new(asked: &'u AtomicUsize) -> Self {
+        Self { asked, has_company: asked.fetch_add(1, Relaxed) > 0 }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.asked.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Lets what else is ready run first. Requests that came together then leave together, and who takes them at the other
+/// end is woken once for all of them: to wake a sleeper costs more than all else that is done for a call here.
+async fn after_others() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Pool {
@@ -226,4 +269,29 @@ fn plain(error: &io::Error) -> String {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_that_came_together_leave_together_and_a_lonely_one_at_once() {
+        let (asked, seen) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let one = async |name: &'static str| {
+            lock(&seen).push(("came", name));
+            let asking = Asking::new(&asked);
+            if asking.has_company {
+                after_others().await;
+            }
+            lock(&seen).push(("left", name));
+            // its answer is not there yet
+            tokio::task::yield_now().await;
+        };
+        tokio::join!(one("a"), one("b"), one("c"));
+        let order =
+            [("came", "a"), ("left", "a"), ("came", "b"), ("came", "c"), ("left", "b"), ("left", "c")];
+        assert_eq!(*lock(&seen), order);
+        assert_eq!(asked.into_inner(), 0);
+    }
 }
