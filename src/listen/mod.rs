@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,15 +118,18 @@ async fn accept_loop(
     let local = listener.local();
     let take = |seat, stream, connections: &mut JoinSet<()>| {
         let known = terms.of(&stream, local);
-        connections.spawn(serve_one(worker.clone(), (seat, stream), known, each_stop.clone()));
+        let served = serve_one(worker.clone(), (seat, stream), known, each_stop.clone());
+        // boxed: a task moves what it runs several times, and this is some KB
+        connections.spawn(Box::pin(served));
     };
     // has no seat yet, those behind it wait in the kernel's queue; a seat that was taken before anybody
     // came would be missing at the other sockets
     let mut standing = None;
+    let mut stops = pin!(stopped(&mut stop));
     loop {
         tokio::select! {
             biased;
-            () = stopped(&mut stop) => break,
+            () = &mut stops => break,
             Some(seat) = seats.take(), if standing.is_some() => if let Some(stream) = standing.take() {
                 take(seat, stream, &mut connections);
             },
