@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit};
 use tokio::runtime::Handle;
@@ -389,7 +389,7 @@ async fn work(make: Make, doors: Vec<Door>) {
     let sweep = async {
         loop {
             tokio::time::sleep(SWEEP).await;
-            worker.upstream.sweep();
+            worker.upstream.sweep(Instant::now());
         }
     };
     tokio::select! {

@@ -16,7 +16,7 @@ use super::headers::{CALLER, DEADLINE, Said, to_provider, without_body_headers};
 use super::route::Plan;
 use super::{Target, key, millis, params, traced};
 use crate::error::{CallError, NoRoom};
-use crate::http1::headers::Headers;
+use crate::http1::headers::{Headers, is_of_values};
 use crate::http1::request::Head;
 use crate::model::{Encoding, Transport};
 use crate::peer::Peer;
@@ -180,10 +180,15 @@ fn own_request(method: Method, uri: Uri, headers: Headers, body: Payload) -> Req
     Request { head: Arc::new(Head { method, uri, headers, ..Head::default() }), body }
 }
 
-/// A Yar caller's name stands in its message, or came from its listener: JSON has a header for it.
+/// A Yar caller's name stands in its message, or came from its listener: JSON has a header for it, unless it is read as
+/// another name there.
 fn name_caller(plan: &Plan, headers: &mut Headers) {
-    let name = plan.caller.as_deref().filter(|_| !headers.has(CALLER));
+    let name = plan.caller.as_deref().filter(|name| is_read_as_it_is(name) && !headers.has(CALLER));
     name.into_iter().for_each(|name| headers.push(CALLER, name));
+}
+
+fn is_read_as_it_is(name: &str) -> bool {
+    name.trim() == name && name.bytes().all(is_of_values)
 }
 
 async fn yar_request(
@@ -332,4 +337,19 @@ fn uri(plan: &Plan, rest: &str, query: Option<&str>) -> Result<Uri, CallError> {
         let _ = write!(path, "{joint}{query}");
     }
     Uri::try_from(path).map_err(|_| bad_path(plan))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_header_would_change_is_none_for_it() {
+        assert!(["web", "orders-17", "用户", "a b"].into_iter().all(is_read_as_it_is));
+        for name in
+            ["\r\nroot", "root\n", "a\r\nX-Admin: 1", "a\u{1}b", "\u{7f}\u{1b}[31m", " root", "root\t"]
+        {
+            assert!(!is_read_as_it_is(name), "{name:?}");
+        }
+    }
 }

@@ -141,9 +141,9 @@ impl<'c> Attempts<'c> {
         share
     }
 
-    fn patience(&self) -> Patience {
+    fn patience(&self, kept: Option<Instant>) -> Patience {
         let policy = &self.plan.route.policy;
-        Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, afresh: false }
+        Patience { connect: policy.connect_timeout, idle: policy.idle_timeout, kept }
     }
 
     /// Whether anything of the call may be sent a second time, after its first attempt or beside it.
@@ -176,7 +176,7 @@ impl<'c> Attempts<'c> {
         spare: Option<&Spare>,
     ) -> Tried {
         let began = place.since();
-        let (mut share, patience) = (self.room(), self.patience());
+        let (mut share, patience) = (self.room(), self.patience(Some(began)));
         let running = Running { place: &mut place, stall: self.stall };
         let peer = running.place.peer();
         adapt::address(&mut request, self.plan, peer);
@@ -223,7 +223,7 @@ impl<'c> Attempts<'c> {
     ///
     /// One that had been closed before says so within a round trip; later than that, the call may have run.
     async fn afresh(&self, peer: &Peer, spare: Option<&Spare>, began: Instant) -> Result<Answered, Failure> {
-        let patience = Patience { afresh: true, ..self.patience() };
+        let patience = self.patience(None);
         let is_soon = began.elapsed() <= patience.connect;
         let spare = spare.filter(|_| self.is_idempotent || is_soon);
         let again = spare.and_then(Spare::request).filter(|_| self.can_afford());

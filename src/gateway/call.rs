@@ -118,7 +118,8 @@ pub(super) struct Message {
 impl Call {
     /// A raw Yar message, whole or, with the reason, as far as it was read; `share` holds its bytes.
     ///
-    /// Its method is `service.api`; where it names no service, `own` is meant. It has `patience` from when it `started`.
+    /// Its method is `service.api`; where it names no service, `own` is meant. It has `patience` from when it
+    /// `started`.
     pub async fn raw(
         bytes: Bytes,
         trouble: Option<CallError>,

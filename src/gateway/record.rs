@@ -62,7 +62,7 @@ pub struct Record {
     wire: &'static str,
     /// Until when it waits for its places, once it does.
     waits: Option<Instant>,
-    /// When the answer that settled the call was there.
+    /// When the attempt that settled the call was over.
     settled: Option<Instant>,
     /// In the limit of the API where it has one, and in the service's.
     places: [Option<Place>; 2],
@@ -133,7 +133,6 @@ impl Record {
 
     /// Notes what an attempt that is over says of its provider, and how long it took.
     pub(super) fn settles(&mut self, tried: &mut Tried) {
-        self.settled = Some(tried.over);
         self.trail.settles(tried, self.started);
         self.traced.iter_mut().for_each(|traced| traced.settles(tried));
         match tried.outcome {
@@ -162,7 +161,8 @@ impl Record {
     /// What became of the call at the peer that settled it.
     pub(super) fn ends(&mut self, settled: Option<Tried>) -> Result<Answer, CallError> {
         let failed = |tried, reason| Err(CallError::ConnectFailed { tried, reason });
-        let Some(Tried { place, share, ended, .. }) = settled else { return failed(0, String::new()) };
+        let Some(Tried { place, share, ended, over, .. }) = settled else { return failed(0, String::new()) };
+        self.settled = Some(over);
         self.share.join(share);
         self.in_flight = Some(place);
         match ended {
@@ -188,7 +188,7 @@ impl Record {
         self.standing.as_ref().map(|(standing, policy)| (standing, policy))
     }
 
-    /// When the last attempt was over, where there was one.
+    /// When the attempt that settled the call was over, where one did.
     pub fn settled(&self) -> Option<Instant> {
         self.settled
     }

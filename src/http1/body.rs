@@ -321,7 +321,7 @@ pub(super) fn length(headers: &mut Headers, hop: Hop) -> Result<Option<u64>, Not
         Told::Otherwise => {}
     }
     let (mut length, mut told) = (None, 0);
-    for value in headers.get_all("content-length") {
+    for value in headers.all(Known::ContentLength) {
         for word in value.split(|byte| *byte == b',') {
             told += 1;
             match (number(word.trim_ascii()), length) {
@@ -345,7 +345,7 @@ pub(super) fn is_chunked(headers: &Headers, hop: Hop) -> Result<bool, NotHttp> {
     if !hop.coding {
         return Ok(false);
     }
-    let mut told = headers.get_all("transfer-encoding");
+    let mut told = headers.all(Known::TransferEncoding);
     match (told.next(), told.next()) {
         (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
         (coding, _) => {
@@ -362,7 +362,7 @@ pub(super) fn keeps_alive(headers: &Headers, hop: Hop) -> bool {
     if !hop.connection {
         return stays;
     }
-    for value in headers.get_all("connection") {
+    for value in headers.all(Known::Connection) {
         for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if word.eq_ignore_ascii_case(b"close") {
                 return false;

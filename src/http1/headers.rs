@@ -1,4 +1,4 @@
-//! Headers as they stand in a head: its bytes, and where each line's parts are.
+//! Headers as they stand in a head: its bytes, where each line's parts are, and which of them say something here.
 //!
 //! A message has about seven, and most of them go on as they came: to find one by a look at each costs less than to
 //! make a map of them.
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Headers in their order, each as it was written.
+/// Headers in their order: those of a head as they were written, and behind them what was added.
 #[derive(Clone, Default)]
 pub struct Headers {
     /// The head they came in,
@@ -102,7 +102,7 @@ impl Headers {
         self.head = head;
     }
 
-    /// Adds one behind the others. A line break in its value becomes a blank, as it would begin another header.
+    /// Adds one behind the others. A control character in its value becomes a blank: a line break would begin another.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
         let (start, value) = (self.added.len(), value.as_ref());
         if self.added.is_empty() {
@@ -113,7 +113,7 @@ impl Headers {
         }
         let begins = start + name.len() + JOINT.len();
         let end = begins + value.len();
-        let breaks = |byte: u8| matches!(byte, b'\r' | b'\n' | b'\0');
+        let breaks = |byte: u8| !is_of_values(byte);
         // looked at without an end before the last byte, which is quicker
         if value.iter().fold(false, |any, byte| any | breaks(*byte)) {
             let value = self.added.get_mut(begins..end).unwrap_or_default();
@@ -166,6 +166,11 @@ impl Headers {
         all.map(|line| self.part(line, line.value()))
     }
 
+    /// All values of a known one.
+    pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.known().filter(move |(other, _)| *other == known).map(|(_, value)| value)
+    }
+
     /// Whether there is one of this name.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
@@ -201,16 +206,6 @@ impl Headers {
             }
         }
         out.extend_from_slice(self.bytes(is_added).get(run).unwrap_or_default());
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
     }
 
     /// About as many bytes as they have on the wire.
@@ -273,13 +268,14 @@ impl Known {
     /// Whether it stays behind: it holds for one connection, is for this sidecar alone, or would pass for one that was
     /// checked.
     pub fn is_one_hop(self) -> bool {
-        match self {
-            Self::Connection | Self::Expect | Self::Explain | Self::Te | Self::TransferEncoding => true,
-            Self::OneHop => true,
-            Self::Caller | Self::ContentLength | Self::Date | Self::Deadline | Self::Host => false,
-            Self::Other => false,
-        }
+        let is_named = matches!(self, Self::Connection | Self::Expect | Self::Te | Self::TransferEncoding);
+        is_named || matches!(self, Self::Explain | Self::OneHop)
     }
+}
+
+/// Whether a value may have this byte (RFC 9110, 5.5).
+pub fn is_of_values(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 /// Whether PHP takes a name for this one: with `_` and `.` in the places of `-`.

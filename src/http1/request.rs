@@ -10,7 +10,7 @@ use hyper::{Method, Uri};
 use super::body::{
     BadBody, Body, Hop, Inbox, NotHttp, Parsed, Part, TooLong, headers, is_chunked, keeps_alive, length,
 };
-use super::headers::Headers;
+use super::headers::{Headers, Known};
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// Headers that change what becomes of a request: one that can't be read is not left out.
@@ -238,16 +238,16 @@ fn refused(head: &[u8], why: httparse::Error) -> Refused {
 /// RFC 9112, 3.2: whoever reads on may take another of them for the one that is meant.
 fn several_hosts(headers: &Headers) -> Refused {
     let shown = |host: &[u8]| format!("\"{}\"", host.get(..SHOWN).unwrap_or(host).escape_ascii());
-    let hosts: Vec<_> = headers.get_all("host").map(shown).take(2).collect();
+    let hosts: Vec<_> = headers.all(Known::Host).map(shown).take(2).collect();
     Refused::Malformed(format!("its Host is there more than once, {}; send it once", hosts.join(" and ")))
 }
 
 fn goes_on_later(headers: &Headers) -> bool {
-    headers.get("expect").is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"100-continue"))
+    headers.all(Known::Expect).next().is_some_and(|wanted| wanted.eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn takes_trailers(headers: &Headers) -> bool {
-    let words = headers.get_all("te").flat_map(|te| te.split(|byte| *byte == b','));
+    let words = headers.all(Known::Te).flat_map(|te| te.split(|byte| *byte == b','));
     words.map(<[u8]>::trim_ascii).any(|word| word.eq_ignore_ascii_case(b"trailers"))
 }
 

@@ -214,6 +214,8 @@ impl Writer {
         if !self.large.is_empty() {
             self.large.advance(bytes - of_out);
             if self.large.is_empty() {
+                // what was written is held no longer
+                self.large = Bytes::new();
                 self.ends_chunk();
             }
         }
@@ -249,7 +251,7 @@ pub fn headers(out: &mut Vec<u8>, headers: &Headers) -> Seen {
     seen
 }
 
-/// How many bytes [`headers`] writes at most, and what is copied behind them of a body that is told of.
+/// About how many bytes [`headers`] writes, and what is copied behind them of a body that is told of.
 pub fn size(headers: &Headers, body: &impl Body) -> usize {
     let body = usize::try_from(body.size_hint().lower()).ok().filter(|body| *body <= COPIED);
     headers.size() + body.unwrap_or(0)

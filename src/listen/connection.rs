@@ -221,8 +221,10 @@ impl Connection {
         let may_stay = !self.stops() && !response.body.closes;
         let may_stay = may_stay && poll_fn(|cx| Poll::Ready(self.line.stays(cx))).await;
         let Reply { head, mut body, made } = response;
-        let (head, framing, stays) = reply::head(&head, &body, asked, may_stay, made);
-        let mut writer = Writer::new(head, framing);
+        let (text, framing, stays) = reply::head(&head, &body, asked, may_stay, made);
+        // it shares its bytes with the beginning of the body, which may be long on its way
+        drop(head);
+        let mut writer = Writer::new(text, framing);
         let (mut outlet, patience) = (Outlet { line: &self.line, since: None }, body.patience);
         let written = poll_fn(|cx| {
             if let Poll::Ready(written) = writer.poll(cx, &mut body, &mut outlet) {

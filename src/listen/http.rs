@@ -141,7 +141,10 @@ fn render(handled: Handled) -> Reply {
             record.passes(response.head.status.as_u16());
             tell_quota(&mut response.head.headers, &record);
             explain(&mut record, &mut response.head.headers);
-            Reply::new(response.head, response.body, Some(record))
+            {
+                let made = record.settled().unwrap_or_else(Instant::now);
+                Reply { head: response.head, body: Leaving::new(response.body, Some(record)), made }
+            }
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -199,7 +202,7 @@ fn leave(status: StatusCode, kind: &'static str, mut body: Bytes, mut record: Op
     record.iter_mut().for_each(|record| explain(record, &mut headers));
     headers.push("content-type", kind);
     let head = Box::new(answer::Head::new(status, headers));
-    Reply::new(head, Payload::full(body), record)
+    Reply { head, body: Leaving::new(Payload::full(body), record), made: Instant::now() }
 }
 
 /// Names the call, where its story is kept, and tells it to a caller that may ask.
@@ -230,14 +233,8 @@ pub(super) struct Reply {
     pub(super) made: Instant,
 }
 
-impl Reply {
-    fn new(head: Box<answer::Head>, body: Payload, record: Option<Box<Record>>) -> Self {
-        let made = record.as_ref().and_then(|record| record.settled()).unwrap_or_else(Instant::now);
-        Self { head, body: Leaving::new(body, record), made }
-    }
-}
-
-/// The body of an answer on its way out; its call's record is written when it has left, or all of a small one is here. One that is
+/// The body of an answer on its way out; its call's record is written when it has left, or all of a small one is here.
+/// One that is
 /// dropped before has lost its caller.
 #[derive(Debug)]
 pub(super) struct Leaving {

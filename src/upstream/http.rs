@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -22,9 +22,8 @@ const MAX_IDLE: usize = 64;
 const SHOWN: usize = 40;
 /// What became of a new connection that was not even written to.
 pub(super) const CLOSED_AT_ONCE: &str = "the connection closed at once";
-/// Sweeps that an idle connection sees: with one each second, less than servers wait before they close it (Apache and
-/// Node 5 s, nginx 75 s). To count them costs a call no look at the clock.
-const SWEEPS: u8 = 4;
+/// Below what servers close idle connections after (Apache and Node 5 s, nginx 75 s).
+const IDLE: Duration = Duration::from_secs(4);
 
 /// The peers' connections of one worker.
 #[derive(Debug)]
@@ -39,14 +38,21 @@ pub struct Upstream {
 }
 
 /// Connections that no call is on.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Mutex<ahash::HashMap<Address, Vec<Idle>>>);
+#[derive(Debug)]
+pub(super) struct Pool(Mutex<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    peers: ahash::HashMap<Address, Vec<Idle>>,
+    /// When somebody came last who knew the time: to look at the clock for each that is kept would cost its call more.
+    seen: Instant,
+}
 
 #[derive(Debug)]
 struct Idle {
     stream: TcpStream,
-    /// How many it has seen.
-    sweeps: u8,
+    /// It was in use at this time, perhaps later.
+    since: Instant,
 }
 
 /// Where a connection goes back to.
@@ -63,18 +69,18 @@ pub struct Patience {
     pub connect: Duration,
     /// Between bytes after the answer's head.
     pub idle: Duration,
-    /// Whether no kept connection is good enough.
-    pub afresh: bool,
+    /// When the attempt began, where a kept connection is good enough.
+    pub kept: Option<Instant>,
 }
 
 impl Upstream {
     /// No connections yet.
     pub fn new() -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
-            idle: Pool::default(),
+            idle: Pool::new(),
             uploads: Mutex::default(),
             asked: AtomicUsize::new(0),
-            raw: Pool::default(),
+            raw: Pool::new(),
             myself: myself.clone(),
         })
     }
@@ -86,7 +92,8 @@ impl Upstream {
         mut request: Request,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.idle.take(peer)).flatten() {
+        let _asking = turn(&self.asked).await;
+        while let Some(stream) = patience.kept.and_then(|now| self.idle.take(peer, now)) {
             match self.exchange(peer, stream, request, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent(unsent)) => request = unsent,
@@ -137,47 +144,35 @@ impl Upstream {
     ) -> Result<Answered, Lost> {
         let lease = Lease { peer: peer.clone(), upstream: self.myself.clone() };
         let mut answer = Box::new(AnswerStream::new(Exchange::new(stream, peer, request), idle, lease));
-        let asking = Asking::new(&self.asked);
-        if asking.has_company {
-            after_others().await;
-        }
         let head = poll_fn(|cx| answer.exchange.poll_head(cx)).await?;
         answer.exchange.take_upload(idle).map(|upload| lock(&self.uploads).spawn(upload));
         Ok(Answered { head, body: Payload::answer(answer) })
     }
 
     /// Closes connections that were idle for too long, or were closed by their peers; call it every second.
-    pub fn sweep(&self) {
-        self.idle.sweep();
-        self.raw.sweep();
+    pub fn sweep(&self, now: Instant) {
+        self.idle.sweep(now);
+        self.raw.sweep(now);
         let mut uploads = lock(&self.uploads);
         while uploads.try_join_next().is_some() {}
     }
 }
 
 /// A request whose answer is waited for.
-struct Asking<'u> {
-    asked: &'u AtomicUsize,
-    /// Others are under way, too.
-    has_company: bool,
-}
-
-impl<'u> Asking<'u> {
-    fn new(asked: &'u AtomicUsize) -> Self {
-        Self { asked, has_company: asked.fetch_add(1, Relaxed) > 0 }
-    }
-}
+struct Asking<'u>(&'u AtomicUsize);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.asked.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
-/// Lets what else is ready run first. Requests that came together then leave together, and who takes them at the other
-/// end is woken once for all of them: to wake a sleeper costs more than all else that is done for a call here.
-async fn after_others() {
-    let mut has_waited = false;
+/// A request's turn: where others are under way, behind what else is ready now. Requests that came together then leave
+/// together, and who takes them at the other end is woken once for all of them: to wake a sleeper costs more than all
+/// else that is done for a call here.
+async fn turn(asked: &AtomicUsize) -> Asking<'_> {
+    let is_alone = asked.fetch_add(1, Relaxed) == 0;
+    let (asking, mut has_waited) = (Asking(asked), is_alone);
     poll_fn(|cx| {
         if mem::replace(&mut has_waited, true) {
             return Poll::Ready(());
@@ -186,36 +181,43 @@ async fn after_others() {
         Poll::Pending
     })
     .await;
+    asking
 }
 
 impl Pool {
+    fn new() -> Self {
+        Self(Mutex::new(Kept { peers: ahash::HashMap::default(), seen: Instant::now() }))
+    }
+
     /// The connection used last, if its peer left it open and said nothing on it since.
-    pub(super) fn take(&self, peer: &Address) -> Option<TcpStream> {
+    pub(super) fn take(&self, peer: &Address, now: Instant) -> Option<TcpStream> {
         let mut idle = lock(&self.0);
-        let kept = idle.get_mut(peer)?;
-        std::iter::from_fn(|| kept.pop()).map(|one| one.stream).find(is_quiet)
+        idle.seen = now;
+        let kept = idle.peers.get_mut(peer)?;
+        let fresh = |one: &Idle| now.saturating_duration_since(one.since) < IDLE && is_quiet(&one.stream);
+        std::iter::from_fn(|| kept.pop()).find(fresh).map(|one| one.stream)
     }
 
     /// Closes all to a peer of which one ended without a word: the others most likely did, too.
     fn forget(&self, peer: &Address) {
-        lock(&self.0).remove(peer);
+        lock(&self.0).peers.remove(peer);
     }
 
     pub(super) fn keep(&self, peer: Address, stream: TcpStream) {
         let mut idle = lock(&self.0);
-        let kept = idle.entry(peer).or_default();
+        let since = idle.seen;
+        let kept = idle.peers.entry(peer).or_default();
         if kept.len() >= MAX_IDLE {
             kept.remove(0);
         }
-        kept.push(Idle { stream, sweeps: 0 });
+        kept.push(Idle { stream, since });
     }
 
-    fn sweep(&self) {
-        lock(&self.0).retain(|_, kept| {
-            kept.retain_mut(|one| {
-                one.sweeps += 1;
-                one.sweeps < SWEEPS && is_quiet(&one.stream)
-            });
+    fn sweep(&self, now: Instant) {
+        let mut idle = lock(&self.0);
+        idle.seen = now;
+        idle.peers.retain(|_, kept| {
+            kept.retain(|one| now.saturating_duration_since(one.since) < IDLE && is_quiet(&one.stream));
             !kept.is_empty()
         });
     }
@@ -280,10 +282,7 @@ mod tests {
         let (asked, seen) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let one = async |name: &'static str| {
             lock(&seen).push(("came", name));
-            let asking = Asking::new(&asked);
-            if asking.has_company {
-                after_others().await;
-            }
+            let _asking = turn(&asked).await;
             lock(&seen).push(("left", name));
             // its answer is not there yet
             tokio::task::yield_now().await;
@@ -292,6 +291,39 @@ mod tests {
         let order =
             [("came", "a"), ("left", "a"), ("came", "b"), ("came", "c"), ("left", "b"), ("left", "c")];
         assert_eq!(*lock(&seen), order);
+        let first = turn(&asked).await;
+        // given up before its turn comes
+        tokio::select! {
+            biased;
+            _ = turn(&asked) => unreachable!("it waits for others"),
+            () = std::future::ready(()) => {}
+        }
+        drop(first);
         assert_eq!(asked.into_inner(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_less_time_than_servers_do_also_where_nobody_swept() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = Address::new(&listener.local_addr().unwrap().to_string()).unwrap();
+        let (pool, start) = (Pool::new(), Instant::now());
+        let mut others = Vec::new();
+        let mut keep = async |at: Duration| {
+            let stream = TcpStream::connect(peer.as_str()).await.unwrap();
+            others.push(listener.accept().await.unwrap());
+            pool.sweep(start + at);
+            pool.keep(peer.clone(), stream);
+        };
+        keep(Duration::ZERO).await;
+        assert!(pool.take(&peer, start + IDLE - Duration::from_millis(1)).is_some(), "the one that is there");
+        keep(Duration::ZERO).await;
+        assert!(pool.take(&peer, start + IDLE).is_none(), "nobody swept meanwhile");
+        keep(IDLE).await;
+        for second in 1..IDLE.as_secs() {
+            pool.sweep(start + IDLE + Duration::from_secs(second));
+        }
+        assert_eq!(lock(&pool.0).peers.len(), 1);
+        pool.sweep(start + IDLE * 2);
+        assert_eq!(lock(&pool.0).peers.len(), 0, "its descriptor is given back");
     }
 }

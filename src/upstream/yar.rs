@@ -67,7 +67,7 @@ impl Upstream {
         message: Bytes,
         patience: Patience,
     ) -> Result<Answered, Failure> {
-        while let Some(stream) = (!patience.afresh).then(|| self.raw.take(peer)).flatten() {
+        while let Some(stream) = patience.kept.and_then(|now| self.raw.take(peer, now)) {
             match self.exchange_raw(peer, stream, &message, patience.idle).await {
                 Ok(answered) => return Ok(answered),
                 Err(Lost::Unsent) => {}

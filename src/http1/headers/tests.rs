@@ -10,7 +10,7 @@ fn made(head: &str, added: &[(&str, &str)]) -> Headers {
     };
     let mut seen = 0;
     let mut headers = Headers::found(head.as_bytes(), found, 1, |_, _| seen += 1);
-    assert_eq!(seen, headers.len());
+    assert_eq!(seen, headers.iter().count());
     headers.stand_in(Bytes::copy_from_slice(&head.as_bytes()[..used]));
     added.iter().for_each(|(name, value)| headers.push(name, value));
     headers
@@ -36,14 +36,16 @@ fn all_are_found_in_their_order_and_by_names_in_any_case() {
     assert_eq!(seen, ["X-B=1", "Host=a:80", "x-b=Two", "X-Empty=", "Date=now", "Accept=*", "x-added=3"]);
     assert_eq!(headers.get_all("x-B").map(text).collect::<Vec<_>>(), ["1", "Two"]);
     assert_eq!((headers.text("host"), headers.get("x-empty")), (Some("a:80"), Some(&b""[..])));
-    assert_eq!((headers.get("x"), headers.has("X-ADDED"), headers.len()), (None, true, 7));
+    assert_eq!((headers.get("x"), headers.has("X-ADDED")), (None, true));
+    assert_eq!(headers.all(Known::Host).collect::<Vec<_>>(), [b"a:80"]);
     assert_eq!(headers.known().map(|(known, _)| known).collect::<Vec<_>>(), [Known::Host, Known::Date]);
 }
 
 #[test]
 fn what_passes_is_written_line_by_line_however_it_stood_there() {
     let headers = made(HEAD, &[("x-added", "3"), ("host", "b"), ("x-more", "4")]);
-    let all = "X-B: 1\r\nHost: a:80\r\nx-b: Two\r\nX-Empty: \r\nDate: now\r\nAccept: *\r\nx-added: 3\r\nhost: b\r\nx-more: 4\r\n";
+    let head = "X-B: 1\r\nHost: a:80\r\nx-b: Two\r\nX-Empty: \r\nDate: now\r\nAccept: *\r\n";
+    let all = format!("{head}x-added: 3\r\nhost: b\r\nx-more: 4\r\n");
     assert_eq!(written(&headers, |_| true), all);
     let some = all.replace("Host: a:80\r\n", "").replace("host: b\r\n", "");
     assert_eq!(written(&headers, |known| known != Known::Host), some);
@@ -59,13 +61,13 @@ fn one_that_is_set_stands_alone_and_behind_the_others() {
     assert_eq!(written(&headers, |_| true), "Host: a\r\nx-b: 4\r\n");
     assert!(headers.remove("host") && !headers.remove("host"));
     headers.retain(|known, name| (known, name) != (Known::Other, b"x-b"));
-    assert!(headers.is_empty() && written(&headers, |_| true).is_empty());
+    assert!(headers.iter().next().is_none() && written(&headers, |_| true).is_empty());
 }
 
 #[test]
 fn no_value_begins_another_header() {
-    let headers = made("\r\n", &[("x-a", "1\r\nx-b: 2\n\0"), ("x-c", "3")]);
-    assert_eq!(written(&headers, |_| true), "x-a: 1  x-b: 2  \r\nx-c: 3\r\n");
+    let headers = made("\r\n", &[("x-a", "1\r\nx-b: 2\n\u{7f}\u{1}\té"), ("x-c", "3")]);
+    assert_eq!(written(&headers, |_| true), "x-a: 1  x-b: 2   \té\r\nx-c: 3\r\n");
 }
 
 #[test]
