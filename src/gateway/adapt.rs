@@ -123,7 +123,8 @@ pub(super) fn packager(plan: &Plan) -> Option<Packager> {
 pub(super) fn address(request: &mut Outgoing, plan: &Plan, peer: &Peer) {
     let Outgoing::Http(request) = request else { return };
     if plan.has_deadline {
-        let left = millis(std::time::Instant::now(), plan.deadline);
+        // 0 would say that there is none left
+        let left = millis(std::time::Instant::now(), plan.deadline).max(1);
         Arc::make_mut(&mut request.head).headers.set(DEADLINE, itoa::Buffer::new().format(left));
     }
     if let Some(trace) = plan.trace {

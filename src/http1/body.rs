@@ -348,7 +348,8 @@ pub(super) fn is_chunked(headers: &Headers, hop: Hop) -> Result<bool, NotHttp> {
     let mut told = headers.all(Known::TransferEncoding);
     match (told.next(), told.next()) {
         (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
-        (coding, _) => {
+        (_, Some(_)) => Err(NotHttp("its Transfer-Encoding is there more than once".into())),
+        (coding, None) => {
             let coding = coding.unwrap_or_default();
             let shown = coding.get(..40).unwrap_or(coding).escape_ascii();
             Err(NotHttp(format!("its Transfer-Encoding is not \"chunked\" alone, but begins \"{shown}\"")))
