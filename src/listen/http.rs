@@ -141,10 +141,8 @@ fn render(handled: Handled) -> Reply {
             record.passes(response.head.status.as_u16());
             tell_quota(&mut response.head.headers, &record);
             explain(&mut record, &mut response.head.headers);
-            {
-                let made = record.settled().unwrap_or_else(Instant::now);
-                Reply { head: response.head, body: Leaving::new(response.body, Some(record)), made }
-            }
+            let made = record.settled().unwrap_or_else(Instant::now);
+            Reply { head: response.head, body: Leaving::new(response.body, Some(record)), made }
         }
         (_, Ok(Answer::Json(json))) => leave(StatusCode::OK, "application/json", json, Some(record)),
         (_, Ok(Answer::Yar(message))) => yar(message, Some(record)),
@@ -234,8 +232,7 @@ pub(super) struct Reply {
 }
 
 /// The body of an answer on its way out; its call's record is written when it has left, or all of a small one is here.
-/// One that is
-/// dropped before has lost its caller.
+/// One that is dropped before has lost its caller.
 #[derive(Debug)]
 pub(super) struct Leaving {
     body: Payload,
