@@ -13,7 +13,6 @@
 )]
 
 mod bounds;
-#[path = "../callgrind/mod.rs"]
 mod callgrind;
 mod rows;
 #[path = "../wire/mod.rs"]

@@ -33,8 +33,8 @@ pub(super) struct Said {
     explain: Option<bool>,
     /// Whether something holds for this connection only, or is for this sidecar alone.
     has_one_hop: bool,
-    has_caller: bool,
-    has_callers: bool,
+    /// How many names of a caller there are.
+    callers: usize,
 }
 
 impl Said {
@@ -43,7 +43,7 @@ impl Said {
         for (known, value) in headers.known() {
             said.has_one_hop |= known.is_one_hop();
             match known {
-                Known::Caller => said.has_callers |= std::mem::replace(&mut said.has_caller, true),
+                Known::Caller => said.callers += 1,
                 Known::Deadline => said.has_deadline = true,
                 Known::Explain => _ = said.explain.get_or_insert(value == b"1"),
                 Known::Connection | Known::ContentLength | Known::Date | Known::Expect | Known::Host => {}
@@ -84,7 +84,7 @@ pub(super) fn to_provider(headers: &mut Headers, said: &Said) {
     if said.has_one_hop {
         end_to_end(headers);
     }
-    if said.has_callers {
+    if said.callers > 1 {
         one_caller(headers);
     }
 }

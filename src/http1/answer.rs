@@ -15,7 +15,7 @@ use super::headers::Headers;
 const OF_OURS: usize = 2;
 
 /// What an answer says before its body.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Head {
     /// Its status,
     pub status: StatusCode,

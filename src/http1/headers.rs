@@ -73,7 +73,7 @@ impl Headers {
         Self { head: Bytes::new(), added: Vec::with_capacity(bytes), lines: Vec::with_capacity(headers) }
     }
 
-    /// Those that were found in these bytes, which are still to be given; and what `sees` each of them.
+    /// Those that were found in these bytes, which are still to be given; `sees` is told each of them.
     pub(super) fn found(
         bytes: &[u8],
         found: &[httparse::Header<'_>],
@@ -108,9 +108,7 @@ impl Headers {
         if self.added.is_empty() {
             self.added.reserve(ROOM);
         }
-        for part in [name.as_bytes(), JOINT, value, END] {
-            self.added.extend_from_slice(part);
-        }
+        line(&mut self.added, name.as_bytes(), value);
         let begins = start + name.len() + JOINT.len();
         let end = begins + value.len();
         let breaks = |byte: u8| !is_of_values(byte);
@@ -200,9 +198,7 @@ impl Headers {
             (run, is_added) = (line.whole(), line.is_added);
             if !line.is_plain {
                 run = 0..0;
-                for part in [self.part(line, line.name()), JOINT, self.part(line, line.value()), END] {
-                    out.extend_from_slice(part);
-                }
+                self::line(out, self.part(line, line.name()), self.part(line, line.value()));
             }
         }
         out.extend_from_slice(self.bytes(is_added).get(run).unwrap_or_default());
@@ -270,6 +266,13 @@ impl Known {
     pub fn is_one_hop(self) -> bool {
         let is_named = matches!(self, Self::Connection | Self::Expect | Self::Te | Self::TransferEncoding);
         is_named || matches!(self, Self::Explain | Self::OneHop)
+    }
+}
+
+/// Writes one header.
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, JOINT, value, END] {
+        out.extend_from_slice(part);
     }
 }
 

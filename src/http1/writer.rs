@@ -259,9 +259,7 @@ pub fn size(headers: &Headers, body: &impl Body) -> usize {
 
 /// Writes one header.
 pub fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
+    super::headers::line(out, name.as_bytes(), value);
 }
 
 /// Writes a body's length.

@@ -194,8 +194,7 @@ impl Pool {
         let mut idle = lock(&self.0);
         idle.seen = now;
         let kept = idle.peers.get_mut(peer)?;
-        let fresh = |one: &Idle| now.saturating_duration_since(one.since) < IDLE && is_quiet(&one.stream);
-        std::iter::from_fn(|| kept.pop()).find(fresh).map(|one| one.stream)
+        std::iter::from_fn(|| kept.pop()).find(|one| one.is_good(now)).map(|one| one.stream)
     }
 
     /// Closes all to a peer of which one ended without a word: the others most likely did, too.
@@ -217,9 +216,16 @@ impl Pool {
         let mut idle = lock(&self.0);
         idle.seen = now;
         idle.peers.retain(|_, kept| {
-            kept.retain(|one| now.saturating_duration_since(one.since) < IDLE && is_quiet(&one.stream));
+            kept.retain(|one| one.is_good(now));
             !kept.is_empty()
         });
+    }
+}
+
+impl Idle {
+    /// Whether a request may be sent on it.
+    fn is_good(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < IDLE && is_quiet(&self.stream)
     }
 }
 
