@@ -21,8 +21,8 @@ pub use form::form_to_params;
 pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
-use crate::event::{BytesAs, Empty, Event, Options, Refusal};
-use crate::pump::{Stop, pump};
+use crate::event::{BytesAs, Empty, Event, Options, Refusal, Stop};
+use crate::pump::pump;
 use crate::{Charset, Fault, path};
 
 /// Carries exactly one value from one codec to another; within one codec and charset it is checked
@@ -85,6 +85,9 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
         writer.check_room(range.len()).map_err(|refusal| refused(root, refusal))?;
         writer.raw(value.get(range).unwrap_or_default());
         return Ok(());
+    }
+    if from == Wire::Json && !writer.converts() && str::from_utf8(value).is_ok() {
+        reader = reader.bytewise();
     }
     pump(&mut reader, writer).map_err(|stop| match stop {
         Stop::Broken(fault) => fault,

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use encoding_rs::{DecoderResult, EncoderResult, GBK};
 
-use crate::event::Event;
+use crate::event::{Event, Sink};
 
 /// The charset of strings in msgpack and in PHP's own format; JSON is UTF-8 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,44 +87,38 @@ impl Charset {
         }
     }
 
-    /// A string as the readers give it; text that is not there as it stands is put into `spare`.
-    // else each event is copied once more
+    /// Hands a string to `sink`; text that is not there as it stands is put together in `spare`.
     #[inline(always)]
-    pub(crate) fn event<'a>(self, bytes: &'a [u8], spare: &mut String) -> Event<'a> {
+    pub(crate) fn give<'a, S: Sink<'a>>(
+        self,
+        bytes: &'a [u8],
+        spare: &mut String,
+        sink: &mut S,
+    ) -> Result<(), S::Refusal> {
         match self {
-            Self::Utf8 => str::from_utf8(bytes).map_or(Event::Bytes(bytes), plain),
-            Self::Gbk if bytes.is_ascii() => str::from_utf8(bytes).map_or(Event::Bytes(bytes), plain),
-            Self::Gbk => gbk(bytes, spare),
+            Self::Gbk if !bytes.is_ascii() => gbk(bytes, spare, sink),
+            Self::Utf8 | Self::Gbk => match str::from_utf8(bytes) {
+                Ok(text) => sink.take(Event::Str(Cow::Borrowed(text))),
+                Err(_) => sink.take(Event::Bytes(bytes)),
+            },
         }
     }
 }
 
-fn plain(text: &str) -> Event<'_> {
-    Event::Str(Cow::Borrowed(text))
-}
-
 #[inline(never)]
-fn gbk<'a>(bytes: &'a [u8], spare: &mut String) -> Event<'a> {
+fn gbk<'a, S: Sink<'a>>(bytes: &'a [u8], spare: &mut String, sink: &mut S) -> Result<(), S::Refusal> {
+    if !is_reversible(bytes) {
+        return sink.take(Event::Bytes(bytes));
+    }
     let mut decoder = GBK.new_decoder_without_bom_handling();
     let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len());
-    if !is_reversible(bytes) {
-        return Event::Bytes(bytes);
-    }
-    let mut text = std::mem::take(spare);
-    text.reserve(room.unwrap_or_default());
-    match decoder.decode_to_string_without_replacement(bytes, &mut text, true) {
-        (DecoderResult::InputEmpty, _) => Event::Str(Cow::Owned(text)),
-        (DecoderResult::Malformed(..) | DecoderResult::OutputFull, _) => Event::Bytes(bytes),
-    }
-}
-
-/// Keeps the memory of an event that is no longer needed, for the next text.
-#[inline]
-pub(crate) fn reuse(event: Event<'_>, spare: &mut String) {
-    if let Event::Str(Cow::Owned(mut text)) = event {
-        text.clear();
-        *spare = text;
-    }
+    spare.reserve(room.unwrap_or_default());
+    let taken = match decoder.decode_to_string_without_replacement(bytes, spare, true) {
+        (DecoderResult::InputEmpty, _) => sink.take_text(spare),
+        (DecoderResult::Malformed(..) | DecoderResult::OutputFull, _) => sink.take(Event::Bytes(bytes)),
+    };
+    spare.clear();
+    taken
 }
 
 /// Whether there is nothing in GBK's place that would be written otherwise: characters of four

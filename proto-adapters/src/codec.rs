@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::buffer::Buffer;
 use crate::event::{Event, Options, Refusal};
 use crate::yar::JSON_DEPTH;
 use crate::{Charset, Fault, json, msgpack, php};
@@ -63,10 +64,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Gives strings as the bytes they are, text or not, unless it reads JSON.
+    /// Gives strings as the bytes they are, text or not; JSON has to be text.
     pub(crate) fn bytewise(self) -> Self {
         match self {
-            Self::Json(reader) => Self::Json(reader),
+            Self::Json(reader) => Self::Json(reader.bytewise()),
             Self::Msgpack(reader) => Self::Msgpack(reader.bytewise()),
             Self::Php(reader) => Self::Php(reader.bytewise()),
         }
@@ -81,15 +82,6 @@ impl<'a> Reader<'a> {
             Self::Json(reader) => reader.pull(),
             Self::Msgpack(reader) => reader.pull(),
             Self::Php(reader) => reader.pull(),
-        }
-    }
-
-    /// Takes an event back that is no longer needed, so that its memory serves again.
-    pub fn reuse(&mut self, event: Event<'a>) {
-        match self {
-            Self::Json(reader) => reader.reuse(event),
-            Self::Msgpack(reader) => reader.reuse(event),
-            Self::Php(reader) => reader.reuse(event),
         }
     }
 
@@ -249,11 +241,10 @@ impl Writer {
 
     /// Leaves so many bytes zero.
     pub(crate) fn leave(&mut self, bytes: usize) {
-        let out = self.out();
-        out.resize(out.len() + bytes, 0);
+        self.out().leave(bytes);
     }
 
-    fn out(&mut self) -> &mut Vec<u8> {
+    fn out(&mut self) -> &mut Buffer {
         match &mut self.out {
             Out::Json(writer) => writer.out(),
             Out::Msgpack(writer) => writer.out(),

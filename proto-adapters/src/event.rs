@@ -19,8 +19,9 @@
 //! ```
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
-use crate::{Charset, text};
+use crate::{Charset, Fault, text};
 
 /// One step through a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +92,68 @@ impl Event<'_> {
             Self::Map => "a map",
             Self::End => "an end",
         }
+    }
+}
+
+/// Takes events where a reader finds them: one that is first given back costs more than to read it.
+pub(crate) trait Sink<'a> {
+    /// Why an event is not taken.
+    type Refusal;
+
+    /// Whether a step may hand over more than one event.
+    const TAKES_MORE: bool;
+
+    fn take(&mut self, event: Event<'a>) -> Result<(), Self::Refusal>;
+
+    /// Takes text that is not in the input as it stands, or a copy; what memory is left serves again.
+    fn take_text(&mut self, text: &mut String) -> Result<(), Self::Refusal>;
+}
+
+/// Where events come from.
+pub(crate) trait Source<'a> {
+    /// Hands the next event to `sink`; `false` once the value is complete.
+    fn step<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<bool, Stop<S::Refusal>>;
+
+    /// The next event; `None` once the value is complete.
+    #[inline(always)]
+    fn next_event(&mut self) -> Result<Option<Event<'a>>, Fault> {
+        let mut found = None;
+        match self.step(&mut found) {
+            Ok(_) => Ok(found),
+            Err(Stop::Broken(fault)) => Err(fault),
+            Err(Stop::Refused(never)) => match never {},
+        }
+    }
+}
+
+/// Why the events stopped before their end.
+pub(crate) enum Stop<R> {
+    /// The reader met a fault.
+    Broken(Fault),
+    /// The sink refused the last event.
+    Refused(R),
+}
+
+impl<R> From<Fault> for Stop<R> {
+    fn from(fault: Fault) -> Self {
+        Self::Broken(fault)
+    }
+}
+
+impl<'a> Sink<'a> for Option<Event<'a>> {
+    type Refusal = Infallible;
+
+    const TAKES_MORE: bool = false;
+
+    #[inline(always)]
+    fn take(&mut self, event: Event<'a>) -> Result<(), Infallible> {
+        *self = Some(event);
+        Ok(())
+    }
+
+    fn take_text(&mut self, text: &mut String) -> Result<(), Infallible> {
+        *self = Some(Event::Str(Cow::Owned(std::mem::take(text))));
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod number;
 mod reader;
 mod writer;
 

@@ -13,6 +13,7 @@
 #![deny(missing_docs, clippy::indexing_slicing)]
 
 pub mod adapt;
+mod buffer;
 mod charset;
 pub mod codec;
 pub mod event;

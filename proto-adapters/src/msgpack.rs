@@ -21,15 +21,16 @@ mod writer;
 
 pub use writer::Writer;
 
-use crate::event::Event;
+use crate::event::{Event, Sink, Source, Stop};
 use crate::stack::Stack;
-use crate::{Charset, Fault, MAX_DEPTH, charset};
+use crate::{Charset, Fault, MAX_DEPTH};
 
 /// Pulls the events of one msgpack value.
 #[derive(Debug)]
 pub struct Reader<'a> {
     input: &'a [u8],
-    at: usize,
+    /// What of it is not read yet.
+    rest: &'a [u8],
     start: usize,
     /// Items still to come of the innermost open container, or of the whole: one value.
     left: u64,
@@ -38,7 +39,7 @@ pub struct Reader<'a> {
     charset: Charset,
     /// Whether strings are given as the bytes they are, text or not.
     bytewise: bool,
-    /// Where text in another charset is put, once it was given back.
+    /// Where text in another charset is put.
     spare: String,
 }
 
@@ -52,7 +53,7 @@ impl<'a> Reader<'a> {
     pub fn in_charset(charset: Charset, input: &'a [u8]) -> Self {
         Self {
             input,
-            at: 0,
+            rest: input,
             start: 0,
             left: 1,
             stack: Stack::default(),
@@ -74,7 +75,7 @@ impl<'a> Reader<'a> {
 
     /// Offset just behind the last event, in bytes.
     pub fn end(&self) -> usize {
-        self.at
+        self.input.len() - self.rest.len()
     }
 
     /// A reader at the beginning of the same input.
@@ -87,17 +88,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, uses the
     /// reserved marker, or nests too deep.
-    #[inline(always)]
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
-        self.start = self.at;
-        if self.left == 0 {
-            let Some(left) = self.stack.pop() else { return Ok(None) };
-            self.left = left;
-            return Ok(Some(Event::End));
-        }
-        self.left -= 1;
-        let event = self.token()?;
-        Ok(Some(event))
+        self.next_event()
     }
 
     /// Reads to the end of the list or map that began last, and makes nothing of what is in it.
@@ -105,7 +97,7 @@ impl<'a> Reader<'a> {
         let around = self.stack.len().saturating_sub(1);
         loop {
             self.skip_small();
-            self.start = self.at;
+            self.start = self.end();
             if self.left > 0 {
                 self.left -= 1;
                 self.skip_token()?;
@@ -119,39 +111,41 @@ impl<'a> Reader<'a> {
     }
 
     /// Steps over what is whole, holds nothing else, and tells its size by its first byte.
+    #[inline(always)]
     fn skip_small(&mut self) {
-        let (mut at, mut left) = (self.at, self.left);
-        while left > 0 {
-            let behind = match self.input.get(at) {
-                Some(0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff) => at + 1,
-                Some(marker @ 0xa0..=0xbf) => at + 1 + usize::from(marker & 31),
-                Some(marker @ 0xcc..=0xd3) => at + 1 + (1 << (marker & 3)),
-                Some(0xca) => at + 5,
-                Some(0xcb) => at + 9,
+        let (mut rest, mut left) = (self.rest, self.left);
+        while left > 0
+            && let [marker, ..] = rest
+        {
+            let size = match marker {
+                0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 1,
+                0xa0..=0xbf => 1 + usize::from(marker & 31),
+                0xcc..=0xd3 => 1 + (1 << (marker & 3)),
+                0xca => 5,
+                0xcb => 9,
                 _ => break,
             };
-            if behind > self.input.len() {
-                break;
-            }
-            (at, left) = (behind, left - 1);
+            let Some(behind) = rest.get(size..) else { break };
+            (rest, left) = (behind, left - 1);
         }
-        (self.at, self.left) = (at, left);
+        (self.rest, self.left) = (rest, left);
     }
 
+    #[inline(always)]
     fn skip_token(&mut self) -> Result<(), Fault> {
         let [marker] = self.be()?;
         let len = match marker {
             0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => return Ok(()),
             0xc1 => return Err(Fault::malformed(self.start, "the reserved marker c1")),
-            0x80..=0x8f => return self.open(u64::from(marker & 15), true).map(drop),
-            0x90..=0x9f => return self.open(u64::from(marker & 15), false).map(drop),
+            0x80..=0x8f => return self.enter(u64::from(marker & 15), true),
+            0x90..=0x9f => return self.enter(u64::from(marker & 15), false),
             0xdc..=0xdd => {
                 let len = self.uint(marker - 0xdc + 1)?;
-                return self.open(len, false).map(drop);
+                return self.enter(len, false);
             }
             0xde..=0xdf => {
                 let len = self.uint(marker - 0xde + 1)?;
-                return self.open(len, true).map(drop);
+                return self.enter(len, true);
             }
             0xa0..=0xbf => u64::from(marker & 31),
             0xca => 4,
@@ -166,68 +160,70 @@ impl<'a> Reader<'a> {
         self.take(len).map(drop)
     }
 
-    /// Takes an event back that is no longer needed, so that its memory serves again.
-    #[inline]
-    pub fn reuse(&mut self, event: Event<'a>) {
-        charset::reuse(event, &mut self.spare);
-    }
-
     /// Checks that the value is complete and nothing follows it.
     ///
     /// # Errors
     /// [`Fault::Malformed`] at the first byte behind the value.
     pub fn finish(self) -> Result<(), Fault> {
-        if self.left > 0 || self.stack.len() > 0 {
-            return Err(Fault::malformed(self.at, "the input ends inside the value"));
-        }
-        match self.input.get(self.at) {
-            Some(_) => Err(Fault::malformed(self.at, "bytes behind the value")),
-            None => Ok(()),
-        }
+        let broken = match self.rest {
+            _ if self.left > 0 || self.stack.len() > 0 => "the input ends inside the value",
+            [] => return Ok(()),
+            _ => "bytes behind the value",
+        };
+        Err(Fault::malformed(self.end(), broken))
     }
 
-    // else each event is copied once more
     #[inline(always)]
-    fn token(&mut self) -> Result<Event<'a>, Fault> {
+    fn token<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
         let [marker] = self.be()?;
-        Ok(match marker {
-            0x00..=0x7f => Event::Int(i64::from(marker)),
-            0x80..=0x8f => self.open(u64::from(marker & 15), true)?,
-            0x90..=0x9f => self.open(u64::from(marker & 15), false)?,
-            0xa0..=0xbf => self.string(u64::from(marker & 31))?,
-            0xe0..=0xff => Event::Int(i64::from(marker.cast_signed())),
-            0xc0 => Event::Null,
-            0xc1 => return Err(Fault::malformed(self.start, "the reserved marker c1")),
-            0xc2 => Event::Bool(false),
-            0xc3 => Event::Bool(true),
-            0xca => Event::Float(f64::from(f32::from_be_bytes(self.be()?))),
-            0xcb => Event::Float(f64::from_be_bytes(self.be()?)),
-            0xcc..=0xcf => unsigned(self.uint(marker - 0xcc)?),
+        match marker {
+            0x00..=0x7f => sink.take(Event::Int(i64::from(marker))),
+            0xe0..=0xff => sink.take(Event::Int(i64::from(marker.cast_signed()))),
+            0xa0..=0xbf => return self.string(u64::from(marker & 31), sink),
+            0xd9..=0xdb => {
+                let len = self.uint(marker - 0xd9)?;
+                return self.string(len, sink);
+            }
+            0x80..=0x8f => return self.open(u64::from(marker & 15), true, sink),
+            0x90..=0x9f => return self.open(u64::from(marker & 15), false, sink),
+            0xc0 => sink.take(Event::Null),
+            0xc2 | 0xc3 => sink.take(Event::Bool(marker == 0xc3)),
+            0xca => sink.take(Event::Float(f64::from(f32::from_be_bytes(self.be()?)))),
+            0xcb => sink.take(Event::Float(f64::from_be_bytes(self.be()?))),
+            0xcc..=0xce => sink.take(Event::Int(self.uint(marker - 0xcc)?.cast_signed())),
+            _ => return self.rare(marker, sink),
+        }
+        .map_err(Stop::Refused)
+    }
+
+    /// What stands seldom in a message.
+    fn rare<S: Sink<'a>>(&mut self, marker: u8, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
+        let event = match marker {
+            0xc1 => return Err(Fault::malformed(self.start, "the reserved marker c1").into()),
+            0xcf => unsigned(self.uint(3)?),
             0xd0 => Event::Int(i64::from(i8::from_be_bytes(self.be()?))),
             0xd1 => Event::Int(i64::from(i16::from_be_bytes(self.be()?))),
             0xd2 => Event::Int(i64::from(i32::from_be_bytes(self.be()?))),
             0xd3 => Event::Int(i64::from_be_bytes(self.be()?)),
             0xd4..=0xd8 => self.ext(1 << (marker - 0xd4))?,
-            0xc4..=0xc6 | 0xc7..=0xc9 | 0xd9..=0xdf => self.sized(marker)?,
-        })
-    }
-
-    /// What begins with a length, of one byte or more.
-    fn sized(&mut self, marker: u8) -> Result<Event<'a>, Fault> {
-        let width = match marker {
-            0xc4..=0xc6 => marker - 0xc4,
-            0xc7..=0xc9 => marker - 0xc7,
-            0xdc..=0xdd => marker - 0xdc + 1,
-            0xde..=0xdf => marker - 0xde + 1,
-            _ => marker - 0xd9,
+            0xc7..=0xc9 => {
+                let len = self.uint(marker - 0xc7)?;
+                self.ext(len)?
+            }
+            0xc4..=0xc6 => {
+                let len = self.uint(marker - 0xc4)?;
+                return self.string(len, sink);
+            }
+            0xdc..=0xdd => {
+                let len = self.uint(marker - 0xdc + 1)?;
+                return self.open(len, false, sink);
+            }
+            _ => {
+                let len = self.uint(marker - 0xde + 1)?;
+                return self.open(len, true, sink);
+            }
         };
-        let len = self.uint(width)?;
-        match marker {
-            0xc7..=0xc9 => self.ext(len),
-            0xdc..=0xdd => self.open(len, false),
-            0xde..=0xdf => self.open(len, true),
-            _ => self.string(len),
-        }
+        sink.take(event).map_err(Stop::Refused)
     }
 
     /// An unsigned integer of `1 << width` bytes.
@@ -240,31 +236,33 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(always)]
     fn be<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let rest = self.input.get(self.at..).unwrap_or_default();
-        let bytes = rest.first_chunk().ok_or_else(|| self.short(N as u64))?;
-        self.at += N;
+        let Some((bytes, rest)) = self.rest.split_first_chunk() else { return Err(self.short(N as u64)) };
+        self.rest = rest;
         Ok(*bytes)
     }
 
+    #[inline(always)]
     fn take(&mut self, len: u64) -> Result<&'a [u8], Fault> {
-        let rest = self.input.get(self.at..).unwrap_or_default();
         let size = usize::try_from(len).unwrap_or(usize::MAX);
-        let bytes = rest.get(..size).ok_or_else(|| self.short(len))?;
-        self.at += size;
+        let Some((bytes, rest)) = self.rest.split_at_checked(size) else { return Err(self.short(len)) };
+        self.rest = rest;
         Ok(bytes)
     }
 
     #[cold]
     fn short(&self, wanted: u64) -> Fault {
-        let left = self.input.len().saturating_sub(self.at);
-        Fault::malformed(self.at, format!("{wanted} bytes wanted, {left} left"))
+        Fault::malformed(self.end(), format!("{wanted} bytes wanted, {} left", self.rest.len()))
     }
 
     #[inline(always)]
-    fn string(&mut self, len: u64) -> Result<Event<'a>, Fault> {
+    fn string<S: Sink<'a>>(&mut self, len: u64, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
         let bytes = self.take(len)?;
-        Ok(if self.bytewise { Event::Bytes(bytes) } else { self.charset.event(bytes, &mut self.spare) })
+        if self.bytewise {
+            return sink.take(Event::Bytes(bytes)).map_err(Stop::Refused);
+        }
+        self.charset.give(bytes, &mut self.spare, sink).map_err(Stop::Refused)
     }
 
     fn ext(&mut self, len: u64) -> Result<Event<'a>, Fault> {
@@ -272,19 +270,46 @@ impl<'a> Reader<'a> {
         Ok(Event::Ext(kind.cast_signed(), self.take(len)?))
     }
 
-    fn open(&mut self, len: u64, map: bool) -> Result<Event<'a>, Fault> {
+    #[inline(always)]
+    fn open<S: Sink<'a>>(&mut self, len: u64, map: bool, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
+        self.enter(len, map)?;
+        sink.take(if map { Event::Map } else { Event::Array }).map_err(Stop::Refused)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, len: u64, map: bool) -> Result<(), Fault> {
         let items = if map { len * 2 } else { len };
-        let left = self.input.len().saturating_sub(self.at) as u64;
-        if items > left {
-            let what = if map { "map" } else { "list" };
-            let reason = format!("a {what} of {len} entries, cut short after {left} bytes");
-            return Err(Fault::malformed(self.start, reason));
-        }
-        if self.stack.len() >= MAX_DEPTH {
-            return Err(Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}")));
+        if items > self.rest.len() as u64 || self.stack.len() >= MAX_DEPTH {
+            return Err(self.unfit(len, map));
         }
         self.stack.push(std::mem::replace(&mut self.left, items));
-        Ok(if map { Event::Map } else { Event::Array })
+        Ok(())
+    }
+
+    #[cold]
+    fn unfit(&self, len: u64, map: bool) -> Fault {
+        if self.stack.len() >= MAX_DEPTH {
+            return Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}"));
+        }
+        let what = if map { "map" } else { "list" };
+        let left = self.rest.len();
+        Fault::malformed(self.start, format!("a {what} of {len} entries, cut short after {left} bytes"))
+    }
+}
+
+impl<'a> Source<'a> for Reader<'a> {
+    #[inline(always)]
+    fn step<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<bool, Stop<S::Refusal>> {
+        self.start = self.end();
+        if self.left == 0 {
+            let Some(left) = self.stack.pop() else { return Ok(false) };
+            self.left = left;
+            sink.take(Event::End).map_err(Stop::Refused)?;
+            return Ok(true);
+        }
+        self.left -= 1;
+        self.token(sink)?;
+        Ok(true)
     }
 }
 

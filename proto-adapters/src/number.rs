@@ -2,9 +2,27 @@
 
 use std::iter::repeat_n;
 
+use crate::buffer::Buffer;
+
 /// Appends an integer in decimal.
-pub(crate) fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+pub(crate) fn push_int(out: &mut Buffer, value: impl itoa::Integer) {
+    out.append(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Powers of ten that floats hold exactly.
+const TENS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+
+/// `value` times a power of ten, where floats hold both, so that it is rounded once, as it is by whoever reads the
+/// digits.
+pub(crate) fn exact_float(value: u64, exponent: i64) -> Option<f64> {
+    if value > 1 << f64::MANTISSA_DIGITS {
+        return None;
+    }
+    let ten = TENS.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+    Some(if exponent < 0 { value as f64 / ten } else { value as f64 * ten })
 }
 
 /// The float that a number is; `None` for one beyond all floats, and for one that would become 0.
@@ -19,50 +37,78 @@ pub(crate) fn read_float(text: &str) -> Option<f64> {
 
 /// Appends the shortest text that reads back as the same float and stays one: `3.0`, `1e25`. JSON
 /// has none for NaN and infinities.
-pub(crate) fn push_json_float(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn push_json_float(out: &mut Buffer, value: f64) {
+    if let Some(thousandths) = thousandths(value) {
+        return push_thousandths(out, value.is_sign_negative(), thousandths);
+    }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format(value);
-    if !text.contains('e') {
-        return out.extend_from_slice(text.as_bytes());
+    if !text.as_bytes().contains(&b'e') {
+        return out.append(text.as_bytes());
     }
     let decimal = Decimal::new(value);
     let (first, rest) = decimal.split(1);
-    out.extend_from_slice(decimal.sign());
-    out.extend_from_slice(first);
+    out.append(decimal.sign());
+    out.append(first);
     if !rest.is_empty() {
         out.push(b'.');
-        out.extend_from_slice(rest);
+        out.append(rest);
     }
     out.push(b'e');
     push_int(out, decimal.exponent);
 }
 
+/// How many thousandths a float is, as prices and places are, if so many read back as the same one. Of fewer than 16
+/// digits no others do, so these are the shortest.
+fn thousandths(value: f64) -> Option<u64> {
+    let value = value.abs();
+    let thousandths = (value * 1e3 + 0.5) as u64;
+    (thousandths < 1_000_000_000_000_000 && thousandths as f64 / 1e3 == value).then_some(thousandths)
+}
+
+fn push_thousandths(out: &mut Buffer, negative: bool, thousandths: u64) {
+    let mut whole = itoa::Buffer::new();
+    let whole = whole.format(thousandths / 1000).as_bytes();
+    let digit = |by: u64| b'0' + (thousandths / by % 10) as u8;
+    let fraction = [digit(100), digit(10), digit(1)];
+    let places = match fraction {
+        [_, b'0', b'0'] => 1,
+        [_, _, b'0'] => 2,
+        _ => 3,
+    };
+    if negative {
+        out.push(b'-');
+    }
+    out.put_between([], whole, [b'.']);
+    out.append(fraction.get(..places).unwrap_or_default());
+}
+
 /// Appends a float as PHP's `var_export` spells it: `3.0`, `1.0E+25`, `NAN`.
-pub(crate) fn push_php_float(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn push_php_float(out: &mut Buffer, value: f64) {
     if value.is_nan() {
-        return out.extend_from_slice(b"NAN");
+        return out.append(b"NAN");
     }
     let decimal = Decimal::new(value);
     if value.is_infinite() {
-        out.extend_from_slice(decimal.sign());
-        return out.extend_from_slice(b"INF");
+        out.append(decimal.sign());
+        return out.append(b"INF");
     }
     if (-4..17).contains(&decimal.exponent) {
         return decimal.push_plain(out);
     }
     let (first, rest) = decimal.split(1);
-    out.extend_from_slice(decimal.sign());
-    out.extend_from_slice(first);
+    out.append(decimal.sign());
+    out.append(first);
     out.push(b'.');
-    out.extend_from_slice(if rest.is_empty() { b"0" } else { rest });
-    out.extend_from_slice(if decimal.exponent < 0 { b"E" } else { b"E+" });
+    out.append(if rest.is_empty() { b"0" } else { rest });
+    out.append(if decimal.exponent < 0 { b"E" } else { b"E+" });
     push_int(out, decimal.exponent);
 }
 
 /// A whole float without its `.0`, any other as it is: what `serialize` and query strings want.
-pub(crate) fn push_php_number(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn push_php_number(out: &mut Buffer, value: f64) {
     push_php_float(out, value);
-    if out.ends_with(b".0") {
+    if out.as_slice().ends_with(b".0") {
         out.truncate(out.len() - 2);
     }
 }
@@ -119,18 +165,19 @@ impl Decimal {
     }
 
     /// Appends it without an exponent.
-    fn push_plain(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.sign());
+    fn push_plain(&self, out: &mut Buffer) {
+        out.append(self.sign());
         let whole = usize::try_from(self.exponent + 1).unwrap_or_default();
         let (before, after) = self.split(whole);
         if before.is_empty() {
             out.push(b'0');
         }
-        out.extend_from_slice(before);
-        out.extend(repeat_n(b'0', whole - before.len()));
+        out.append(before);
+        repeat_n(b'0', whole - before.len()).for_each(|zero| out.push(zero));
         out.push(b'.');
-        out.extend(repeat_n(b'0', usize::try_from(-self.exponent - 1).unwrap_or_default()));
-        out.extend_from_slice(if after.is_empty() { b"0" } else { after });
+        repeat_n(b'0', usize::try_from(-self.exponent - 1).unwrap_or_default())
+            .for_each(|zero| out.push(zero));
+        out.append(if after.is_empty() { b"0" } else { after });
     }
 }
 
@@ -138,10 +185,10 @@ impl Decimal {
 mod tests {
     use super::*;
 
-    fn spelled(push: impl Fn(&mut Vec<u8>, f64), value: f64) -> String {
-        let mut out = Vec::new();
+    fn spelled(push: impl Fn(&mut Buffer, f64), value: f64) -> String {
+        let mut out = Buffer::default();
         push(&mut out, value);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.into_vec()).unwrap()
     }
 
     #[test]
@@ -171,6 +218,21 @@ mod tests {
         ] {
             assert_eq!(spelled(push_php_float, value), text);
         }
+    }
+
+    #[test]
+    fn thousandths_are_spelled_as_any_other_float() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut short = 0;
+        for _ in 0..500_000 {
+            let most = 1 << rng.u32(1..60);
+            let value = rng.i64(-9..most) as f64 / rng.choice([1.0, 4.0, 100.0, 1e3, 1e4]).unwrap();
+            if thousandths(value).is_some() {
+                short += 1;
+                assert_eq!(spelled(push_json_float, value), zmij::Buffer::new().format(value));
+            }
+        }
+        assert!((100_000..400_000).contains(&short), "{short}");
     }
 
     #[test]

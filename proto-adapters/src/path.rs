@@ -1,5 +1,6 @@
 //! Where in a value something stands, found by reading again up to it.
 
+use crate::buffer::Buffer;
 use crate::codec::Reader;
 use crate::event::{Event, Refusal};
 use crate::{Fault, text};
@@ -103,10 +104,10 @@ pub(crate) fn push_key(path: &mut String, key: &str) {
         path.push('.');
         path.push_str(&shown);
     } else {
-        let mut quoted = Vec::new();
+        let mut quoted = Buffer::default();
         text::push_json_string(&mut quoted, &shown);
         path.push('[');
-        path.push_str(&String::from_utf8_lossy(&quoted));
+        path.push_str(&String::from_utf8_lossy(quoted.as_slice()));
         path.push(']');
     }
 }

@@ -4,34 +4,11 @@
 use std::borrow::Cow;
 
 use crate::codec::{Out, Reader, Writer};
-use crate::event::{Event, Refusal};
-use crate::{Fault, json, msgpack, php};
-
-/// Why the events stopped before their end.
-pub(crate) enum Stop {
-    /// The reader met a fault.
-    Broken(Fault),
-    /// The writer refused the last event.
-    Refused(Refusal),
-}
-
-/// Where events come from.
-trait Source<'a> {
-    fn pull(&mut self) -> Result<Option<Event<'a>>, Fault>;
-
-    fn reuse(&mut self, event: Event<'a>);
-}
-
-/// Where events go.
-trait Sink {
-    fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal>;
-
-    /// Bytes written so far, about.
-    fn written(&self) -> usize;
-}
+use crate::event::{Event, Refusal, Sink, Source, Stop};
+use crate::{json, msgpack, php};
 
 /// Hands everything that is left in `reader` to `writer`.
-pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), Stop> {
+pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), Stop<Refusal>> {
     match reader {
         Reader::Json(reader) => into(reader, writer),
         Reader::Msgpack(reader) => into(reader, writer),
@@ -39,69 +16,62 @@ pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), S
     }
 }
 
-fn into<'a>(source: &mut impl Source<'a>, writer: &mut Writer) -> Result<(), Stop> {
+fn into<'a>(source: &mut impl Source<'a>, writer: &mut Writer) -> Result<(), Stop<Refusal>> {
     let room = writer.room;
     if writer.converts() {
-        return drive(source, writer, room);
+        return drain(source, &mut Bounded { writer, room });
     }
     match &mut writer.out {
-        Out::Json(writer) => drive(source, writer, room),
-        Out::Msgpack(writer) => drive(source, writer, room),
-        Out::Php(writer) => drive(source, writer, room),
+        Out::Json(writer) => drain(source, &mut Bounded { writer, room }),
+        Out::Msgpack(writer) => drain(source, &mut Bounded { writer, room }),
+        Out::Php(writer) => drain(source, &mut Bounded { writer, room }),
     }
 }
 
-fn drive<'a>(source: &mut impl Source<'a>, sink: &mut impl Sink, room: usize) -> Result<(), Stop> {
-    loop {
-        // looked at where it is: to move an event costs more than to read it
-        let pulled = source.pull();
-        match &pulled {
-            Ok(Some(event)) => sink.push(event).map_err(Stop::Refused)?,
-            Ok(None) => return Ok(()),
-            Err(_) => return pulled.map(drop).map_err(Stop::Broken),
-        }
-        if sink.written() > room {
-            return Err(Stop::Refused(Refusal::Full(room)));
-        }
-        if let Ok(Some(event @ Event::Str(Cow::Owned(_)))) = pulled {
-            source.reuse(event);
-        }
-    }
+fn drain<'a, S: Sink<'a>>(source: &mut impl Source<'a>, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
+    while source.step(sink)? {}
+    Ok(())
 }
 
-impl<'a> Source<'a> for json::Reader<'a> {
+/// Where events go.
+trait Target {
+    fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal>;
+
+    /// Bytes written so far, about.
+    fn written(&self) -> usize;
+}
+
+/// A target for so many bytes, about.
+struct Bounded<'w, T> {
+    writer: &'w mut T,
+    room: usize,
+}
+
+impl<T: Target> Bounded<'_, T> {
     #[inline(always)]
-    fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
-        json::Reader::pull(self)
-    }
-
-    fn reuse(&mut self, event: Event<'a>) {
-        json::Reader::reuse(self, event);
+    fn put(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
+        self.writer.push(event)?;
+        if self.writer.written() > self.room { Err(Refusal::Full(self.room)) } else { Ok(()) }
     }
 }
 
-impl<'a> Source<'a> for msgpack::Reader<'a> {
+impl<'a, T: Target> Sink<'a> for Bounded<'_, T> {
+    type Refusal = Refusal;
+
+    const TAKES_MORE: bool = true;
+
     #[inline(always)]
-    fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
-        msgpack::Reader::pull(self)
+    fn take(&mut self, event: Event<'a>) -> Result<(), Refusal> {
+        self.put(&event)
     }
 
-    fn reuse(&mut self, event: Event<'a>) {
-        msgpack::Reader::reuse(self, event);
-    }
-}
-
-impl<'a> Source<'a> for php::Reader<'a> {
-    fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
-        php::Reader::pull(self)
-    }
-
-    fn reuse(&mut self, event: Event<'a>) {
-        php::Reader::reuse(self, event);
+    #[inline(always)]
+    fn take_text(&mut self, text: &mut String) -> Result<(), Refusal> {
+        self.put(&Event::Str(Cow::Borrowed(text)))
     }
 }
 
-impl Sink for json::Writer {
+impl Target for json::Writer {
     #[inline(always)]
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         json::Writer::push(self, event)
@@ -112,7 +82,7 @@ impl Sink for json::Writer {
     }
 }
 
-impl Sink for msgpack::Writer {
+impl Target for msgpack::Writer {
     #[inline(always)]
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         msgpack::Writer::push(self, event)
@@ -123,7 +93,7 @@ impl Sink for msgpack::Writer {
     }
 }
 
-impl Sink for php::Writer {
+impl Target for php::Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         php::Writer::push(self, event)
     }
@@ -133,7 +103,7 @@ impl Sink for php::Writer {
     }
 }
 
-impl Sink for Writer {
+impl Target for Writer {
     fn push(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         Writer::push(self, event)
     }

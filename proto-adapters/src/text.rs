@@ -1,5 +1,7 @@
 //! Small text forms: JSON strings, hex, base64.
 
+use crate::buffer::Buffer;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 fn hex_digit(nibble: u8) -> u8 {
@@ -7,39 +9,33 @@ fn hex_digit(nibble: u8) -> u8 {
 }
 
 /// Appends `bytes` as lower-case hex.
-pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_hex(out: &mut Buffer, bytes: &[u8]) {
     for byte in bytes {
-        out.extend([hex_digit(byte >> 4), hex_digit(*byte)]);
+        out.put([hex_digit(byte >> 4), hex_digit(*byte)]);
     }
 }
 
 /// Appends `text` as a JSON string; only what JSON forbids is escaped.
-pub(crate) fn push_json_string(out: &mut Vec<u8>, text: &str) {
-    push_json_bytes(out, text.as_bytes());
-}
-
-/// The same of bytes that are text only if the whole turns out to be.
-pub(crate) fn push_json_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(bytes.len() + 2);
-    out.push(b'"');
-    let mut rest = bytes;
-    loop {
-        let (run, tail) = rest.split_at(plain(rest));
-        out.extend_from_slice(run);
-        let Some((&byte, tail)) = tail.split_first() else { break };
-        push_escape(out, byte);
-        rest = tail;
+pub(crate) fn push_json_string(out: &mut Buffer, text: &(impl AsRef<[u8]> + ?Sized)) {
+    let text = text.as_ref();
+    if plain(text) == text.len() {
+        return out.put_between([b'"'], text, [b'"']);
     }
     out.push(b'"');
+    push_escaped(out, text);
+    out.push(b'"');
 }
 
-/// As much of it as is UTF-8.
-pub(crate) fn beginning(bytes: &[u8]) -> &str {
-    match str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            str::from_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default()
-        }
+/// The same without quotes.
+#[cold]
+pub(crate) fn push_escaped(out: &mut Buffer, text: &[u8]) {
+    let mut rest = text;
+    loop {
+        let (run, tail) = rest.split_at(plain(rest));
+        out.append(run);
+        let Some((&byte, tail)) = tail.split_first() else { return };
+        push_escape(out, byte);
+        rest = tail;
     }
 }
 
@@ -89,7 +85,7 @@ fn marks(word: u64) -> u64 {
     below(word, 0x20) | is(b'"') | is(b'\\')
 }
 
-fn push_escape(out: &mut Vec<u8>, byte: u8) {
+fn push_escape(out: &mut Buffer, byte: u8) {
     let short = match byte {
         b'"' | b'\\' => byte,
         b'\n' => b'n',
@@ -98,16 +94,16 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
         0x08 => b'b',
         0x0c => b'f',
         _ => {
-            out.extend_from_slice(b"\\u00");
+            out.put(*b"\\u00");
             push_hex(out, &[byte]);
             return;
         }
     };
-    out.extend([b'\\', short]);
+    out.put([b'\\', short]);
 }
 
 /// Appends standard base64 with padding.
-pub(crate) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_base64(out: &mut Buffer, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.reserve(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -139,17 +135,17 @@ mod tests {
     fn base64_pads_as_the_standard_says() {
         let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (plain, coded) in cases {
-            let mut out = Vec::new();
+            let mut out = Buffer::default();
             push_base64(&mut out, plain.as_bytes());
-            assert_eq!(out, coded.as_bytes());
+            assert_eq!(out.as_slice(), coded.as_bytes());
         }
     }
 
     #[test]
     fn only_what_json_forbids_is_escaped() {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         push_json_string(&mut out, "a\"\\\n\0\u{1f}/é\u{7f}");
-        assert_eq!(out, "\"a\\\"\\\\\\n\\u0000\\u001f/é\u{7f}\"".as_bytes());
+        assert_eq!(out.as_slice(), "\"a\\\"\\\\\\n\\u0000\\u001f/é\u{7f}\"".as_bytes());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use super::{Named, positional, push, refused};
 use crate::codec::{Wire, Writer};
 use crate::event::{Event, Options};
-use crate::{Charset, Fault, path, php, text};
+use crate::{Fault, path, php, text};
 
 /// Most fields of a form, as PHP's `max_input_vars`; PHP leaves out the rest.
 const FIELDS_MAX: usize = 1000;
@@ -202,7 +202,10 @@ fn one_map(writer: &mut Writer, fields: Vec<(Key<'_>, Field<'_>)>) -> Result<(),
 /// Writes a field, which stands at `path`.
 fn write<'f>(writer: &mut Writer, field: Field<'f>, path: &mut Vec<Key<'f>>) -> Result<(), Fault> {
     let fields = match field {
-        Field::Text(value) => return put(writer, &Charset::Utf8.event(value, &mut String::new()), path),
+        Field::Text(value) => {
+            let event = str::from_utf8(value).map_or(Event::Bytes(value), |text| Event::Str(text.into()));
+            return put(writer, &event, path);
+        }
         Field::Rows(rows) => group(rows)?,
     };
     let list = (0..).zip(&fields).all(|(index, (key, _))| *key == Key::Int(index));

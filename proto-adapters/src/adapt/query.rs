@@ -2,6 +2,7 @@
 
 use super::{Shape, shape};
 use crate::Fault;
+use crate::buffer::Buffer;
 use crate::codec::{Reader, Wire};
 use crate::event::{Event, Refusal};
 use crate::{number, path};
@@ -124,9 +125,9 @@ impl Builder<'_> {
             Event::Int(value) => self.pair(value.to_string().as_bytes()),
             Event::UInt(value) => self.pair(value.to_string().as_bytes()),
             Event::Float(value) if value.is_finite() => {
-                let mut text = Vec::new();
+                let mut text = Buffer::default();
                 number::push_php_number(&mut text, *value);
-                self.pair(&text)
+                self.pair(text.as_slice())
             }
             Event::Float(value) => {
                 Err(Refusal::because(format!("the float {value} cannot become part of a query")))

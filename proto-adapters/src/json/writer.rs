@@ -1,5 +1,6 @@
 //! JSON text out of events.
 
+use crate::buffer::Buffer;
 use crate::event::{BytesAs, Event, Refusal};
 use crate::stack::Stack;
 use crate::{Charset, number, text};
@@ -14,7 +15,7 @@ struct Frame {
 /// Builds JSON text out of events, without white space.
 #[derive(Debug)]
 pub struct Writer {
-    out: Vec<u8>,
+    out: Buffer,
     /// What is being written: a container's contents, or the one value.
     top: Frame,
     /// What is around it.
@@ -31,7 +32,7 @@ impl Writer {
     /// An empty writer that does with strings that are no text in `from` what `bytes` says.
     pub fn new(bytes: BytesAs, from: Charset) -> Self {
         Self {
-            out: Vec::new(),
+            out: Buffer::default(),
             top: Frame::default(),
             stack: Stack::default(),
             bytes,
@@ -63,7 +64,7 @@ impl Writer {
     }
 
     /// What was written so far; lengths in it may not be final.
-    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn out(&mut self) -> &mut Buffer {
         &mut self.out
     }
 
@@ -88,7 +89,7 @@ impl Writer {
     /// Appends a value that is JSON already.
     pub fn raw(&mut self, value: &[u8]) {
         self.separate();
-        self.out.extend_from_slice(value);
+        self.out.append(value);
     }
 
     /// Bytes written so far, about: lengths may still take more.
@@ -98,14 +99,13 @@ impl Writer {
 
     /// The text.
     pub fn finish(self) -> Vec<u8> {
-        self.out
+        self.out.into_vec()
     }
 
+    /// Counts a value, and writes the comma before it; behind its key there is a colon.
     #[inline(always)]
     fn separate(&mut self) {
-        if self.top.map && !self.top.items.is_multiple_of(2) {
-            self.out.push(b':');
-        } else if self.top.items > 0 {
+        if self.top.items > 0 && !self.top.map {
             self.out.push(b',');
         }
         self.top.items += 1;
@@ -122,8 +122,8 @@ impl Writer {
         match event {
             Event::Str(key) => self.text_key(key.as_bytes()),
             Event::Bytes(key) if self.as_text => self.text_key(key),
-            Event::Int(key) => self.number_key(*key),
-            Event::UInt(key) => self.number_key(*key),
+            Event::Int(key) => self.plain_key(itoa::Buffer::new().format(*key).as_bytes()),
+            Event::UInt(key) => self.plain_key(itoa::Buffer::new().format(*key).as_bytes()),
             Event::Null if self.top.items == 0 => return Err(Refusal::Object("JSON")),
             Event::Bytes(_) => {
                 let from = self.from.name();
@@ -147,33 +147,41 @@ impl Writer {
 
     #[inline(always)]
     fn text_key(&mut self, key: &[u8]) {
-        self.separate();
-        text::push_json_bytes(&mut self.out, key);
+        if text::plain(key) == key.len() {
+            return self.plain_key(key);
+        }
+        let mut quoted = Buffer::default();
+        text::push_escaped(&mut quoted, key);
+        self.plain_key(quoted.as_slice());
     }
 
-    fn number_key(&mut self, key: impl itoa::Integer) {
-        self.separate();
-        self.out.push(b'"');
-        number::push_int(&mut self.out, key);
-        self.out.push(b'"');
+    /// Writes a key that needs no escapes.
+    #[inline(always)]
+    fn plain_key(&mut self, key: &[u8]) {
+        self.top.items += 1;
+        if self.top.items > 1 {
+            self.out.put_between(*b",\"", key, *b"\":");
+        } else {
+            self.out.put_between(*b"\"", key, *b"\":");
+        }
     }
 
     #[inline(always)]
     fn value(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         let out = &mut self.out;
         match event {
-            Event::Null => out.extend_from_slice(b"null"),
-            Event::Bool(true) => out.extend_from_slice(b"true"),
-            Event::Bool(false) => out.extend_from_slice(b"false"),
+            Event::Null => out.put(*b"null"),
+            Event::Bool(true) => out.put(*b"true"),
+            Event::Bool(false) => out.put(*b"false"),
             Event::Int(value) => number::push_int(out, *value),
             Event::UInt(value) => number::push_int(out, *value),
             Event::Float(value) if value.is_finite() => number::push_json_float(out, *value),
             Event::Float(value) => {
                 return Err(Refusal::because(format!("the float {value} cannot become JSON")));
             }
-            Event::Beyond(text) => out.extend_from_slice(text.as_bytes()),
-            Event::Str(value) => text::push_json_string(out, value),
-            Event::Bytes(value) if self.as_text => text::push_json_bytes(out, value),
+            Event::Beyond(text) => out.append(text.as_bytes()),
+            Event::Str(value) => text::push_json_string(out, value.as_bytes()),
+            Event::Bytes(value) if self.as_text => text::push_json_string(out, value),
             Event::Bytes(value) if self.bytes == BytesAs::Base64 => {
                 out.push(b'"');
                 text::push_base64(out, value);

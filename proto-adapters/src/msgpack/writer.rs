@@ -1,5 +1,6 @@
 //! msgpack out of events, the way php-msgpack writes it.
 
+use crate::buffer::Buffer;
 use crate::event::{Empty, Event, Refusal};
 use crate::gaps::{self, Gap};
 use crate::stack::Stack;
@@ -18,7 +19,7 @@ struct Frame {
 /// longer heads in a single pass at the end, so no nesting makes copying quadratic.
 #[derive(Debug)]
 pub struct Writer {
-    out: Vec<u8>,
+    out: Buffer,
     /// What is being written: a container's contents, or the one value.
     top: Frame,
     /// What is around it.
@@ -31,11 +32,17 @@ pub struct Writer {
 impl Writer {
     /// An empty writer that does with empty maps what `empty` says.
     pub fn new(empty: Empty) -> Self {
-        Self { out: Vec::new(), top: Frame::default(), stack: Stack::default(), long: Vec::new(), empty }
+        Self {
+            out: Buffer::default(),
+            top: Frame::default(),
+            stack: Stack::default(),
+            long: Vec::new(),
+            empty,
+        }
     }
 
     /// What was written so far; lengths in it may not be final.
-    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn out(&mut self) -> &mut Buffer {
         &mut self.out
     }
 
@@ -60,8 +67,8 @@ impl Writer {
             Event::Int(value) => push_int(&mut self.out, *value),
             Event::UInt(value) => return Err(Refusal::unsigned(*value)),
             Event::Float(value) => {
-                self.out.push(0xcb);
-                self.out.extend(value.to_be_bytes());
+                let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+                self.out.put([0xcb, a, b, c, d, e, f, g, h]);
             }
             Event::Str(value) => push_str(&mut self.out, value.as_bytes())?,
             Event::Bytes(value) => push_str(&mut self.out, value)?,
@@ -80,7 +87,7 @@ impl Writer {
     /// Appends a value that is msgpack already.
     pub fn raw(&mut self, value: &[u8]) {
         self.top.items += 1;
-        self.out.extend_from_slice(value);
+        self.out.append(value);
     }
 
     /// Bytes written so far, about: lengths may still take more.
@@ -90,7 +97,7 @@ impl Writer {
 
     /// The bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        gaps::widen(self.out, &mut self.long)
+        gaps::widen(self.out.into_vec(), &mut self.long)
     }
 
     fn open(&mut self, map: bool) {
@@ -99,18 +106,23 @@ impl Writer {
         self.out.push(0);
     }
 
+    #[inline(always)]
     fn close(&mut self) {
         let Some(around) = self.stack.pop() else { return };
         let frame = std::mem::replace(&mut self.top, around);
         let entries = if frame.map { frame.items / 2 } else { frame.items };
         if entries >= 16 {
-            self.long.push(gap(&frame));
-            return;
+            return self.leave_gap(&frame);
         }
         let map = frame.map && (entries > 0 || self.empty == Empty::Map);
         if let Some(place) = self.out.get_mut(frame.at) {
             *place = if map { 0x80 } else { 0x90 } | entries as u8;
         }
+    }
+
+    #[inline(never)]
+    fn leave_gap(&mut self, frame: &Frame) {
+        self.long.push(gap(frame));
     }
 }
 
@@ -126,62 +138,68 @@ fn gap(frame: &Frame) -> Gap {
     Gap::new(frame.at, &[base + 1, a, b, c, d])
 }
 
-fn push_int(out: &mut Vec<u8>, value: i64) {
+fn push_int(out: &mut Buffer, value: i64) {
     if let Ok(value) = u64::try_from(value) {
         push_uint(out, value);
     } else if value >= -32 {
         out.push((value as i8).cast_unsigned());
     } else if let Ok(value) = i8::try_from(value) {
         out.push(0xd0);
-        out.extend(value.to_be_bytes());
+        out.put(value.to_be_bytes());
     } else if let Ok(value) = i16::try_from(value) {
         out.push(0xd1);
-        out.extend(value.to_be_bytes());
+        out.put(value.to_be_bytes());
     } else if let Ok(value) = i32::try_from(value) {
         out.push(0xd2);
-        out.extend(value.to_be_bytes());
+        out.put(value.to_be_bytes());
     } else {
         out.push(0xd3);
-        out.extend(value.to_be_bytes());
+        out.put(value.to_be_bytes());
     }
 }
 
-fn push_uint(out: &mut Vec<u8>, value: u64) {
+fn push_uint(out: &mut Buffer, value: u64) {
     match value {
         0..=0x7f => out.push(value as u8),
-        0x80..=0xff => out.extend([0xcc, value as u8]),
+        0x80..=0xff => out.put([0xcc, value as u8]),
         0x100..=0xffff => {
             out.push(0xcd);
-            out.extend((value as u16).to_be_bytes());
+            out.put((value as u16).to_be_bytes());
         }
         0x1_0000..=0xffff_ffff => {
             out.push(0xce);
-            out.extend((value as u32).to_be_bytes());
+            out.put((value as u32).to_be_bytes());
         }
         _ => {
             out.push(0xcf);
-            out.extend(value.to_be_bytes());
+            out.put(value.to_be_bytes());
         }
     }
 }
 
 #[inline(always)]
-fn push_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Refusal> {
+fn push_str(out: &mut Buffer, bytes: &[u8]) -> Result<(), Refusal> {
     let len = bytes.len();
+    if len < 32 {
+        out.put_between([0xa0 | len as u8], bytes, []);
+        return Ok(());
+    }
+    push_long_str(out, bytes)
+}
+
+fn push_long_str(out: &mut Buffer, bytes: &[u8]) -> Result<(), Refusal> {
+    let len = bytes.len();
+    let long = u32::try_from(len)
+        .map_err(|_| Refusal::Because(format!("a string of {len} bytes is too long for msgpack")))?;
+    let [_, _, high, low] = long.to_be_bytes();
     match len {
-        0..=31 => out.push(0xa0 | len as u8),
-        32..=0xff => out.extend([0xd9, len as u8]),
-        0x100..=0xffff => {
-            out.push(0xda);
-            out.extend((len as u16).to_be_bytes());
-        }
+        0..=0xff => out.put([0xd9, low]),
+        0x100..=0xffff => out.put([0xda, high, low]),
         _ => {
-            let long = u32::try_from(len)
-                .map_err(|_| Refusal::Because(format!("a string of {len} bytes is too long for msgpack")))?;
             out.push(0xdb);
-            out.extend(long.to_be_bytes());
+            out.put(long.to_be_bytes());
         }
     }
-    out.extend_from_slice(bytes);
+    out.append(bytes);
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::shape::Shapes;
 use super::token::{Key, Token, Tokens};
-use crate::event::{Event, Php};
-use crate::{Charset, Fault, MAX_DEPTH, charset};
+use crate::event::{Event, Php, Sink, Source, Stop};
+use crate::{Charset, Fault, MAX_DEPTH};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -44,7 +44,7 @@ pub struct Reader<'a> {
     charset: Charset,
     /// Whether strings are given as the bytes they are, text or not.
     bytewise: bool,
-    /// Where text in another charset is put, once it was given back.
+    /// Where text in another charset is put.
     spare: String,
 }
 
@@ -95,48 +95,7 @@ impl<'a> Reader<'a> {
     /// [`Fault::Malformed`] where the input ends too early, claims more than it holds, is not of
     /// the format, or nests too deep.
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
-        if let Some(head) = self.head.take() {
-            return Ok(Some(self.object_head(head)));
-        }
-        self.start = self.tokens.at;
-        let Some(frame) = self.stack.last_mut() else {
-            if self.begun {
-                return Ok(None);
-            }
-            self.begun = true;
-            return self.value().map(Some);
-        };
-        if frame.keyed {
-            frame.keyed = false;
-            return self.value().map(Some);
-        }
-        if frame.left == 0 {
-            self.tokens.close()?;
-            self.stack.pop();
-            return Ok(Some(Event::End));
-        }
-        frame.left -= 1;
-        frame.keyed = frame.kind != Kind::List;
-        let key = match frame.kind {
-            Kind::List => {
-                self.tokens.key()?;
-                self.start = self.tokens.at;
-                return self.value().map(Some);
-            }
-            Kind::Map => self.tokens.key()?,
-            Kind::Object => self.tokens.name()?,
-        };
-        Ok(Some(match key {
-            Key::Int(key) => Event::Int(key),
-            Key::Str(key) => self.text(key),
-            Key::Escaped(raw) => Event::Php(Php::Escaped(raw)),
-        }))
-    }
-
-    /// Takes an event back that is no longer needed, so that its memory serves again.
-    #[inline]
-    pub fn reuse(&mut self, event: Event<'a>) {
-        charset::reuse(event, &mut self.spare);
+        self.next_event()
     }
 
     /// Checks that the value is complete and nothing follows it.
@@ -154,13 +113,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self) -> Result<Event<'a>, Fault> {
-        Ok(match self.tokens.value()? {
+    fn value<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<(), Stop<S::Refusal>> {
+        let event = match self.tokens.value()? {
+            Token::Str(value) => return self.text(value, sink).map_err(Stop::Refused),
             Token::Null => Event::Null,
             Token::Bool(value) => Event::Bool(value),
             Token::Int(value) => Event::Int(value),
             Token::Float(value) => Event::Float(value),
-            Token::Str(value) => self.text(value),
             Token::Escaped(raw) => Event::Php(Php::Escaped(raw)),
             Token::Enum(case) => Event::Php(Php::Enum(case)),
             Token::Reference(number) => Event::Php(Php::Reference(number)),
@@ -178,11 +137,15 @@ impl<'a> Reader<'a> {
                 self.head = Some(Head::Mark(class, at));
                 Event::Map
             }
-        })
+        };
+        sink.take(event).map_err(Stop::Refused)
     }
 
-    fn text(&mut self, bytes: &'a [u8]) -> Event<'a> {
-        if self.bytewise { Event::Bytes(bytes) } else { self.charset.event(bytes, &mut self.spare) }
+    fn text<S: Sink<'a>>(&mut self, bytes: &'a [u8], sink: &mut S) -> Result<(), S::Refusal> {
+        if self.bytewise {
+            return sink.take(Event::Bytes(bytes));
+        }
+        self.charset.give(bytes, &mut self.spare, sink)
     }
 
     fn check_depth(&self) -> Result<(), Fault> {
@@ -192,18 +155,61 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn object_head(&mut self, head: Head<'a>) -> Event<'a> {
+    fn object_head<S: Sink<'a>>(&mut self, head: Head<'a>, sink: &mut S) -> Result<(), S::Refusal> {
         match head {
             Head::Mark(class, at) => {
                 // between the letter and the class, so that every event starts later than the one before
                 self.start += 1;
                 self.head = Some(Head::Class(class, at));
-                Event::Null
+                sink.take(Event::Null)
             }
             Head::Class(class, at) => {
                 self.start = at;
-                self.text(class)
+                self.text(class, sink)
             }
         }
+    }
+}
+
+impl<'a> Source<'a> for Reader<'a> {
+    fn step<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<bool, Stop<S::Refusal>> {
+        if let Some(head) = self.head.take() {
+            return self.object_head(head, sink).map(|()| true).map_err(Stop::Refused);
+        }
+        self.start = self.tokens.at;
+        let Some(frame) = self.stack.last_mut() else {
+            if self.begun {
+                return Ok(false);
+            }
+            self.begun = true;
+            return self.value(sink).map(|()| true);
+        };
+        if frame.keyed {
+            frame.keyed = false;
+            return self.value(sink).map(|()| true);
+        }
+        if frame.left == 0 {
+            self.tokens.close()?;
+            self.stack.pop();
+            return sink.take(Event::End).map(|()| true).map_err(Stop::Refused);
+        }
+        frame.left -= 1;
+        frame.keyed = frame.kind != Kind::List;
+        let key = match frame.kind {
+            Kind::List => {
+                self.tokens.key()?;
+                self.start = self.tokens.at;
+                return self.value(sink).map(|()| true);
+            }
+            Kind::Map => self.tokens.key()?,
+            Kind::Object => self.tokens.name()?,
+        };
+        match key {
+            Key::Int(key) => sink.take(Event::Int(key)),
+            Key::Str(key) => self.text(key, sink),
+            Key::Escaped(raw) => sink.take(Event::Php(Php::Escaped(raw))),
+        }
+        .map(|()| true)
+        .map_err(Stop::Refused)
     }
 }

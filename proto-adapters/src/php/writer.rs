@@ -1,5 +1,6 @@
 //! PHP's `serialize` format out of events.
 
+use crate::buffer::Buffer;
 use crate::event::{Event, Refusal};
 use crate::gaps::{self, Gap};
 use crate::number;
@@ -32,7 +33,7 @@ struct Frame {
 /// an empty map and an empty list are the same.
 #[derive(Debug, Default)]
 pub struct Writer {
-    out: Vec<u8>,
+    out: Buffer,
     /// What is being written.
     top: Frame,
     /// What is around it.
@@ -48,7 +49,7 @@ impl Writer {
     }
 
     /// What was written so far; lengths in it may not be final.
-    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn out(&mut self) -> &mut Buffer {
         &mut self.out
     }
 
@@ -74,7 +75,7 @@ impl Writer {
     /// Appends a value that is serialized already.
     pub fn raw(&mut self, value: &[u8]) {
         self.place();
-        self.out.extend_from_slice(value);
+        self.out.append(value);
     }
 
     /// Bytes written so far, about: lengths may still take more.
@@ -84,7 +85,7 @@ impl Writer {
 
     /// The bytes.
     pub fn finish(mut self) -> Vec<u8> {
-        gaps::widen(self.out, &mut self.long)
+        gaps::widen(self.out.into_vec(), &mut self.long)
     }
 
     /// Counts a value, and writes the key of a list's item.
@@ -127,8 +128,8 @@ impl Writer {
     fn value(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         let out = &mut self.out;
         match event {
-            Event::Null => out.extend_from_slice(b"N;"),
-            Event::Bool(value) => out.extend_from_slice(if *value { b"b:1;" } else { b"b:0;" }),
+            Event::Null => out.put(*b"N;"),
+            Event::Bool(value) => out.put(if *value { *b"b:1;" } else { *b"b:0;" }),
             Event::Int(value) => push_int(out, *value),
             Event::Float(value) => push_float(out, *value),
             Event::Str(value) => push_str(out, value.as_bytes()),
@@ -146,10 +147,10 @@ impl Writer {
     }
 
     fn open(&mut self, kind: Kind) {
-        self.out.extend_from_slice(b"a:");
+        self.out.put(*b"a:");
         let begun = Frame { kind, at: self.out.len(), items: 0 };
         self.stack.push(std::mem::replace(&mut self.top, begun));
-        self.out.extend_from_slice(b"0:{");
+        self.out.put(*b"0:{");
     }
 
     fn close(&mut self) {
@@ -165,22 +166,22 @@ impl Writer {
     }
 }
 
-fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
-    out.extend_from_slice(b"i:");
+fn push_int(out: &mut Buffer, value: impl itoa::Integer) {
+    out.put(*b"i:");
     number::push_int(out, value);
     out.push(b';');
 }
 
-fn push_str(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(b"s:");
+fn push_str(out: &mut Buffer, bytes: &[u8]) {
+    out.put(*b"s:");
     number::push_int(out, bytes.len());
-    out.extend_from_slice(b":\"");
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\";");
+    out.put(*b":\"");
+    out.append(bytes);
+    out.put(*b"\";");
 }
 
-fn push_float(out: &mut Vec<u8>, value: f64) {
-    out.extend_from_slice(b"d:");
+fn push_float(out: &mut Buffer, value: f64) {
+    out.put(*b"d:");
     number::push_php_number(out, value);
     out.push(b';');
 }

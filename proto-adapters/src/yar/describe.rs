@@ -1,6 +1,7 @@
 //! Messages as JSON for people.
 
 use super::{HEAD, Header};
+use crate::buffer::Buffer;
 use crate::codec::{Reader, Wire};
 use crate::event::{Event, Php, Refusal};
 use crate::{Fault, number, path, text};
@@ -28,7 +29,7 @@ pub fn describe(message: &[u8], typed: bool) -> Result<String, Fault> {
     let header = Header::parse(message)?;
     let payload = message.get(HEAD..).unwrap_or_default();
     let wire = header.packager.wire();
-    let mut shown = Describer { out: Vec::new(), stack: Vec::new(), typed };
+    let mut shown = Describer { out: Buffer::default(), stack: Vec::new(), typed };
     shown.word(&format!("{{\"id\":{},\"version\":{},\"provider\":", header.id, header.version));
     shown.name(&header.provider);
     shown.word(",\"token\":");
@@ -42,7 +43,7 @@ pub fn describe(message: &[u8], typed: bool) -> Result<String, Fault> {
         reader.finish()?;
     }
     shown.word("}");
-    Ok(String::from_utf8_lossy(&shown.out).into_owned())
+    Ok(String::from_utf8_lossy(shown.out.as_slice()).into_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +62,14 @@ struct Frame {
 }
 
 struct Describer {
-    out: Vec<u8>,
+    out: Buffer,
     stack: Vec<Frame>,
     typed: bool,
 }
 
 impl Describer {
     fn word(&mut self, word: &str) {
-        self.out.extend_from_slice(word.as_bytes());
+        self.out.append(word.as_bytes());
     }
 
     fn name(&mut self, name: &[u8]) {
@@ -169,7 +170,7 @@ impl Describer {
             Event::Float(value) => number::push_json_float(&mut self.out, *value),
             Event::Beyond(number) if self.typed => self.word(&format!("{{\"$number\":\"{number}\"}}")),
             Event::Beyond(number) => self.word(number),
-            Event::Str(value) => text::push_json_string(&mut self.out, value),
+            Event::Str(value) => text::push_json_string(&mut self.out, value.as_bytes()),
             Event::Bytes(value) => self.bytes(value),
             Event::Ext(kind, value) => self.word(&format!("{{\"$ext\":[{kind},\"{}\"]}}", hex(value))),
             Event::Php(value) => self.php(*value),
@@ -238,13 +239,13 @@ impl Describer {
 }
 
 fn php_float(value: f64) -> String {
-    let mut out = Vec::new();
+    let mut out = Buffer::default();
     number::push_php_float(&mut out, value);
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(out.as_slice()).into_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(bytes.len() * 2);
+    let mut out = Buffer::default();
     text::push_hex(&mut out, bytes);
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(out.as_slice()).into_owned()
 }
