@@ -17,7 +17,7 @@ mod query;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-pub use form::form_to_params;
+pub use form::{form_into, form_to_params};
 pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
@@ -33,7 +33,10 @@ use crate::{Charset, Fault, path};
 /// it), [`Fault::Unadaptable`] if something in it has no form in `to`, [`Fault::TooLong`] if it
 /// becomes longer than [`Options::room`].
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
-    if let Some(text) = to_text(from, to, value, o) {
+    if to == Wire::Json
+        && let Some((text, len)) = to_json_ahead(from, value, o)
+        && len == value.len()
+    {
         return Ok(text);
     }
     let mut writer = Writer::new(to, o);
@@ -42,21 +45,21 @@ pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> 
     Ok(writer.finish())
 }
 
-/// The value as JSON, if nothing is wrong with it: its strings, which must be UTF-8, are looked at all at once, which
+/// The value that `input` begins with as JSON, and how long it is there; `None` where something is wrong with it, it is
+/// JSON already, or has to be converted in parts. Its strings, which must be UTF-8, are looked at all at once, which
 /// costs less than one by one.
-fn to_text(from: Wire, to: Wire, value: &[u8], o: Options) -> Option<Vec<u8>> {
+pub fn to_json_ahead(from: Wire, input: &[u8], o: Options) -> Option<(Vec<u8>, usize)> {
     // where bytes may become base64, they are there
     let may_be_text = o.from == Charset::Utf8 && o.bytes == BytesAs::Fail;
-    if from == Wire::Json || to != Wire::Json || !may_be_text {
+    if from == Wire::Json || !may_be_text {
         return None;
     }
-    let mut reader = Reader::new(from, value).bytewise();
-    let mut writer = Writer::new(to, o).trusting();
-    writer.reserve(room(from, to, value.len()));
+    let mut reader = Reader::new(from, input).bytewise();
+    let mut writer = Writer::new(Wire::Json, o).trusting();
+    writer.reserve(room(from, Wire::Json, input.len()));
     pump(&mut reader, &mut writer).ok()?;
-    reader.finish().ok()?;
     let text = writer.finish();
-    str::from_utf8(&text).is_ok().then_some(text)
+    str::from_utf8(&text).is_ok().then(|| (text, reader.end()))
 }
 
 /// Bytes that a value of `len` bytes mostly needs in the other codec, so that what is written
@@ -121,20 +124,31 @@ fn skip_json(reader: &mut Reader<'_>, writer: &Writer, root: &str) -> Result<Ran
 /// object, has keys that are not in `names`, leaves out a name before one it gives, or holds a
 /// value that has no form in `to`.
 pub fn body_to_params(body: &[u8], to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
+    let mut writer = Writer::new(to, o);
+    body_into(&mut writer, body, names, o)?;
+    Ok(writer.finish())
+}
+
+/// The same where they belong; `o` is what the writer was made with.
+///
+/// # Errors
+/// As [`body_to_params`].
+pub fn body_into(writer: &mut Writer, body: &[u8], names: &[String], o: Options) -> Result<(), Fault> {
     if body.is_empty() {
-        return positional(to, o, 0, |_| Ok(()));
+        return positional(writer, 0, |_| Ok(()));
     }
     // a list is read once, as it is carried over
     if body.trim_ascii_start().starts_with(b"[") {
-        return transcode(Wire::Json, to, body, "$", o);
+        writer.reserve(room(Wire::Json, writer.wire(), body.len()));
+        return carry(Wire::Json, body, writer, "$", o.from);
     }
     let mut reader = Reader::new(Wire::Json, body);
     let first = reader.first()?;
     if first == Event::Map {
         return if names.is_empty() {
-            one_map(reader, body, to, o)
+            one_map(writer, reader, body, o)
         } else {
-            by_name(reader, body, to, names, o)
+            by_name(writer, reader, body, names, o)
         };
     }
     reader.finish()?;
@@ -145,9 +159,9 @@ pub(crate) fn not_params(path: &str, value: &Event<'_>, advice: &str) -> Fault {
     Fault::unadaptable(path, format!("{} cannot be the parameters of a call{advice}", value.kind()))
 }
 
-fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<Vec<u8>, Fault> {
+fn one_map(writer: &mut Writer, mut reader: Reader<'_>, body: &[u8], o: Options) -> Result<(), Fault> {
     let empty = reader.entry()?.is_none();
-    positional(to, o, body.len(), |writer| {
+    positional(writer, body.len(), |writer| {
         if empty {
             reader.finish()?;
             let event = if o.empty == Empty::Map { Event::Map } else { Event::Array };
@@ -159,19 +173,19 @@ fn one_map(mut reader: Reader<'_>, body: &[u8], to: Wire, o: Options) -> Result<
 }
 
 fn by_name(
+    writer: &mut Writer,
     mut reader: Reader<'_>,
     body: &[u8],
-    to: Wire,
     names: &[String],
     o: Options,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<(), Fault> {
     let mut given = Named::new(names);
     while let Some(entry) = reader.entry()? {
         given.set(entry.name().unwrap_or_default(), entry.range.clone())?;
     }
     reader.finish()?;
     let values = given.in_order()?;
-    positional(to, o, body.len(), |writer| {
+    positional(writer, body.len(), |writer| {
         for (name, range) in values {
             let mut root = "$".to_owned();
             path::push_key(&mut root, name);
@@ -183,17 +197,14 @@ fn by_name(
 
 /// A list whose items `fill` writes, out of `len` bytes of text.
 fn positional(
-    to: Wire,
-    o: Options,
+    writer: &mut Writer,
     len: usize,
     fill: impl FnOnce(&mut Writer) -> Result<(), Fault>,
-) -> Result<Vec<u8>, Fault> {
-    let mut writer = Writer::new(to, o);
-    writer.reserve(room(Wire::Json, to, len));
-    push(&mut writer, &Event::Array)?;
-    fill(&mut writer)?;
-    push(&mut writer, &Event::End)?;
-    Ok(writer.finish())
+) -> Result<(), Fault> {
+    writer.reserve(room(Wire::Json, writer.wire(), len));
+    push(writer, &Event::Array)?;
+    fill(writer)?;
+    push(writer, &Event::End)
 }
 
 /// Pushes an event of our own making, outside of any input.

@@ -153,12 +153,28 @@ impl<'a> Reader<'a> {
 
     /// The next entry of the map being read; `None` at its end.
     pub(crate) fn entry(&mut self) -> Result<Option<Entry<'a>>, Fault> {
+        self.entry_ahead(|_, _| None)
+    }
+
+    /// The same, whose value is not read here if `ahead` does so: it is given the key and what begins with the value,
+    /// and tells how long that is.
+    pub(crate) fn entry_ahead(
+        &mut self,
+        ahead: impl FnOnce(&Event<'a>, &'a [u8]) -> Option<usize>,
+    ) -> Result<Option<Entry<'a>>, Fault> {
         let key = self.first()?;
         if key == Event::End {
             return Ok(None);
         }
         self.skip(&key)?;
         let first = self.first()?;
+        if let Self::Msgpack(reader) = self
+            && let Some(len) = ahead(&key, reader.since_start())
+        {
+            let start = reader.start();
+            reader.pass(&first, len);
+            return Ok(Some(Entry { key, first, range: start..start + len }));
+        }
         let range = self.skip(&first)?;
         Ok(Some(Entry { key, first, range }))
     }
@@ -215,17 +231,35 @@ pub(crate) enum Out {
 impl Writer {
     /// An empty writer.
     pub fn new(wire: Wire, options: Options) -> Self {
+        let mut writer = Self::within(wire, options, 1);
+        writer.heed(options);
+        writer
+    }
+
+    /// An empty writer of a whole message, which takes strings as they are, and without end, until it shall
+    /// [`Self::heed`] the options.
+    pub(crate) fn of_message(wire: Wire, options: Options) -> Self {
+        Self::within(wire, Options { in_message: true, ..options }, 0)
+    }
+
+    /// If it is for a message, `around` of its maps are not written here.
+    fn within(wire: Wire, o: Options, around: usize) -> Self {
         let out = match wire {
             Wire::Json => {
-                let writer = json::Writer::new(options.bytes, options.from);
-                Out::Json(if options.in_message { writer.at_most(JSON_DEPTH - 1) } else { writer })
+                let writer = json::Writer::new(o.bytes, o.from);
+                Out::Json(if o.in_message { writer.at_most(JSON_DEPTH, around) } else { writer })
             }
-            Wire::Msgpack => Out::Msgpack(msgpack::Writer::new(options.empty)),
+            Wire::Msgpack => Out::Msgpack(msgpack::Writer::new(o.empty)),
             Wire::Php => Out::Php(php::Writer::new()),
         };
-        let differ = wire != Wire::Json && options.from != options.to;
-        let room = options.room.unwrap_or(usize::MAX);
-        Self { out, charsets: differ.then_some((options.from, options.to)), coded: Vec::new(), room }
+        Self { out, charsets: None, coded: Vec::new(), room: usize::MAX }
+    }
+
+    /// Converts strings and bounds what is written, from here on.
+    pub(crate) fn heed(&mut self, options: Options) {
+        let differ = self.wire() != Wire::Json && options.from != options.to;
+        self.charsets = differ.then_some((options.from, options.to));
+        self.room = options.room.map_or(usize::MAX, |room| self.len().saturating_add(room));
     }
 
     /// Takes bytes for text where it writes JSON; whoever has the whole finds out whether they are.

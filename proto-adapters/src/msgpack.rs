@@ -92,6 +92,19 @@ impl<'a> Reader<'a> {
         self.next_event()
     }
 
+    /// The input from the last event on.
+    pub(crate) fn since_start(&self) -> &'a [u8] {
+        self.input.get(self.start..).unwrap_or_default()
+    }
+
+    /// Goes on behind a value of `len` bytes that `first`, the last event, began and somebody else has read.
+    pub(crate) fn pass(&mut self, first: &Event<'a>, len: usize) {
+        if first.opens() {
+            self.left = self.stack.pop().unwrap_or_default();
+        }
+        self.rest = self.since_start().get(len..).unwrap_or_default();
+    }
+
     /// Reads to the end of the list or map that began last, and makes nothing of what is in it.
     pub(crate) fn skip_rest(&mut self) -> Result<(), Fault> {
         let around = self.stack.len().saturating_sub(1);

@@ -34,4 +34,4 @@ pub use header::{
 };
 pub use read::{Request, Response};
 pub use stream::{Stream, early_method};
-pub use write::{encode_exception, encode_request, encode_result, has_params, rename};
+pub use write::{Draft, encode_exception, encode_request, encode_result, has_params, rename};

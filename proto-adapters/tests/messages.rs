@@ -1,6 +1,9 @@
 //! Yar messages beyond the captured ones: odd heads, odd payloads, what is written.
-use proto_adapters::yar::{self, HEAD};
-use proto_adapters::{Code, Exception, Fault, Header, Options, Packager, Request, Response, Wire, transcode};
+use proto_adapters::yar::{self, Draft, HEAD};
+use proto_adapters::{
+    Charset, Code, Empty, Exception, Fault, Header, Options, Packager, Request, Response, Wire, adapt,
+    body_to_params, transcode,
+};
 
 fn header(packager: Packager) -> Header {
     Header {
@@ -308,6 +311,73 @@ fn a_request_never_carries_parameters_that_crash_php() {
             payload(packager, object).unwrap_err().to_string(),
             "byte 0: `p` is a PHP object, not the list of the call's parameters"
         );
+    }
+}
+
+/// A request whose parameters are written where they belong, and where they stand in it.
+fn drafted(packager: Packager, body: &[u8], o: Options) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    let mut draft = Draft::new(packager, 7, [b"shop", b""], "取", body.len(), o)?;
+    adapt::body_into(draft.params(), body, &[], o)?;
+    let (message, params) = draft.finish();
+    let params = message[params].to_vec();
+    Ok((message, params))
+}
+
+#[test]
+fn parameters_are_written_where_they_belong_as_they_are_apart() {
+    let list = format!("[[{}], \"你好\", 1.5, {{}}]", ["{\"a\":[]}"; 40].join(","));
+    for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
+        for charset in [Charset::Utf8, Charset::Gbk] {
+            for body in [&b""[..], b"[]", b"{}", b"{\"id\": 7}", list.as_bytes()] {
+                let o = Options { to: charset, in_message: true, empty: Empty::Map, ..Options::default() };
+                let params = body_to_params(body, packager.wire(), &[], o).unwrap();
+                let message = yar::encode_request(packager, 7, b"shop", b"", "取", &params).unwrap();
+                assert_eq!(drafted(packager, body, o), Ok((message, params)));
+            }
+        }
+    }
+}
+
+#[test]
+fn parameters_in_a_request_have_the_room_and_the_depth_they_have_apart() {
+    let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
+    for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
+        for depth in [1, 500, 511, 512, 513] {
+            for room in
+                [None, Some(0), Some(1), Some(depth - 1), Some(depth), Some(2 * depth), Some(9 * depth)]
+            {
+                let o = Options { in_message: true, room, ..Options::default() };
+                let body = nested(depth);
+                // what is too long is told of the whole message
+                let fault = |fault| if let Fault::TooLong { .. } = fault { None } else { Some(fault) };
+                let apart = body_to_params(body.as_bytes(), packager.wire(), &[], o).map_err(fault);
+                let drafted = drafted(packager, body.as_bytes(), o).map(|(_, params)| params).map_err(fault);
+                assert_eq!(drafted, apart, "{packager:?} {depth} {room:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_result_that_is_read_ahead_ends_where_it_would_otherwise() {
+    for (payload, result) in [
+        (&b"\x83\xa1i\x07\xa1s\x00\xa1r\x92\x01\x81\xa1a\x90"[..], Some("[1,{\"a\":[]}]")),
+        (b"\x83\xa1r\x05\xa1i\x07\xa1s\x00 and junk", Some("5")),
+        (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1o\xa2hi", Some("[null]")),
+        // of two the later one counts
+        (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1r\xc2", Some("false")),
+        // no text: left to whoever can say so
+        (b"\x83\xa1i\x07\xa1s\x00\xa1r\x91\xa1\xff", None),
+        (b"\x84\xa1i\x07\xa1r\xc2\xa1s\x00\xa1r\x81\xc0\xa1X", None),
+    ] {
+        let mut json = None;
+        let read = Response::read_with(Packager::Msgpack, payload, |input| {
+            json = adapt::to_json_ahead(Wire::Msgpack, input, Options::default());
+            json.as_ref().map(|(_, len)| *len)
+        });
+        assert_eq!(read, Response::read(Packager::Msgpack, payload));
+        let json = json.map(|(json, _)| json);
+        assert_eq!(json.as_deref(), result.map(str::as_bytes), "{payload:x?}");
     }
 }
 

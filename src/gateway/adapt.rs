@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{Method, Uri};
-use proto_adapters::yar::{self, HEAD, Header, Packager};
+use proto_adapters::yar::{self, Draft, HEAD, Header, Packager};
 use proto_adapters::{Fault, Options, Wire, adapt};
 
 use super::attempt::broken_body;
@@ -243,11 +243,14 @@ fn http_to_yar(
     id: u32,
     o: Options,
 ) -> Result<(Vec<u8>, Option<u64>), CallError> {
-    let params = params::of_request(plan, head, body, packager, o)?;
-    let hash = key::of_params(&plan.route.policy, packager.wire(), &params);
     let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
-    let message = yar::encode_request(packager, id, provider.as_bytes(), b"", &plan.api, &params);
-    message.map(|message| (message, hash)).map_err(callers)
+    let names = [provider.as_bytes(), b""];
+    let mut draft = Draft::new(packager, id, names, &plan.api, body.len(), o).map_err(callers)?;
+    params::of_request(plan, head, body, draft.params(), o)?;
+    let (message, params) = draft.finish();
+    let params = message.get(params).unwrap_or_default();
+    let hash = key::of_params(&plan.route.policy, packager.wire(), params);
+    Ok((message, hash))
 }
 
 fn check_size(plan: &Plan, bytes: usize) -> Result<(), CallError> {

@@ -208,11 +208,15 @@ fn yar_answer(
     ids: [u64; 2],
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
-    let (header, read) = yar_message(head, body, ids)?;
+    let converted = Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..o };
+    let mut json = None;
+    let (header, read) = yar_message(head, body, ids, |wire, input| {
+        json = if caller.is_none() { adapt::to_json_ahead(wire, input, converted) } else { None };
+        json.as_ref().map(|(_, len)| *len)
+    })?;
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let from = header.packager.wire();
-    let converted = Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..o };
     let as_it_is = from == Wire::Json || converted.from == Charset::Utf8;
     let own = caller.filter(|(own, _)| as_it_is && *own == header.packager);
     if read.status != 0 {
@@ -227,14 +231,20 @@ fn yar_answer(
     }
     let output = part(&read.output);
     let result = part(&read.result).ok_or_else(|| ended(output))?;
-    match own {
-        Some((_, id)) => Ok(Answer::Yar(readdressed(&header, id, payload, &read))),
-        None => returned(from, converted, output, result, caller),
+    match (own, json) {
+        (Some((_, id)), _) => Ok(Answer::Yar(readdressed(&header, id, payload, &read))),
+        (None, Some((json, _))) => Ok(Answer::Json(json.into())),
+        (None, None) => returned(from, converted, output, result, caller),
     }
 }
 
-/// Reads the provider's message, which must answer a request of one of these ids.
-fn yar_message(head: &Head, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::Response), CallError> {
+/// Reads the provider's message, which must answer a request of one of these ids; `take` as for [`yar::Response::read_with`].
+fn yar_message(
+    head: &Head,
+    body: &[u8],
+    ids: [u64; 2],
+    mut take: impl FnMut(Wire, &[u8]) -> Option<usize>,
+) -> Result<(Header, yar::Response), CallError> {
     if !yar::is_yar(body) {
         return Err(CallError::BadAnswer(no_message(head, body)));
     }
@@ -246,7 +256,8 @@ fn yar_message(head: &Head, body: &[u8], ids: [u64; 2]) -> Result<(Header, yar::
             "the provider's Yar message has no payload; {why}; see its PHP error log"
         )));
     }
-    let read = yar::Response::read(header.packager, payload).map_err(|fault| {
+    let take = |input: &[u8]| take(header.packager.wire(), input);
+    let read = yar::Response::read_with(header.packager, payload, take).map_err(|fault| {
         CallError::BadAnswer(format!("the provider's answer: {}", in_payload(fault, header.packager)))
     })?;
     if read.id.is_none_or(|other| other != 0 && !ids.contains(&other)) {

@@ -1,7 +1,8 @@
 //! The parameters of a Yar call out of an HTTP request, and requests that can't become any.
 
 use hyper::Method;
-use proto_adapters::{Fault, Options, Packager, adapt};
+use proto_adapters::codec::Writer;
+use proto_adapters::{Fault, Options, adapt};
 
 use super::adapt::callers;
 use super::route::Plan;
@@ -32,26 +33,26 @@ pub(super) fn check_head(head: &Head) -> Result<(), CallError> {
     }
 }
 
-/// The parameters of a Yar call, out of the query, a form or a JSON body.
+/// Writes the parameters of a Yar call, out of the query, a form or a JSON body.
 pub(super) fn of_request(
     plan: &Plan,
     head: &Head,
     body: &[u8],
-    to: Packager,
+    to: &mut Writer,
     o: Options,
-) -> Result<Vec<u8>, CallError> {
-    let (wire, names) = (to.wire(), &plan.route.api.params);
+) -> Result<(), CallError> {
+    let names = &plan.route.api.params;
     check_mark(body)?;
-    let params = if body.iter().all(u8::is_ascii_whitespace) {
-        adapt::form_to_params(head.uri.query().unwrap_or("").as_bytes(), wire, names, o)
-    } else if announced(head).eq_ignore_ascii_case(FORM) && !looks_like_json(body) {
+    let written = if body.iter().all(u8::is_ascii_whitespace) {
+        adapt::form_into(to, head.uri.query().unwrap_or("").as_bytes(), names)
+    } else if !looks_like_json(body) && announced(head).eq_ignore_ascii_case(FORM) {
         check_form(body)?;
         check_text(body)?;
-        adapt::form_to_params(body, wire, names, o)
+        adapt::form_into(to, body, names)
     } else {
-        return adapt::body_to_params(body, wire, names, o).map_err(as_json);
+        return adapt::body_into(to, body, names, o).map_err(as_json);
     };
-    params.map_err(callers)
+    written.map_err(callers)
 }
 
 /// `curl -d` announces everything as a form.
@@ -66,12 +67,12 @@ fn announced(head: &Head) -> &str {
 }
 
 fn refuse_multipart(head: &Head) -> Result<(), CallError> {
-    let kind = announced(head);
+    let kind = head.headers.text("content-type").unwrap_or_default().trim_start();
     let is_multipart = kind.get(..MULTIPART.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(MULTIPART));
     if !is_multipart {
         return Ok(());
     }
-    let kind = kind.to_ascii_lowercase();
+    let kind = announced(head).to_ascii_lowercase();
     Err(CallError::MalformedRequest(format!(
         "the body is {kind}, which can't become parameters; send JSON or a form as http_build_query makes it"
     )))

@@ -30,18 +30,28 @@ const NAME_SHOWN: usize = 64;
 /// that are not in `names`, a name left out before one given, and values that are not UTF-8 where
 /// they must be.
 pub fn form_to_params(form: &[u8], to: Wire, names: &[String], o: Options) -> Result<Vec<u8>, Fault> {
+    let mut writer = Writer::new(to, o);
+    form_into(&mut writer, form, names)?;
+    Ok(writer.finish())
+}
+
+/// The same where they belong.
+///
+/// # Errors
+/// As [`form_to_params`].
+pub fn form_into(writer: &mut Writer, form: &[u8], names: &[String]) -> Result<(), Fault> {
     let pairs = pairs(form)?;
     let fields = group(pairs.iter().map(Row::of).collect())?;
     if names.is_empty() {
         let none = fields.is_empty();
-        return positional(to, o, form.len(), |writer| if none { Ok(()) } else { one_map(writer, fields) });
+        return positional(writer, form.len(), |writer| if none { Ok(()) } else { one_map(writer, fields) });
     }
     let mut given = Named::new(names);
     for (key, field) in fields {
         given.set(&key.text(), (key, field))?;
     }
     let values = given.in_order()?;
-    positional(to, o, form.len(), |writer| {
+    positional(writer, form.len(), |writer| {
         values.into_iter().try_for_each(|(_, (key, field))| write(writer, field, &mut vec![key]))
     })
 }

@@ -24,8 +24,10 @@ pub struct Writer {
     from: Charset,
     /// Whether bytes are written as if they were text.
     as_text: bool,
-    /// Most lists and maps in each other.
+    /// Most lists and maps in each other,
     most: usize,
+    /// and how many of them are around what is written here.
+    around: usize,
 }
 
 impl Writer {
@@ -39,6 +41,7 @@ impl Writer {
             from,
             as_text: false,
             most: usize::MAX,
+            around: 0,
         }
     }
 
@@ -47,17 +50,17 @@ impl Writer {
         Self { as_text: true, ..self }
     }
 
-    /// Refuses more than so many lists and maps in each other.
-    pub(crate) fn at_most(self, most: usize) -> Self {
-        Self { most, ..self }
+    /// Refuses more than so many lists and maps in each other, of which `around` are not written here.
+    pub(crate) fn at_most(self, most: usize, around: usize) -> Self {
+        Self { most, around, ..self }
     }
 
     /// Whether one more list or map has its place, `depth` levels below the innermost one.
     pub(crate) fn check_depth(&self, depth: usize) -> Result<(), Refusal> {
-        if self.stack.len() + depth < self.most {
+        let Self { most, around, .. } = self;
+        if around + self.stack.len() + depth < *most {
             return Ok(());
         }
-        let most = self.most + 1;
         Err(Refusal::Because(format!(
             "nested deeper than {most}, the message's map included: PHP reads no such JSON"
         )))

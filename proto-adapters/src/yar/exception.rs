@@ -1,7 +1,7 @@
 //! What a response carries in place of a result.
 
 use super::Packager;
-use super::read::fields;
+use super::read::{fields, never};
 use crate::Charset;
 use crate::codec::Reader;
 use crate::event::Event;
@@ -57,7 +57,7 @@ fn from_value(mut reader: Reader<'_>, charset: Charset, status: i64) -> Option<E
 fn from_map(reader: Reader<'_>, charset: Charset) -> Option<Exception> {
     let text = |event: &Event<'_>| text(event, charset);
     let mut found = Exception { code: Code::Int(0), ..plain(64, String::new()) };
-    let end = fields(reader, |entry| {
+    let end = fields(reader, never, |entry| {
         match entry.name() {
             Some("message") => found.message = text(&entry.first),
             Some("file") => found.file = text(&entry.first),

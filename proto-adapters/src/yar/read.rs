@@ -30,7 +30,7 @@ impl Request {
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
         let mut request = Self { id: 0, method: String::new(), method_at: 0..0, params: 0..0 };
         let mut named = false;
-        plain_fields(Reader::of_payload(packager.wire(), payload), |entry| {
+        plain_fields(Reader::of_payload(packager.wire(), payload), never, |entry| {
             match entry.name() {
                 Some("i") => request.id = unsigned(&entry.first).unwrap_or(0),
                 Some("m") => {
@@ -84,9 +84,25 @@ impl Response {
     /// of 32 bits: PHP takes such an answer for success, this reader does not. A PHP object is no map. Also if `o` is
     /// neither text nor another scalar.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
+        Self::read_with(packager, payload, |_| None)
+    }
+
+    /// The same for whoever makes something of a result in msgpack: `take` is given what begins with it, and tells how
+    /// long it is, so that it is read once; `None`: it is still to be read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with(
+        packager: Packager,
+        payload: &[u8],
+        mut take: impl FnMut(&[u8]) -> Option<usize>,
+    ) -> Result<Self, Fault> {
         let mut answer = Self::default();
         let (mut has_id, mut status) = (false, None);
-        answer.end = plain_fields(Reader::of_payload(packager.wire(), payload), |entry| {
+        let ahead = |key: &Event<'_>, rest: &[u8]| {
+            if *key == Event::Str("r".into()) { take(rest) } else { None }
+        };
+        answer.end = plain_fields(Reader::of_payload(packager.wire(), payload), ahead, |entry| {
             match entry.name() {
                 Some("i") => {
                     has_id = true;
@@ -173,10 +189,11 @@ fn unsigned(event: &Event<'_>) -> Option<u64> {
 /// As [`fields`], of a map that is no PHP object: PHP looks for no fields in one.
 fn plain_fields<'a>(
     reader: Reader<'a>,
+    ahead: impl FnMut(&Event<'a>, &'a [u8]) -> Option<usize>,
     mut take: impl FnMut(Entry<'a>) -> Result<(), Fault>,
 ) -> Result<usize, Fault> {
     let start = reader.end();
-    fields(reader, |entry| {
+    fields(reader, ahead, |entry| {
         if entry.key == Event::Null {
             return Err(Fault::malformed(start, "the payload is a PHP object, not a map"));
         }
@@ -184,16 +201,22 @@ fn plain_fields<'a>(
     })
 }
 
-/// Hands the entries of the payload's map to `take`; gives the offset behind the payload.
+/// Reads no value before the others do.
+pub(super) fn never(_: &Event<'_>, _: &[u8]) -> Option<usize> {
+    None
+}
+
+/// Hands the entries of the payload's map to `take`, whose values `ahead` may read; gives the offset behind the payload.
 pub(super) fn fields<'a>(
     mut reader: Reader<'a>,
+    mut ahead: impl FnMut(&Event<'a>, &'a [u8]) -> Option<usize>,
     mut take: impl FnMut(Entry<'a>) -> Result<(), Fault>,
 ) -> Result<usize, Fault> {
     let first = reader.first()?;
     if first != Event::Map {
         return Err(Fault::malformed(reader.start(), format!("the payload is {}, not a map", first.kind())));
     }
-    while let Some(entry) = reader.entry()? {
+    while let Some(entry) = reader.entry_ahead(&mut ahead)? {
         take(entry)?;
     }
     let end = reader.end();

@@ -1,5 +1,7 @@
 //! Whole messages: requests, results, exceptions.
 
+use std::ops::Range;
+
 use super::{Code, Exception, HEAD, Header, NAME, Packager, Request};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
@@ -26,26 +28,67 @@ pub fn encode_request(
     params: &[u8],
 ) -> Result<Vec<u8>, Fault> {
     let wire = packager.wire();
-    for (field, value) in [("provider", provider), ("token", token)] {
-        if value.len() > NAME {
-            let reason = format!("{} bytes, where Yar has room for {NAME}", value.len());
-            return Err(Fault::unadaptable(field, reason));
+    let mut draft = Draft::new(packager, id, [provider, token], method, params.len(), Options::default())?;
+    draft.params().raw(if has_params(wire, params)? { params } else { no_params(wire) });
+    Ok(draft.finish().0)
+}
+
+/// A request whose parameters are still to be written.
+pub struct Draft {
+    map: MapWriter,
+    header: Header,
+    options: Options,
+    /// Where its parameters begin.
+    begin: usize,
+}
+
+impl Draft {
+    /// A request of `method` with room for parameters of `len` bytes, in whose header `[provider, token]` stand.
+    ///
+    /// # Errors
+    /// [`Fault::Unadaptable`] if provider or token are longer than 32 bytes.
+    pub fn new(
+        packager: Packager,
+        id: u32,
+        [provider, token]: [&[u8]; 2],
+        method: &str,
+        len: usize,
+        options: Options,
+    ) -> Result<Self, Fault> {
+        for (field, value) in [("provider", provider), ("token", token)] {
+            if value.len() > NAME {
+                let reason = format!("{} bytes, where Yar has room for {NAME}", value.len());
+                return Err(Fault::unadaptable(field, reason));
+            }
         }
+        let (provider, token) = (provider.to_vec(), token.to_vec());
+        let header = Header { id, version: 0, reserved: 0, provider, token, body_len: 0, packager };
+        let mut map = MapWriter::new(packager.wire(), method.len() + len, options);
+        map.put("i", &Event::Int(i64::from(id)));
+        map.put("m", &Event::Str(method.into()));
+        map.push(&Event::Str("p".into()));
+        let begin = map.0.len();
+        Ok(Self { map, header, options, begin })
     }
-    let mut map = MapWriter::new(wire, method.len() + params.len());
-    map.put("i", &Event::Int(i64::from(id)));
-    map.put("m", &Event::Str(method.into()));
-    map.raw("p", if has_params(wire, params)? { params } else { no_params(wire) });
-    let header = Header {
-        id,
-        version: 0,
-        reserved: 0,
-        provider: provider.to_vec(),
-        token: token.to_vec(),
-        body_len: 0,
-        packager,
-    };
-    Ok(map.finish(&header))
+
+    /// Takes the parameters: one value, which is to be a list.
+    pub fn params(&mut self) -> &mut Writer {
+        self.map.0.heed(self.options);
+        &mut self.map.0
+    }
+
+    /// The message, and where its parameters stand in it.
+    pub fn finish(self) -> (Vec<u8>, Range<usize>) {
+        let Self { mut map, header, begin, .. } = self;
+        let written = map.0.len();
+        map.0.room = usize::MAX;
+        map.push(&Event::End);
+        let behind = map.0.len() - written;
+        let message = map.message(&header);
+        // lengths within the parameters may have taken more room
+        let end = message.len() - behind;
+        (message, begin..end)
+    }
 }
 
 /// `payload` with another method; all its other bytes stay as they are.
@@ -95,7 +138,8 @@ pub fn has_params(wire: Wire, p: &[u8]) -> Result<bool, Fault> {
 /// The answer to request `id`: a result, and what the method printed; both are in the packager
 /// already.
 pub fn encode_result(packager: Packager, id: u32, result: &[u8], output: Option<&[u8]>) -> Vec<u8> {
-    let mut map = MapWriter::new(packager.wire(), result.len() + output.map_or(0, <[u8]>::len));
+    let len = result.len() + output.map_or(0, <[u8]>::len);
+    let mut map = MapWriter::new(packager.wire(), len, Options::default());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("s", &Event::Int(0));
     if let Some(output) = output {
@@ -107,7 +151,8 @@ pub fn encode_result(packager: Packager, id: u32, result: &[u8], output: Option<
 
 /// The answer to request `id` that throws `e` at the caller.
 pub fn encode_exception(packager: Packager, id: u32, e: &Exception) -> Vec<u8> {
-    let mut map = MapWriter::new(packager.wire(), e.message.len() + e.file.len() + e.class.len());
+    let len = e.message.len() + e.file.len() + e.class.len();
+    let mut map = MapWriter::new(packager.wire(), len, Options::default());
     map.put("i", &Event::Int(i64::from(id)));
     map.put("s", &Event::Int(EXCEPTION));
     map.open("e");
@@ -134,8 +179,8 @@ struct MapWriter(Writer);
 
 impl MapWriter {
     /// For a map with values of `len` bytes.
-    fn new(wire: Wire, len: usize) -> Self {
-        let mut map = Self(Writer::new(wire, Options::default()));
+    fn new(wire: Wire, len: usize, options: Options) -> Self {
+        let mut map = Self(Writer::of_message(wire, options));
         map.0.reserve(HEAD + AROUND + len);
         map.0.leave(HEAD);
         map.push(&Event::Map);
@@ -163,6 +208,11 @@ impl MapWriter {
 
     fn finish(mut self, header: &Header) -> Vec<u8> {
         self.push(&Event::End);
+        self.message(header)
+    }
+
+    /// The message of a map that is at its end.
+    fn message(self, header: &Header) -> Vec<u8> {
         let mut message = self.0.finish();
         let payload = message.len().saturating_sub(HEAD);
         if let Some(head) = message.first_chunk_mut() {
