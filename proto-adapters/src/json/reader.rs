@@ -215,22 +215,23 @@ impl<'a> Reader<'a> {
             }
             [b'[', ..] => self.open(false, sink),
             [b'{', ..] => self.open(true, sink),
-            [b't', b'r', b'u', b'e', ..] => self.word(4, Event::Bool(true), sink),
-            [b'f', b'a', b'l', b's', b'e', ..] => self.word(5, Event::Bool(false), sink),
-            [b'n', b'u', b'l', b'l', ..] => self.word(4, Event::Null, sink),
+            [b't', b'r', b'u', b'e', rest @ ..] => self.word(rest, Event::Bool(true), sink),
+            [b'f', b'a', b'l', b's', b'e', rest @ ..] => self.word(rest, Event::Bool(false), sink),
+            [b'n', b'u', b'l', b'l', rest @ ..] => self.word(rest, Event::Null, sink),
             _ => Err(self.unexpected("a value").into()),
         }
     }
 
+    #[inline(always)]
     fn word<S: Sink<'a>>(
         &mut self,
-        len: usize,
-        event: Event<'a>,
+        rest: &'a [u8],
+        word: Event<'a>,
         sink: &mut S,
     ) -> Result<(), Stop<S::Refusal>> {
-        self.advance(len);
+        self.rest = rest;
         self.value_done();
-        sink.take(event).map_err(Stop::Refused)
+        sink.take(word).map_err(Stop::Refused)
     }
 
     fn open<S: Sink<'a>>(&mut self, map: bool, sink: &mut S) -> Result<(), Stop<S::Refusal>> {

@@ -8,9 +8,20 @@ use crate::stack::Stack;
 #[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     at: usize,
-    map: bool,
+    /// First byte of its head, without a count; 0 of the whole. With a `bool` it would be copied in parts.
+    mark: u8,
     /// Keys and values alike.
     items: usize,
+}
+
+/// What short maps and lists begin with, beside their count.
+const MAP: u8 = 0x80;
+const LIST: u8 = 0x90;
+
+impl Frame {
+    fn entries(&self) -> usize {
+        if self.mark == MAP { self.items / 2 } else { self.items }
+    }
 }
 
 /// Builds msgpack out of events.
@@ -58,7 +69,7 @@ impl Writer {
             self.close();
             return Ok(());
         }
-        let first_key = self.top.map && self.top.items == 0;
+        let first_key = self.top.mark == MAP && self.top.items == 0;
         self.top.items += 1;
         match event {
             Event::Null if first_key => return Err(Refusal::Object("msgpack")),
@@ -77,8 +88,8 @@ impl Writer {
             Event::Php(_) => {
                 return Err(Refusal::because(format!("{} cannot become msgpack", event.kind())));
             }
-            Event::Array => self.open(false),
-            Event::Map => self.open(true),
+            Event::Array => self.open(LIST),
+            Event::Map => self.open(MAP),
             Event::End => {}
         }
         Ok(())
@@ -100,8 +111,8 @@ impl Writer {
         gaps::widen(self.out.into_vec(), &mut self.long)
     }
 
-    fn open(&mut self, map: bool) {
-        let around = std::mem::replace(&mut self.top, Frame { at: self.out.len(), map, items: 0 });
+    fn open(&mut self, mark: u8) {
+        let around = std::mem::replace(&mut self.top, Frame { at: self.out.len(), mark, items: 0 });
         self.stack.push(around);
         self.out.push(0);
     }
@@ -110,13 +121,13 @@ impl Writer {
     fn close(&mut self) {
         let Some(around) = self.stack.pop() else { return };
         let frame = std::mem::replace(&mut self.top, around);
-        let entries = if frame.map { frame.items / 2 } else { frame.items };
+        let entries = frame.entries();
         if entries >= 16 {
             return self.leave_gap(&frame);
         }
-        let map = frame.map && (entries > 0 || self.empty == Empty::Map);
+        let is_list = entries == 0 && self.empty == Empty::List;
         if let Some(place) = self.out.get_mut(frame.at) {
-            *place = if map { 0x80 } else { 0x90 } | entries as u8;
+            *place = if is_list { LIST } else { frame.mark | entries as u8 };
         }
     }
 
@@ -128,8 +139,8 @@ impl Writer {
 
 /// The head of a container of 16 entries or more, with its place.
 fn gap(frame: &Frame) -> Gap {
-    let entries = if frame.map { frame.items / 2 } else { frame.items };
-    let base = if frame.map { 0xde } else { 0xdc };
+    let entries = frame.entries();
+    let base = if frame.mark == MAP { 0xde } else { 0xdc };
     if let Ok(entries) = u16::try_from(entries) {
         let [high, low] = entries.to_be_bytes();
         return Gap::new(frame.at, &[base, high, low]);
