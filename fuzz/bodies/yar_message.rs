@@ -2,7 +2,10 @@
 //! of whatever was accepted. Shared by the fuzz target and by the test that runs the corpus.
 
 use proto_adapters::yar::{self, HEAD};
-use proto_adapters::{Exception, Header, Packager, Request, Response, Wire, params_to_body, params_to_query};
+use proto_adapters::{
+    Exception, Fault, Header, Options, Packager, Request, Response, Wire, params_to_body, params_to_query,
+    transcode,
+};
 
 #[path = "crossing.rs"]
 pub(crate) mod crossing;
@@ -35,7 +38,9 @@ pub(crate) fn run(data: &[u8]) {
         assert!(described.is_ok(), "what reads as a request can be described");
         check_request(header.packager, payload, &request);
     }
-    if let Ok(answer) = Response::read(header.packager, payload) {
+    let read = Response::read(header.packager, payload);
+    check_ahead(header.packager, payload, &read);
+    if let Ok(answer) = read {
         assert!(described.is_ok(), "what reads as a response can be described");
         let error = answer.error.and_then(|at| payload.get(at));
         let e = Exception::read(header.packager, answer.status, error);
@@ -45,6 +50,15 @@ pub(crate) fn run(data: &[u8]) {
     for wire in [Wire::Json, Wire::Msgpack, Wire::Php] {
         check_value(wire, payload);
     }
+}
+
+/// What is read ahead is what is read, and what the result becomes.
+fn check_ahead(packager: Packager, payload: &[u8], read: &Result<Response, Fault>) {
+    let ahead = Response::read_to_json(packager, payload, Options::default());
+    assert_eq!(ahead.as_ref().map(|(ahead, _)| ahead), read.as_ref());
+    let Ok((Response { result: Some(result), .. }, Some(json))) = ahead else { return };
+    let result = payload.get(result).unwrap_or_default();
+    assert_eq!(transcode(packager.wire(), Wire::Json, result, "$", Options::default()), Ok(json));
 }
 
 fn check_request(packager: Packager, payload: &[u8], request: &Request) {

@@ -21,8 +21,8 @@ pub use form::{form_into, form_to_params};
 pub use query::params_to_query;
 
 use crate::codec::{Reader, Wire, Writer};
-use crate::event::{BytesAs, Empty, Event, Options, Refusal, Stop};
-use crate::pump::pump;
+use crate::event::{Empty, Event, Options, Refusal, Stop};
+use crate::pump::{pump, room, to_json};
 use crate::{Charset, Fault, path};
 
 /// Carries exactly one value from one codec to another; within one codec and charset it is checked
@@ -34,7 +34,7 @@ use crate::{Charset, Fault, path};
 /// becomes longer than [`Options::room`].
 pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> Result<Vec<u8>, Fault> {
     if to == Wire::Json
-        && let Some((text, len)) = to_json_ahead(from, value, o)
+        && let Some((text, len)) = to_json(Reader::new(from, value), value.len(), o)
         && len == value.len()
     {
         return Ok(text);
@@ -45,37 +45,12 @@ pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> 
     Ok(writer.finish())
 }
 
-/// The value that `input` begins with as JSON, and how long it is there; `None` where something is wrong with it, it is
-/// JSON already, or has to be converted in parts. Its strings, which must be UTF-8, are looked at all at once, which
-/// costs less than one by one.
-pub fn to_json_ahead(from: Wire, input: &[u8], o: Options) -> Option<(Vec<u8>, usize)> {
-    // where bytes may become base64, they are there
-    let may_be_text = o.from == Charset::Utf8 && o.bytes == BytesAs::Fail;
-    if from == Wire::Json || !may_be_text {
-        return None;
-    }
-    let mut reader = Reader::new(from, input).bytewise();
-    let mut writer = Writer::new(Wire::Json, o).trusting();
-    writer.reserve(room(from, Wire::Json, input.len()));
-    pump(&mut reader, &mut writer).ok()?;
-    let text = writer.finish();
-    str::from_utf8(&text).is_ok().then(|| (text, reader.end()))
-}
-
-/// Bytes that a value of `len` bytes mostly needs in the other codec, so that what is written
-/// need not move as it grows.
-fn room(from: Wire, to: Wire, len: usize) -> usize {
-    match to {
-        Wire::Php if from != to => len.saturating_mul(2),
-        // small ones are mostly keys, each with two quotes, a colon and a comma
-        Wire::Json if from == Wire::Msgpack => len.saturating_add(len / 2 + 64),
-        Wire::Json | Wire::Msgpack | Wire::Php => len,
-    }
-}
-
 /// Carries exactly one value over; within one codec and charset it is checked and copied as it is.
 fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Charset) -> Result<(), Fault> {
     let mut reader = Reader::in_charset(from, read_in, value);
+    if from == Wire::Json && !writer.converts() && str::from_utf8(value).is_ok() {
+        reader = reader.bytewise();
+    }
     if from == writer.wire() && !writer.converts() {
         let range = match from {
             Wire::Json => skip_json(&mut reader, writer, root)?,
@@ -88,9 +63,6 @@ fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Cha
         writer.check_room(range.len()).map_err(|refusal| refused(root, refusal))?;
         writer.raw(value.get(range).unwrap_or_default());
         return Ok(());
-    }
-    if from == Wire::Json && !writer.converts() && str::from_utf8(value).is_ok() {
-        reader = reader.bytewise();
     }
     pump(&mut reader, writer).map_err(|stop| match stop {
         Stop::Broken(fault) => fault,

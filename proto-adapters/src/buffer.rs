@@ -1,10 +1,10 @@
 //! Bytes that are written piece by piece.
 
-/// Least room that is made at once, in bytes.
+/// Least room that is made behind a piece, in bytes.
 const LEAST: usize = 64;
 
-/// What was written so far, and behind it room that is there already as zeros: a short piece is stored into it in place,
-/// where `Vec` has a call for each.
+/// What was written so far, and behind it room for more, whose bytes count for nothing yet: a short piece is stored into
+/// it in place, where `Vec` has a call for each.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
@@ -96,9 +96,10 @@ impl Buffer {
     #[inline(never)]
     fn grow_with(&mut self, pieces: [&[u8]; 3]) {
         self.bytes.truncate(self.len);
+        self.bytes.reserve(LEAST + pieces.iter().map(|piece| piece.len()).sum::<usize>());
         pieces.into_iter().for_each(|piece| self.bytes.extend_from_slice(piece));
         self.len = self.bytes.len();
-        self.bytes.resize(self.bytes.capacity().max(LEAST), 0);
+        self.bytes.resize(self.bytes.capacity(), 0);
     }
 }
 

@@ -112,13 +112,12 @@ fn gbk<'a, S: Sink<'a>>(bytes: &'a [u8], spare: &mut String, sink: &mut S) -> Re
     }
     let mut decoder = GBK.new_decoder_without_bom_handling();
     let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len());
+    spare.clear();
     spare.reserve(room.unwrap_or_default());
-    let taken = match decoder.decode_to_string_without_replacement(bytes, spare, true) {
+    match decoder.decode_to_string_without_replacement(bytes, spare, true) {
         (DecoderResult::InputEmpty, _) => sink.take_text(spare),
         (DecoderResult::Malformed(..) | DecoderResult::OutputFull, _) => sink.take(Event::Bytes(bytes)),
-    };
-    spare.clear();
-    taken
+    }
 }
 
 /// Whether there is nothing in GBK's place that would be written otherwise: characters of four

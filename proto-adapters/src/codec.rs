@@ -15,9 +15,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::event::{Event, Options, Refusal};
+use crate::event::{Bound, Event, Options, Refusal};
 use crate::yar::JSON_DEPTH;
 use crate::{Charset, Fault, json, msgpack, php};
+
+/// Room that what is written may keep unused, in bytes, beside a quarter of it.
+const SPARE: usize = 2 << 10;
 
 /// The codecs of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,14 @@ impl<'a> Reader<'a> {
             Self::Json(reader) => reader.pull(),
             Self::Msgpack(reader) => reader.pull(),
             Self::Php(reader) => reader.pull(),
+        }
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        match self {
+            Self::Json(_) => Wire::Json,
+            Self::Msgpack(_) => Wire::Msgpack,
+            Self::Php(_) => Wire::Php,
         }
     }
 
@@ -217,8 +228,7 @@ pub struct Writer {
     charsets: Option<(Charset, Charset)>,
     /// The last string in the other charset; kept for its memory.
     coded: Vec<u8>,
-    /// Most bytes that are written, about.
-    pub(crate) room: usize,
+    pub(crate) bound: Bound,
 }
 
 #[derive(Debug)]
@@ -252,14 +262,19 @@ impl Writer {
             Wire::Msgpack => Out::Msgpack(msgpack::Writer::new(o.empty)),
             Wire::Php => Out::Php(php::Writer::new()),
         };
-        Self { out, charsets: None, coded: Vec::new(), room: usize::MAX }
+        Self { out, charsets: None, coded: Vec::new(), bound: Bound::NONE }
     }
 
     /// Converts strings and bounds what is written, from here on.
     pub(crate) fn heed(&mut self, options: Options) {
         let differ = self.wire() != Wire::Json && options.from != options.to;
         self.charsets = differ.then_some((options.from, options.to));
-        self.room = options.room.map_or(usize::MAX, |room| self.len().saturating_add(room));
+        self.bound = options.room.map_or(Bound::NONE, |room| Bound::behind(self.len(), room));
+    }
+
+    /// Takes what may be needed to end what was begun, whatever room is left.
+    pub(crate) fn unbound(&mut self) {
+        self.bound = Bound::NONE;
     }
 
     /// Takes bytes for text where it writes JSON; whoever has the whole finds out whether they are.
@@ -325,7 +340,7 @@ impl Writer {
 
     /// Refuses where so many bytes more would be too many.
     pub(crate) fn check_room(&self, more: usize) -> Result<(), Refusal> {
-        if self.len().saturating_add(more) > self.room { Err(Refusal::Full(self.room)) } else { Ok(()) }
+        self.bound.check(self.len().saturating_add(more))
     }
 
     /// Appends a value that is in this codec already.
@@ -339,11 +354,15 @@ impl Writer {
 
     /// The bytes.
     pub fn finish(self) -> Vec<u8> {
-        match self.out {
+        let mut bytes = match self.out {
             Out::Json(writer) => writer.finish(),
             Out::Msgpack(writer) => writer.finish(),
             Out::Php(writer) => writer.finish(),
+        };
+        if bytes.capacity() - bytes.len() > SPARE + bytes.len() / 4 {
+            bytes.shrink_to_fit();
         }
+        bytes
     }
 
     pub(crate) fn wire(&self) -> Wire {

@@ -111,10 +111,10 @@ pub(crate) trait Sink<'a> {
 
 /// Where events come from.
 pub(crate) trait Source<'a> {
-    /// Hands the next event to `sink`; `false` once the value is complete.
+    /// Hands the next event to `sink`, or a key and what follows it, if it takes more; `false` once the value is complete.
     fn step<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<bool, Stop<S::Refusal>>;
 
-    /// The next event; `None` once the value is complete.
+    /// The next event, for one is what an `Option` takes at a step; `None` once the value is complete.
     #[inline(always)]
     fn next_event(&mut self) -> Result<Option<Event<'a>>, Fault> {
         let mut found = None;
@@ -192,6 +192,30 @@ pub enum BytesAs {
     Fail,
     /// Its base64 text, with padding. A key is refused all the same.
     Base64,
+}
+
+/// Most bytes that are written, about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    /// Where they end.
+    end: usize,
+    /// How many they are.
+    room: usize,
+}
+
+impl Bound {
+    pub(crate) const NONE: Self = Self { end: usize::MAX, room: usize::MAX };
+
+    /// So many more than are written by now.
+    pub(crate) fn behind(written: usize, room: usize) -> Self {
+        Self { end: written.saturating_add(room), room }
+    }
+
+    /// Refuses where so many bytes are too many.
+    #[inline(always)]
+    pub(crate) fn check(self, written: usize) -> Result<(), Refusal> {
+        if written > self.end { Err(Refusal::Full(self.room)) } else { Ok(()) }
+    }
 }
 
 /// Why a writer did not take an event.

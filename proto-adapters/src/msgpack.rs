@@ -41,6 +41,8 @@ pub struct Reader<'a> {
     bytewise: bool,
     /// Where text in another charset is put.
     spare: String,
+    /// Most lists and maps in each other.
+    most: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -60,12 +62,18 @@ impl<'a> Reader<'a> {
             charset,
             bytewise: false,
             spare: String::new(),
+            most: MAX_DEPTH,
         }
     }
 
     /// Gives strings as the bytes they are, text or not.
     pub(crate) fn bytewise(self) -> Self {
         Self { bytewise: true, ..self }
+    }
+
+    /// Refuses more than so many lists and maps in each other.
+    pub(crate) fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Offset of the first byte of the last event, in bytes; an `End` has none of its own.
@@ -292,20 +300,20 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn enter(&mut self, len: u64, map: bool) -> Result<(), Fault> {
         let items = if map { len * 2 } else { len };
-        if items > self.rest.len() as u64 || self.stack.len() >= MAX_DEPTH {
-            return Err(self.unfit(len, map));
+        if items > self.rest.len() as u64 || self.stack.len() >= self.most {
+            return Err(self.unfit(len, map, items));
         }
         self.stack.push(std::mem::replace(&mut self.left, items));
         Ok(())
     }
 
     #[cold]
-    fn unfit(&self, len: u64, map: bool) -> Fault {
-        if self.stack.len() >= MAX_DEPTH {
-            return Fault::malformed(self.start, format!("nested deeper than {MAX_DEPTH}"));
+    fn unfit(&self, len: u64, map: bool, items: u64) -> Fault {
+        let left = self.rest.len();
+        if items <= left as u64 {
+            return Fault::malformed(self.start, format!("nested deeper than {}", self.most));
         }
         let what = if map { "map" } else { "list" };
-        let left = self.rest.len();
         Fault::malformed(self.start, format!("a {what} of {len} entries, cut short after {left} bytes"))
     }
 }

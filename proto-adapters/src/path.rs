@@ -105,7 +105,7 @@ pub(crate) fn push_key(path: &mut String, key: &str) {
         path.push_str(&shown);
     } else {
         let mut quoted = Buffer::default();
-        text::push_json_string(&mut quoted, &shown);
+        text::push_json_string(&mut quoted, shown.as_bytes());
         path.push('[');
         path.push_str(&String::from_utf8_lossy(quoted.as_slice()));
         path.push(']');

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use crate::codec::{Out, Reader, Writer};
-use crate::event::{Event, Refusal, Sink, Source, Stop};
-use crate::{json, msgpack, php};
+use crate::codec::{Out, Reader, Wire, Writer};
+use crate::event::{Bound, BytesAs, Event, Options, Refusal, Sink, Source, Stop};
+use crate::{Charset, json, msgpack, php};
 
 /// Hands everything that is left in `reader` to `writer`.
 pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), Stop<Refusal>> {
@@ -16,15 +16,44 @@ pub(crate) fn pump(reader: &mut Reader<'_>, writer: &mut Writer) -> Result<(), S
     }
 }
 
+/// The value in the next `len` bytes of `reader` as JSON, and how long it is there; `None` where something is wrong with
+/// it, it is JSON already, or has to be converted in parts. Its strings, which must be UTF-8, are looked at all at
+/// once, which costs less than one by one.
+pub(crate) fn to_json(reader: Reader<'_>, len: usize, o: Options) -> Option<(Vec<u8>, usize)> {
+    let from = reader.wire();
+    // where bytes may become base64, they are there
+    let may_be_text = o.from == Charset::Utf8 && o.bytes == BytesAs::Fail;
+    if from == Wire::Json || !may_be_text {
+        return None;
+    }
+    let mut reader = reader.bytewise();
+    let mut writer = Writer::new(Wire::Json, o).trusting();
+    writer.reserve(room(from, Wire::Json, len));
+    pump(&mut reader, &mut writer).ok()?;
+    let text = writer.finish();
+    str::from_utf8(&text).is_ok().then(|| (text, reader.end()))
+}
+
+/// Bytes that a value of `len` bytes mostly needs in the other codec, so that what is written
+/// need not move as it grows.
+pub(crate) fn room(from: Wire, to: Wire, len: usize) -> usize {
+    match to {
+        Wire::Php if from != to => len.saturating_mul(2),
+        // small ones are mostly keys, each with two quotes, a colon and a comma
+        Wire::Json if from == Wire::Msgpack => len.saturating_add(len / 2 + 64),
+        Wire::Json | Wire::Msgpack | Wire::Php => len,
+    }
+}
+
 fn into<'a>(source: &mut impl Source<'a>, writer: &mut Writer) -> Result<(), Stop<Refusal>> {
-    let room = writer.room;
+    let bound = writer.bound;
     if writer.converts() {
-        return drain(source, &mut Bounded { writer, room });
+        return drain(source, &mut Bounded { writer, bound });
     }
     match &mut writer.out {
-        Out::Json(writer) => drain(source, &mut Bounded { writer, room }),
-        Out::Msgpack(writer) => drain(source, &mut Bounded { writer, room }),
-        Out::Php(writer) => drain(source, &mut Bounded { writer, room }),
+        Out::Json(writer) => drain(source, &mut Bounded { writer, bound }),
+        Out::Msgpack(writer) => drain(source, &mut Bounded { writer, bound }),
+        Out::Php(writer) => drain(source, &mut Bounded { writer, bound }),
     }
 }
 
@@ -44,14 +73,14 @@ trait Target {
 /// A target for so many bytes, about.
 struct Bounded<'w, T> {
     writer: &'w mut T,
-    room: usize,
+    bound: Bound,
 }
 
 impl<T: Target> Bounded<'_, T> {
     #[inline(always)]
     fn put(&mut self, event: &Event<'_>) -> Result<(), Refusal> {
         self.writer.push(event)?;
-        if self.writer.written() > self.room { Err(Refusal::Full(self.room)) } else { Ok(()) }
+        self.bound.check(self.writer.written())
     }
 }
 

@@ -13,7 +13,7 @@ const GROWING: u64 = 3;
 const WIRES: [Wire; 3] = [Wire::Json, Wire::Msgpack, Wire::Php];
 
 /// What values may be, in JSON; all but numbers have escapes, lengths or kinds of their own.
-const VALUES: [&str; 9] = [
+const VALUES: [&str; 10] = [
     "null",
     "-1234567",
     "12.625",
@@ -22,6 +22,7 @@ const VALUES: [&str; 9] = [
     "[1,2]",
     "[[],[true,false]]",
     r#"{"7":"a key that PHP takes for a number","name":[1,2,3]}"#,
+    r#"{"a \"quoted\" key":1}"#,
     r#"{"a":{"list of more than nine":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}}"#,
 ];
 

@@ -316,9 +316,8 @@ fn a_request_never_carries_parameters_that_crash_php() {
 
 /// A request whose parameters are written where they belong, and where they stand in it.
 fn drafted(packager: Packager, body: &[u8], o: Options) -> Result<(Vec<u8>, Vec<u8>), Fault> {
-    let mut draft = Draft::new(packager, 7, [b"shop", b""], "取", body.len(), o)?;
-    adapt::body_into(draft.params(), body, &[], o)?;
-    let (message, params) = draft.finish();
+    let draft = Draft::new(packager, 7, [b"shop", b""], "取", body.len(), o)?;
+    let (message, params) = draft.finish(|writer| adapt::body_into(writer, body, &[], o))?;
     let params = message[params].to_vec();
     Ok((message, params))
 }
@@ -348,10 +347,8 @@ fn parameters_in_a_request_have_the_room_and_the_depth_they_have_apart() {
             {
                 let o = Options { in_message: true, room, ..Options::default() };
                 let body = nested(depth);
-                // what is too long is told of the whole message
-                let fault = |fault| if let Fault::TooLong { .. } = fault { None } else { Some(fault) };
-                let apart = body_to_params(body.as_bytes(), packager.wire(), &[], o).map_err(fault);
-                let drafted = drafted(packager, body.as_bytes(), o).map(|(_, params)| params).map_err(fault);
+                let apart = body_to_params(body.as_bytes(), packager.wire(), &[], o);
+                let drafted = drafted(packager, body.as_bytes(), o).map(|(_, params)| params);
                 assert_eq!(drafted, apart, "{packager:?} {depth} {room:?}");
             }
         }
@@ -364,20 +361,50 @@ fn a_result_that_is_read_ahead_ends_where_it_would_otherwise() {
         (&b"\x83\xa1i\x07\xa1s\x00\xa1r\x92\x01\x81\xa1a\x90"[..], Some("[1,{\"a\":[]}]")),
         (b"\x83\xa1r\x05\xa1i\x07\xa1s\x00 and junk", Some("5")),
         (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1o\xa2hi", Some("[null]")),
-        // of two the later one counts
-        (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1r\xc2", Some("false")),
+        // of two the later one counts, and is left to others
+        (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1r\xc2", None),
         // no text: left to whoever can say so
         (b"\x83\xa1i\x07\xa1s\x00\xa1r\x91\xa1\xff", None),
         (b"\x84\xa1i\x07\xa1r\xc2\xa1s\x00\xa1r\x81\xc0\xa1X", None),
     ] {
-        let mut json = None;
-        let read = Response::read_with(Packager::Msgpack, payload, |input| {
-            json = adapt::to_json_ahead(Wire::Msgpack, input, Options::default());
-            json.as_ref().map(|(_, len)| *len)
-        });
-        assert_eq!(read, Response::read(Packager::Msgpack, payload));
-        let json = json.map(|(json, _)| json);
+        let (read, json) = Response::read_to_json(Packager::Msgpack, payload, Options::default()).unwrap();
+        assert_eq!(read, Response::read(Packager::Msgpack, payload).unwrap());
         assert_eq!(json.as_deref(), result.map(str::as_bytes), "{payload:x?}");
+    }
+}
+
+#[test]
+fn a_result_that_is_read_ahead_is_as_deep_as_one_that_is_not() {
+    for depth in 509..=513 {
+        let result = [vec![0x91; depth], vec![0xc0]].concat();
+        let payload = [&b"\x83\xa1i\x07\xa1s\x00\xa1r"[..], &result].concat();
+        let read = Response::read(Packager::Msgpack, &payload);
+        let ahead = Response::read_to_json(Packager::Msgpack, &payload, Options::default());
+        assert_eq!(ahead.clone().map(|(ahead, _)| ahead), read);
+        assert_eq!(ahead.is_ok_and(|(_, json)| json.is_some()), depth < 512, "{depth}");
+    }
+}
+
+#[test]
+fn many_results_are_not_each_read_with_all_that_follows() {
+    let payload = [&b"\xde\x40\x02\xa1i\x07\xa1s\x00"[..], &b"\xa1r\x90".repeat(0x4000)].concat();
+    let read = |payload: &[u8]| Response::read_to_json(Packager::Msgpack, payload, Options::default());
+    let allocated = allocation_counter::measure(|| drop(read(&payload))).bytes_total;
+    assert!(allocated < 2 * payload.len() as u64, "{allocated} bytes for {}", payload.len());
+    assert_eq!(read(&payload).map(|(_, json)| json), Ok(None));
+}
+
+#[test]
+fn a_message_keeps_little_room_that_it_does_not_need() {
+    let body = format!("[{}1]", " ".repeat(1 << 20));
+    let payload =
+        [&b"\x84\xa1i\x07\xa1s\x00\xa1r\x01\xa1o\xdb\x00\x10\x00\x00"[..], &vec![b'o'; 1 << 20]].concat();
+    let (_, json) = Response::read_to_json(Packager::Msgpack, &payload, Options::default()).unwrap();
+    assert!(json.unwrap().capacity() < 4 << 10);
+    for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
+        let (message, _) = drafted(packager, body.as_bytes(), Options::default()).unwrap();
+        let spare = message.capacity() - message.len();
+        assert!(spare <= (2 << 10) + message.len() / 4, "{packager:?}: {spare}");
     }
 }
 

@@ -245,9 +245,8 @@ fn http_to_yar(
 ) -> Result<(Vec<u8>, Option<u64>), CallError> {
     let provider = plan.caller.as_deref().filter(|name| name.len() <= yar::NAME).unwrap_or("");
     let names = [provider.as_bytes(), b""];
-    let mut draft = Draft::new(packager, id, names, &plan.api, body.len(), o).map_err(callers)?;
-    params::of_request(plan, head, body, draft.params(), o)?;
-    let (message, params) = draft.finish();
+    let draft = Draft::new(packager, id, names, &plan.api, body.len(), o).map_err(callers)?;
+    let (message, params) = draft.finish(|writer| params::of_request(plan, head, body, writer, o))?;
     let params = message.get(params).unwrap_or_default();
     let hash = key::of_params(&plan.route.policy, packager.wire(), params);
     Ok((message, hash))

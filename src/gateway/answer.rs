@@ -209,11 +209,7 @@ fn yar_answer(
     caller: Option<(Packager, u32)>,
 ) -> Result<Answer, CallError> {
     let converted = Options { from: converted_from(plan, caller), in_message: caller.is_some(), ..o };
-    let mut json = None;
-    let (header, read) = yar_message(head, body, ids, |wire, input| {
-        json = if caller.is_none() { adapt::to_json_ahead(wire, input, converted) } else { None };
-        json.as_ref().map(|(_, len)| *len)
-    })?;
+    let (header, read, json) = yar_message(head, body, ids, caller.is_none().then_some(converted))?;
     let payload = body.get(HEAD..).unwrap_or_default();
     let part = |range: &Option<Range<usize>>| range.clone().and_then(|range| payload.get(range));
     let from = header.packager.wire();
@@ -233,18 +229,19 @@ fn yar_answer(
     let result = part(&read.result).ok_or_else(|| ended(output))?;
     match (own, json) {
         (Some((_, id)), _) => Ok(Answer::Yar(readdressed(&header, id, payload, &read))),
-        (None, Some((json, _))) => Ok(Answer::Json(json.into())),
+        (None, Some(json)) => Ok(Answer::Json(json.into())),
         (None, None) => returned(from, converted, output, result, caller),
     }
 }
 
-/// Reads the provider's message, which must answer a request of one of these ids; `take` as for [`yar::Response::read_with`].
+/// Reads the provider's message, which must answer a request of one of these ids, and its result as JSON, if that is
+/// wanted, as far as [`yar::Response::read_to_json`] does.
 fn yar_message(
     head: &Head,
     body: &[u8],
     ids: [u64; 2],
-    mut take: impl FnMut(Wire, &[u8]) -> Option<usize>,
-) -> Result<(Header, yar::Response), CallError> {
+    to_json: Option<Options>,
+) -> Result<(Header, yar::Response, Option<Vec<u8>>), CallError> {
     if !yar::is_yar(body) {
         return Err(CallError::BadAnswer(no_message(head, body)));
     }
@@ -256,8 +253,11 @@ fn yar_message(
             "the provider's Yar message has no payload; {why}; see its PHP error log"
         )));
     }
-    let take = |input: &[u8]| take(header.packager.wire(), input);
-    let read = yar::Response::read_with(header.packager, payload, take).map_err(|fault| {
+    let read = match to_json {
+        Some(o) => yar::Response::read_to_json(header.packager, payload, o),
+        None => yar::Response::read(header.packager, payload).map(|read| (read, None)),
+    };
+    let (read, json) = read.map_err(|fault| {
         CallError::BadAnswer(format!("the provider's answer: {}", in_payload(fault, header.packager)))
     })?;
     if read.id.is_none_or(|other| other != 0 && !ids.contains(&other)) {
@@ -267,7 +267,7 @@ fn yar_message(
         let reason = format!("the provider answered {head} with a Yar message; a result comes with 200");
         return Err(CallError::BadAnswer(reason));
     }
-    Ok((header, read))
+    Ok((header, read, json))
 }
 
 /// What a body that does not begin as a Yar message is.

@@ -64,7 +64,7 @@ fn float<'a>(
         let mut given = 0;
         rest = digits(power, &mut given)?;
         fits &= power.len() - rest.len() < DIGITS;
-        let given = given.cast_signed();
+        let given = if fits { given.cast_signed() } else { 0 };
         exponent = exponent.saturating_add(if down { -given } else { given });
     }
     let number = match fits.then(|| number::exact_float(value, exponent)).flatten() {
@@ -107,6 +107,27 @@ pub(super) fn long(number: &[u8]) -> Event<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_digits_than_are_counted_do_no_harm() {
+        let many = "1234567890".repeat(30);
+        for (text, value) in [
+            ("1e-9223372036854775808", None),
+            ("1e9223372036854775808", None),
+            ("0e99999999999999999999", Some(0.0)),
+            ("-0.0e-18446744073709551616", Some(-0.0)),
+            ("1e000000000000000000000000002", Some(100.0)),
+            ("0.5000000000000000000000000000", Some(0.5)),
+            (&format!("{many}e-299"), Some(1.234_567_890_123_456_8)),
+            (&format!("0.{many}"), Some(0.123_456_789_012_345_68)),
+        ] {
+            let read = match read(text.as_bytes()) {
+                Ok((Number::Float(value), [])) => Some(value.to_bits()),
+                _ => None,
+            };
+            assert_eq!(read, value.map(f64::to_bits), "{text}");
+        }
+    }
 
     #[test]
     fn a_float_is_the_one_nearest_to_its_digits() {

@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn string(&mut self, text: &'a [u8]) -> Result<Text<'a>, Fault> {
         self.rest = text;
-        let Some((plain, behind)) = text.split_at_checked(text::plain(text)) else { return self.escaped() };
+        let (plain, behind) = text.split_at(text::plain(text));
         let begun = if self.bytewise { Text::Bytes(plain) } else { Text::Str(self.text(plain)?) };
         let [b'"', behind @ ..] = behind else { return self.escaped() };
         self.rest = behind;
@@ -266,21 +266,17 @@ impl<'a> Reader<'a> {
         let taken = match text {
             Text::Bytes(text) => sink.take(Event::Bytes(text)),
             Text::Str(text) => sink.take(Event::Str(Cow::Borrowed(text))),
-            Text::Unescaped => {
-                let taken = sink.take_text(&mut self.spare);
-                self.spare.clear();
-                taken
-            }
+            Text::Unescaped => sink.take_text(&mut self.spare),
         };
         taken.map_err(Stop::Refused)
     }
 
     /// Reads a string that has escapes, of which nothing is read yet.
     fn escaped(&mut self) -> Result<Text<'a>, Fault> {
+        self.spare.clear();
         self.spare.reserve(text::plain(self.rest) + FIRST);
         loop {
-            let (plain, behind) =
-                self.rest.split_at_checked(text::plain(self.rest)).unwrap_or((self.rest, b""));
+            let (plain, behind) = self.rest.split_at(text::plain(self.rest));
             self.spare.push_str(self.text(plain)?);
             self.rest = behind;
             match behind {

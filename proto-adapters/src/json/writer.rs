@@ -153,9 +153,12 @@ impl Writer {
         if text::plain(key) == key.len() {
             return self.plain_key(key);
         }
-        let mut quoted = Buffer::default();
-        text::push_escaped(&mut quoted, key);
-        self.plain_key(quoted.as_slice());
+        self.top.items += 1;
+        if self.top.items > 1 {
+            self.out.push(b',');
+        }
+        text::push_json_string(&mut self.out, key);
+        self.out.push(b':');
     }
 
     /// Writes a key that needs no escapes.

@@ -74,7 +74,7 @@ impl Describer {
 
     fn name(&mut self, name: &[u8]) {
         match str::from_utf8(name) {
-            Ok(name) => text::push_json_string(&mut self.out, name),
+            Ok(_) => text::push_json_string(&mut self.out, name),
             Err(_) => self.bytes(name),
         }
     }
@@ -154,7 +154,7 @@ impl Describer {
                 return Err(Refusal::because(format!("{} as a key cannot become JSON", event.kind())));
             }
         };
-        text::push_json_string(&mut self.out, &key);
+        text::push_json_string(&mut self.out, key.as_bytes());
         Ok(())
     }
 

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::Packager;
-use crate::Fault;
 use crate::codec::{Entry, Reader};
-use crate::event::Event;
+use crate::event::{Event, Options};
+use crate::pump::to_json;
+use crate::{Fault, MAX_DEPTH, msgpack};
 
 /// A request's payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,24 +85,41 @@ impl Response {
     /// of 32 bits: PHP takes such an answer for success, this reader does not. A PHP object is no map. Also if `o` is
     /// neither text nor another scalar.
     pub fn read(packager: Packager, payload: &[u8]) -> Result<Self, Fault> {
-        Self::read_with(packager, payload, |_| None)
+        Self::read_by(packager, payload, never)
     }
 
-    /// The same for whoever makes something of a result in msgpack: `take` is given what begins with it, and tells how
-    /// long it is, so that it is read once; `None`: it is still to be read.
+    /// The same, and in JSON the result of a success, where that is msgpack and goes there as it is: it is read once.
+    /// `None`: what hinders it is still to be found out.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_with(
+    pub fn read_to_json(
         packager: Packager,
         payload: &[u8],
-        mut take: impl FnMut(&[u8]) -> Option<usize>,
+        o: Options,
+    ) -> Result<(Self, Option<Vec<u8>>), Fault> {
+        let (mut is_first, mut json) = (true, None);
+        let ahead = |key: &Event<'_>, rest: &[u8]| {
+            if !matches!(key, Event::Str(key) if key == "r") {
+                return None;
+            }
+            // the map is around it; of two results the later one counts, and is read as everything else
+            let reader = msgpack::Reader::new(rest).at_most(MAX_DEPTH - 1);
+            let first = std::mem::take(&mut is_first);
+            json = if first { to_json(Reader::Msgpack(reader), rest.len(), o) } else { None };
+            json.as_ref().map(|(_, len)| *len)
+        };
+        let read = Self::read_by(packager, payload, ahead)?;
+        Ok((read, json.map(|(json, _)| json)))
+    }
+
+    fn read_by<'a>(
+        packager: Packager,
+        payload: &'a [u8],
+        ahead: impl FnMut(&Event<'a>, &'a [u8]) -> Option<usize>,
     ) -> Result<Self, Fault> {
         let mut answer = Self::default();
         let (mut has_id, mut status) = (false, None);
-        let ahead = |key: &Event<'_>, rest: &[u8]| {
-            if *key == Event::Str("r".into()) { take(rest) } else { None }
-        };
         answer.end = plain_fields(Reader::of_payload(packager.wire(), payload), ahead, |entry| {
             match entry.name() {
                 Some("i") => {

@@ -6,6 +6,7 @@ use super::{Code, Exception, HEAD, Header, NAME, Packager, Request};
 use crate::Fault;
 use crate::codec::{Reader, Wire, Writer};
 use crate::event::{Event, Options};
+use crate::pump::room;
 
 /// Name in the provider field of the answers written here.
 const SERVER: &[u8] = b"remora";
@@ -28,9 +29,14 @@ pub fn encode_request(
     params: &[u8],
 ) -> Result<Vec<u8>, Fault> {
     let wire = packager.wire();
-    let mut draft = Draft::new(packager, id, [provider, token], method, params.len(), Options::default())?;
-    draft.params().raw(if has_params(wire, params)? { params } else { no_params(wire) });
-    Ok(draft.finish().0)
+    let params = if has_params(wire, params)? { params } else { no_params(wire) };
+    let o = Options::default();
+    let draft = Draft::with_room(packager, id, [provider, token], method, params.len(), o)?;
+    let fill = |writer: &mut Writer| {
+        writer.raw(params);
+        Ok(())
+    };
+    draft.finish(fill).map(|(message, _)| message)
 }
 
 /// A request whose parameters are still to be written.
@@ -38,21 +44,31 @@ pub struct Draft {
     map: MapWriter,
     header: Header,
     options: Options,
-    /// Where its parameters begin.
-    begin: usize,
 }
 
 impl Draft {
-    /// A request of `method` with room for parameters of `len` bytes, in whose header `[provider, token]` stand.
+    /// A request of `method`, with room for parameters out of `len` bytes of text; in its header stand
+    /// `[provider, token]`.
     ///
     /// # Errors
     /// [`Fault::Unadaptable`] if provider or token are longer than 32 bytes.
     pub fn new(
         packager: Packager,
         id: u32,
-        [provider, token]: [&[u8]; 2],
+        names: [&[u8]; 2],
         method: &str,
         len: usize,
+        o: Options,
+    ) -> Result<Self, Fault> {
+        Self::with_room(packager, id, names, method, room(Wire::Json, packager.wire(), len), o)
+    }
+
+    fn with_room(
+        packager: Packager,
+        id: u32,
+        [provider, token]: [&[u8]; 2],
+        method: &str,
+        room: usize,
         options: Options,
     ) -> Result<Self, Fault> {
         for (field, value) in [("provider", provider), ("token", token)] {
@@ -63,31 +79,35 @@ impl Draft {
         }
         let (provider, token) = (provider.to_vec(), token.to_vec());
         let header = Header { id, version: 0, reserved: 0, provider, token, body_len: 0, packager };
-        let mut map = MapWriter::new(packager.wire(), method.len() + len, options);
+        let mut map = MapWriter::new(packager.wire(), method.len() + room, options);
         map.put("i", &Event::Int(i64::from(id)));
         map.put("m", &Event::Str(method.into()));
         map.push(&Event::Str("p".into()));
+        Ok(Self { map, header, options })
+    }
+
+    /// The message with the parameters that `fill` writes, one list, and where they stand in it.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn finish<E>(
+        self,
+        fill: impl FnOnce(&mut Writer) -> Result<(), E>,
+    ) -> Result<(Vec<u8>, Range<usize>), E> {
+        let Self { mut map, header, options } = self;
         let begin = map.0.len();
-        Ok(Self { map, header, options, begin })
-    }
-
-    /// Takes the parameters: one value, which is to be a list.
-    pub fn params(&mut self) -> &mut Writer {
-        self.map.0.heed(self.options);
-        &mut self.map.0
-    }
-
-    /// The message, and where its parameters stand in it.
-    pub fn finish(self) -> (Vec<u8>, Range<usize>) {
-        let Self { mut map, header, begin, .. } = self;
+        map.0.heed(options);
+        fill(&mut map.0)?;
+        map.0.unbound();
         let written = map.0.len();
-        map.0.room = usize::MAX;
         map.push(&Event::End);
         let behind = map.0.len() - written;
         let message = map.message(&header);
         // lengths within the parameters may have taken more room
-        let end = message.len() - behind;
-        (message, begin..end)
+        let params = begin..message.len() - behind;
+        let (wire, written) = (header.packager.wire(), message.get(params.clone()).unwrap_or_default());
+        debug_assert_eq!(has_params(wire, written), Ok(true), "parameters are a list");
+        Ok((message, params))
     }
 }
 
@@ -179,8 +199,8 @@ struct MapWriter(Writer);
 
 impl MapWriter {
     /// For a map with values of `len` bytes.
-    fn new(wire: Wire, len: usize, options: Options) -> Self {
-        let mut map = Self(Writer::of_message(wire, options));
+    fn new(wire: Wire, len: usize, o: Options) -> Self {
+        let mut map = Self(Writer::of_message(wire, o));
         map.0.reserve(HEAD + AROUND + len);
         map.0.leave(HEAD);
         map.push(&Event::Map);
