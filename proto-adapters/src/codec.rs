@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::event::{Bound, Event, Options, Refusal};
+use crate::event::{Bound, Event, Options, Refusal, skip_rest};
 use crate::yar::JSON_DEPTH;
 use crate::{Charset, Fault, json, msgpack, php};
 
@@ -144,19 +144,11 @@ impl<'a> Reader<'a> {
     /// Reads on to the end of the value that `first` began; gives its place in the input.
     pub(crate) fn skip(&mut self, first: &Event<'a>) -> Result<Range<usize>, Fault> {
         let start = self.start();
-        if let Self::Msgpack(reader) = self
-            && first.opens()
-        {
-            reader.skip_rest()?;
-            return Ok(start..reader.end());
-        }
-        let mut depth = usize::from(first.opens());
-        while depth > 0 {
-            let event = self.first()?;
-            if event == Event::End {
-                depth -= 1;
-            } else if event.opens() {
-                depth += 1;
+        if first.opens() {
+            match self {
+                Self::Json(reader) => reader.skip_rest()?,
+                Self::Msgpack(reader) => reader.skip_rest()?,
+                Self::Php(reader) => skip_rest(reader)?,
             }
         }
         Ok(start..self.end())

@@ -126,6 +126,44 @@ pub(crate) trait Source<'a> {
     }
 }
 
+/// Reads to the end of the list or map that began last, and makes nothing of what is in it.
+pub(crate) fn skip_rest<'a>(source: &mut impl Source<'a>) -> Result<(), Fault> {
+    let mut depth = Depth(1);
+    while depth.0 > 0 {
+        match source.step(&mut depth) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(Stop::Broken(fault)) => return Err(fault),
+            Err(Stop::Refused(never)) => match never {},
+        }
+    }
+    Ok(())
+}
+
+/// Counts the lists and maps that are open.
+struct Depth(usize);
+
+impl Sink<'_> for Depth {
+    type Refusal = Infallible;
+
+    const TAKES_MORE: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, event: Event<'_>) -> Result<(), Infallible> {
+        self.0 = if matches!(event, Event::End) {
+            self.0.saturating_sub(1)
+        } else {
+            self.0 + usize::from(event.opens())
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn take_text(&mut self, _: &mut String) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
 /// Why the events stopped before their end.
 pub(crate) enum Stop<R> {
     /// The reader met a fault.

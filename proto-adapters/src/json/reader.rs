@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::number::{self, Number, long};
-use crate::event::{Event, Sink, Source, Stop};
+use crate::event::{Event, Sink, Source, Stop, skip_rest};
 use crate::{Fault, MAX_DEPTH, text};
 
 /// Room for what follows the first escape of a string, in bytes.
@@ -30,6 +30,8 @@ pub struct Reader<'a> {
     state: State,
     /// Whether strings without escapes are given as the bytes they are, text or not.
     bytewise: bool,
+    /// Whether all that was not read yet is text, since it was looked at.
+    is_text: Option<bool>,
     /// Where text with escapes is put together.
     spare: String,
     /// Most lists and maps in each other.
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
             open: Open::default(),
             state: State::Value,
             bytewise: false,
+            is_text: None,
             spare: String::new(),
             most: MAX_DEPTH,
         }
@@ -116,6 +119,15 @@ impl<'a> Reader<'a> {
     /// [`Fault::Malformed`] at the first byte that is not JSON, or nests too deep.
     pub fn pull(&mut self) -> Result<Option<Event<'a>>, Fault> {
         self.next_event()
+    }
+
+    /// Reads to the end of the list or map that began last, whose strings are looked at all at once.
+    pub(crate) fn skip_rest(&mut self) -> Result<(), Fault> {
+        let is_text = *self.is_text.get_or_insert_with(|| str::from_utf8(self.rest).is_ok());
+        let bytewise = std::mem::replace(&mut self.bytewise, is_text);
+        let skipped = skip_rest(self);
+        self.bytewise = bytewise;
+        skipped
     }
 
     /// Checks that the value is complete and nothing but white space follows it.
