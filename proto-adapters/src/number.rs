@@ -70,17 +70,17 @@ fn push_thousandths(out: &mut Buffer, negative: bool, thousandths: u64) {
     let mut whole = itoa::Buffer::new();
     let whole = whole.format(thousandths / 1000).as_bytes();
     let digit = |by: u64| b'0' + (thousandths / by % 10) as u8;
-    let fraction = [digit(100), digit(10), digit(1)];
-    let places = match fraction {
-        [_, b'0', b'0'] => 1,
-        [_, _, b'0'] => 2,
-        _ => 3,
-    };
+    let [a, b, c] = [100, 10, 1].map(digit);
     if negative {
         out.push(b'-');
     }
-    out.put_between([], whole, [b'.']);
-    out.append(fraction.get(..places).unwrap_or_default());
+    out.put_between([], whole, [b'.', a, b, c]);
+    let zeros = match [b, c] {
+        [b'0', b'0'] => 2,
+        [_, b'0'] => 1,
+        _ => 0,
+    };
+    out.truncate(out.len() - zeros);
 }
 
 /// Appends a float as PHP's `var_export` spells it: `3.0`, `1.0E+25`, `NAN`.

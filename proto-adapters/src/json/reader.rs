@@ -360,7 +360,7 @@ impl<'a> Source<'a> for Reader<'a> {
             return Ok(false);
         }
         let next = self.begin();
-        let is_key = match (self.state, next) {
+        let mut is_key = match (self.state, next) {
             (State::Next, Some(b',')) => {
                 self.advance(1);
                 self.begin();
@@ -374,14 +374,22 @@ impl<'a> Source<'a> for Reader<'a> {
             (State::FirstKey, _) => true,
             (State::Value | State::FirstItem, _) => false,
         };
-        if is_key {
-            self.key(sink)?;
-            if !S::TAKES_MORE {
-                return Ok(true);
+        loop {
+            if is_key {
+                self.key(sink)?;
+                if !S::TAKES_MORE {
+                    return Ok(true);
+                }
+                self.begin();
             }
+            self.value(sink)?;
+            // what mostly follows
+            let (true, State::Next, [b',', rest @ ..]) = (S::TAKES_MORE, self.state, self.rest) else {
+                return Ok(true);
+            };
+            self.rest = rest;
             self.begin();
+            is_key = self.open.in_map;
         }
-        self.value(sink)?;
-        Ok(true)
     }
 }
