@@ -48,7 +48,7 @@ pub fn transcode(from: Wire, to: Wire, value: &[u8], root: &str, o: Options) -> 
 /// Carries exactly one value over; within one codec and charset it is checked and copied as it is.
 fn carry(from: Wire, value: &[u8], writer: &mut Writer, root: &str, read_in: Charset) -> Result<(), Fault> {
     let mut reader = Reader::in_charset(from, read_in, value);
-    if from == Wire::Json && !writer.converts() && str::from_utf8(value).is_ok() {
+    if from == Wire::Json && !writer.converts() {
         reader = reader.bytewise();
     }
     if from == writer.wire() && !writer.converts() {

@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Gives strings as the bytes they are, text or not; JSON has to be text.
+    /// Gives strings as the bytes they are, text or not; those of JSON if that is text as a whole.
     pub(crate) fn bytewise(self) -> Self {
         match self {
             Self::Json(reader) => Self::Json(reader.bytewise()),

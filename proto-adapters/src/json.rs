@@ -17,6 +17,7 @@
 //! ```
 
 mod number;
+mod open;
 mod reader;
 mod writer;
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::number::{self, Number, long};
+use super::open::Open;
 use crate::event::{Event, Sink, Source, Stop, skip_rest};
 use crate::{Fault, MAX_DEPTH, text};
 
@@ -28,10 +29,10 @@ pub struct Reader<'a> {
     start: usize,
     open: Open,
     state: State,
-    /// Whether strings without escapes are given as the bytes they are, text or not.
+    /// Whether strings without escapes are given as the bytes they are.
     bytewise: bool,
-    /// Whether all that was not read yet is text, since it was looked at.
-    is_text: Option<bool>,
+    /// The input, if it is text; unless nobody has looked yet.
+    text: Option<Option<&'a str>>,
     /// Where text with escapes is put together.
     spare: String,
     /// Most lists and maps in each other.
@@ -46,32 +47,6 @@ enum Text<'a> {
     Unescaped,
 }
 
-/// Of each open container whether it is a map: a bit.
-#[derive(Debug, Default)]
-struct Open {
-    maps: [u64; MAX_DEPTH.div_ceil(64)],
-    depth: usize,
-    /// Whether the innermost one is a map.
-    in_map: bool,
-}
-
-impl Open {
-    fn push(&mut self, map: bool) {
-        let bit = 1 << (self.depth % 64);
-        if let Some(word) = self.maps.get_mut(self.depth / 64) {
-            *word = if map { *word | bit } else { *word & !bit };
-        }
-        self.depth += 1;
-        self.in_map = map;
-    }
-
-    fn pop(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        let top = self.depth.wrapping_sub(1);
-        self.in_map = self.maps.get(top / 64).is_some_and(|word| word >> (top % 64) & 1 == 1);
-    }
-}
-
 impl<'a> Reader<'a> {
     /// A reader at the beginning of `input`.
     pub fn new(input: &'a [u8]) -> Self {
@@ -82,7 +57,7 @@ impl<'a> Reader<'a> {
             open: Open::default(),
             state: State::Value,
             bytewise: false,
-            is_text: None,
+            text: None,
             spare: String::new(),
             most: MAX_DEPTH,
         }
@@ -93,9 +68,14 @@ impl<'a> Reader<'a> {
         Self { most, ..self }
     }
 
-    /// Gives strings as the bytes they are, unless they have escapes; for input that is known to be text.
-    pub(crate) fn bytewise(self) -> Self {
-        Self { bytewise: true, ..self }
+    /// Gives strings as the bytes they are, unless they have escapes; if the input is text as a whole.
+    pub(crate) fn bytewise(mut self) -> Self {
+        self.bytewise = self.is_text();
+        self
+    }
+
+    fn is_text(&mut self) -> bool {
+        self.text.get_or_insert_with(|| str::from_utf8(self.input).ok()).is_some()
     }
 
     /// Offset of the first byte of the last event, in bytes.
@@ -123,7 +103,7 @@ impl<'a> Reader<'a> {
 
     /// Reads to the end of the list or map that began last, whose strings are looked at all at once.
     pub(crate) fn skip_rest(&mut self) -> Result<(), Fault> {
-        let is_text = *self.is_text.get_or_insert_with(|| str::from_utf8(self.rest).is_ok());
+        let is_text = self.is_text();
         let bytewise = std::mem::replace(&mut self.bytewise, is_text);
         let skipped = skip_rest(self);
         self.bytewise = bytewise;
@@ -262,15 +242,20 @@ impl<'a> Reader<'a> {
         self.rest = text;
         let (plain, behind) = text.split_at(text::plain(text));
         let begun = if self.bytewise { Text::Bytes(plain) } else { Text::Str(self.text(plain)?) };
-        let [b'"', behind @ ..] = behind else { return self.escaped() };
+        let [b'"', behind @ ..] = behind else { return self.escaped(plain, behind) };
         self.rest = behind;
         Ok(begun)
     }
 
     /// The bytes at hand as text.
+    #[inline]
     fn text(&self, bytes: &'a [u8]) -> Result<&'a str, Fault> {
-        str::from_utf8(bytes)
-            .map_err(|broken| Fault::malformed(self.end() + broken.valid_up_to(), "not UTF-8"))
+        let at = self.end();
+        match self.text.flatten().and_then(|text| text.get(at..at + bytes.len())) {
+            Some(text) => Ok(text),
+            None => str::from_utf8(bytes)
+                .map_err(|broken| Fault::malformed(at + broken.valid_up_to(), "not UTF-8")),
+        }
     }
 
     #[inline(always)]
@@ -283,15 +268,14 @@ impl<'a> Reader<'a> {
         taken.map_err(Stop::Refused)
     }
 
-    /// Reads a string that has escapes, of which nothing is read yet.
-    fn escaped(&mut self) -> Result<Text<'a>, Fault> {
+    /// Reads on in a string that has escapes; what is at hand begins with `begun`.
+    fn escaped(&mut self, begun: &'a [u8], behind: &'a [u8]) -> Result<Text<'a>, Fault> {
         self.spare.clear();
-        self.spare.reserve(text::plain(self.rest) + FIRST);
+        self.spare.reserve(begun.len() + FIRST);
+        self.spare.push_str(self.text(begun)?);
+        self.rest = behind;
         loop {
-            let (plain, behind) = self.rest.split_at(text::plain(self.rest));
-            self.spare.push_str(self.text(plain)?);
-            self.rest = behind;
-            match behind {
+            match self.rest {
                 [b'"', rest @ ..] => {
                     self.rest = rest;
                     return Ok(Text::Unescaped);
@@ -300,8 +284,13 @@ impl<'a> Reader<'a> {
                     let escaped = self.escape()?;
                     self.spare.push(escaped);
                 }
+                [..0x20, ..] => return Err(self.fault("a raw control character in a string")),
                 [] => return Err(self.fault("the text ends inside a string")),
-                _ => return Err(self.fault("a raw control character in a string")),
+                text => {
+                    let (plain, behind) = text.split_at(text::plain(text));
+                    self.spare.push_str(self.text(plain)?);
+                    self.rest = behind;
+                }
             }
         }
     }
@@ -342,13 +331,17 @@ impl<'a> Reader<'a> {
 
     /// The four digits behind the `u` at hand.
     fn hex4(&mut self) -> Result<u32, Fault> {
-        let mut code = 0;
-        for _ in 0..4 {
-            self.advance(1);
-            let digit = self.rest.first().and_then(|byte| char::from(*byte).to_digit(16));
-            code = code * 16 + digit.ok_or_else(|| self.unexpected("a hex digit"))?;
-        }
         self.advance(1);
+        let (mut code, mut rest) = (0, self.rest);
+        for _ in 0..4 {
+            let digit = rest.first().and_then(|byte| char::from(*byte).to_digit(16));
+            let (Some(digit), [_, behind @ ..]) = (digit, rest) else {
+                self.rest = rest;
+                return Err(self.unexpected("a hex digit"));
+            };
+            (code, rest) = (code << 4 | digit, behind);
+        }
+        self.rest = rest;
         Ok(code)
     }
 }
