@@ -111,7 +111,8 @@ pub(crate) trait Sink<'a> {
 
 /// Where events come from.
 pub(crate) trait Source<'a> {
-    /// Hands the next event to `sink`, or a key and what follows it, if it takes more; `false` once the value is complete.
+    /// Hands the next event to `sink`, or some more, if it takes them, of which only the last may be an `End`; `false`
+    /// once the value is complete.
     fn step<S: Sink<'a>>(&mut self, sink: &mut S) -> Result<bool, Stop<S::Refusal>>;
 
     /// The next event, for one is what an `Option` takes at a step; `None` once the value is complete.

@@ -338,6 +338,15 @@ fn parameters_are_written_where_they_belong_as_they_are_apart() {
 }
 
 #[test]
+fn a_request_whose_parameters_nobody_wrote_has_none() {
+    for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
+        let draft = Draft::new(packager, 7, [b"", b""], "a", 0, Options::default()).unwrap();
+        let (message, _) = draft.finish(|_| Ok::<(), Fault>(())).unwrap();
+        assert_eq!(Ok(message), yar::encode_request(packager, 7, b"", b"", "a", b""));
+    }
+}
+
+#[test]
 fn parameters_in_a_request_have_the_room_and_the_depth_they_have_apart() {
     let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
     for packager in [Packager::Msgpack, Packager::Json, Packager::Php] {
@@ -363,6 +372,8 @@ fn a_result_that_is_read_ahead_ends_where_it_would_otherwise() {
         (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1o\xa2hi", Some("[null]")),
         // of two the later one counts, and is left to others
         (b"\x84\xa1i\x07\xa1r\x91\xc0\xa1s\x00\xa1r\xc2", None),
+        // no result of a success
+        (b"\x83\xa1i\x07\xa1s\x40\xa1r\x91\x05", None),
         // no text: left to whoever can say so
         (b"\x83\xa1i\x07\xa1s\x00\xa1r\x91\xa1\xff", None),
         (b"\x84\xa1i\x07\xa1r\xc2\xa1s\x00\xa1r\x81\xc0\xa1X", None),

@@ -110,7 +110,8 @@ impl Response {
             json.as_ref().map(|(_, len)| *len)
         };
         let read = Self::read_by(packager, payload, ahead)?;
-        Ok((read, json.map(|(json, _)| json)))
+        let json = json.filter(|_| read.status == 0).map(|(json, _)| json);
+        Ok((read, json))
     }
 
     fn read_by<'a>(
