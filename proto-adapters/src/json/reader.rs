@@ -376,7 +376,7 @@ impl<'a> Source<'a> for Reader<'a> {
                 self.begin();
             }
             self.value(sink)?;
-            // what mostly follows
+            // mostly a comma follows; found by the next step, as one behind a blank is, a text costs a twentieth more
             let (true, State::Next, [b',', rest @ ..]) = (S::TAKES_MORE, self.state, self.rest) else {
                 return Ok(true);
             };
